@@ -1,0 +1,409 @@
+"""The configuration: plain YAML into frozen dataclasses, strictly.
+
+An unknown key is refused with the nearest known one, a value of the wrong type or length is named with its key, and a
+number that YAML read as text (`1e-3` without a dot) is explained. Overrides have the form `section.key=value`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ivdjax.volume import UserError
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used; the message names the key, the value met and the remedy."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which cases are read, and which of them train.
+
+    Attributes:
+        root: dataset folder (`<root>/<case>/<case>_<channel>.nii.gz`); empty where phantoms are made.
+        channels: channel names in the order in which the network sees them.
+        subject_pattern: regular expression whose first group, searched in a case's name, is its subject; empty: every
+            case is a subject of its own.
+        subject_table: CSV with the columns case and subject, in place of the pattern.
+        validation: case names held out from training (with every other case of the same subject).
+        folds: number of folds by subject for `--fold K`; 0: none.
+        phantom_cases: synthetic cases to make in the run's folder when `root` is empty.
+        phantom_seed: seed of those cases.
+        cache: folder for prepared cases, enough in itself where the images are not at hand; empty: the run's folder.
+        all_discs_outlined: whether every visible disc has a label. If not, voxels more than 5 mm above the top
+            outlined disc take no part in any loss.
+        credit: who made the training data; kept in the model.
+        licence: licence of the training data; kept in the model.
+        synthetic: whether the training data are phantoms; kept in the model and shown with its results.
+    """
+
+    root: str = ""
+    channels: tuple[str, ...] = ("t2",)
+    subject_pattern: str = ""
+    subject_table: str = ""
+    validation: tuple[str, ...] = ()
+    folds: int = 0
+    phantom_cases: int = 0
+    phantom_seed: int = 0
+    cache: str = ""
+    all_discs_outlined: bool = False
+    credit: str = ""
+    licence: str = ""
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class PreparationConfig:
+    """The working grid and the intensity normalisation; the same for training and inference.
+
+    Attributes:
+        spacing_mm: in-plane spacing (H, W) of the working grid.
+        max_slice_mm: sagittal slices up to this thickness stay as acquired; thicker ones, and axial or coronal
+            acquisitions, are resampled to `reformat_slice_mm`.
+        reformat_slice_mm: slice thickness after reformatting.
+        percentiles: intensities of the volume's tissue that become 0 and 1, per channel.
+    """
+
+    spacing_mm: tuple[float, float] = (1.25, 1.25)
+    max_slice_mm: float = 5.5
+    reformat_slice_mm: float = 2.0
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes of a training sample, drawn inside the compiled step (paper, section 3.1).
+
+    Attributes:
+        rotation_deg: largest rotation in the sagittal plane; a third of it about the two other axes.
+        scale: factors (smallest, largest) of in-plane size.
+        elastic_mm: standard deviation of the displacement at the control points of the 3D deformation.
+        elastic_step_mm: distance between those control points.
+        noise: largest standard deviation of the Gaussian noise, on intensities of 0 to 1.
+        gamma: exponents (smallest, largest), drawn on a logarithmic scale.
+        remap: strength, 0 to 1, of a random monotone or non-monotone remapping of intensities.
+        remap_probability: how often a sample is remapped.
+        bias: largest relative change of a smooth multiplicative field over the crop.
+        blur: largest standard deviation in voxels of an in-plane blur, standing for coarser scans.
+        channel_dropout: probability with which each channel is blanked; one always stays.
+    """
+
+    rotation_deg: float = 15.0
+    scale: tuple[float, float] = (0.85, 1.2)
+    elastic_mm: float = 2.0
+    elastic_step_mm: float = 32.0
+    noise: float = 0.05
+    gamma: tuple[float, float] = (0.7, 1.4)
+    remap: float = 0.0
+    remap_probability: float = 0.5
+    bias: float = 0.2
+    blur: float = 0.0
+    channel_dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class DiscNetConfig:
+    """Widths and depths of the segmentation network (paper, section 2.1, Fig. 3).
+
+    Attributes:
+        stem: channels after the first convolution.
+        growth: channels that each dense layer adds, for the blocks at full, half and quarter resolution.
+        layers: number of dense layers in the three blocks.
+        bottleneck: channels of the 1 x 1 convolution before each 3 x 3 one, as a multiple of the growth; 0: none.
+        se_ratio: reduction inside squeeze-and-excitation.
+        aspp_rates: dilation rates of the densely connected atrous pyramid on the coarsest map.
+        aspp_growth: channels that each rate adds.
+        path: channels of the three resolution paths.
+        path_layers: convolutions of the three resolution paths.
+        groups: channels in one group of the group normalisation.
+    """
+
+    stem: int = 16
+    growth: tuple[int, int, int] = (16, 16, 16)
+    layers: tuple[int, int, int] = (4, 4, 8)
+    bottleneck: int = 0
+    se_ratio: int = 4
+    aspp_rates: tuple[int, ...] = (3, 6, 12, 18, 24)
+    aspp_growth: int = 32
+    path: tuple[int, int, int] = (16, 32, 64)
+    path_layers: tuple[int, int, int] = (1, 1, 1)
+    groups: int = 8
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Cross-entropy first, focal loss after it (paper, section 2.4, eq. 1).
+
+    Attributes:
+        cross_entropy_steps: steps of cross-entropy before the focal loss takes over.
+        alpha: weights (background, disc) in eq. 1; equal values give the paper's single alpha.
+        gamma: exponent in eq. 1; 0 is cross-entropy.
+        auxiliary: weight of each resolution path's own loss beside the fused output's.
+    """
+
+    cross_entropy_steps: int = 300
+    alpha: tuple[float, float] = (1.0, 1.0)
+    gamma: float = 2.0
+    auxiliary: float = 0.3
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How parameters move.
+
+    Attributes:
+        name: adamw or sgd.
+        learning_rate: the peak, reached after `warmup_steps` and falling to `final_fraction` of itself by a cosine.
+        warmup_steps: linear rise from zero.
+        final_fraction: share of the peak left at the last step.
+        weight_decay: decoupled decay, of kernels only.
+        momentum: for sgd.
+        clip_norm: largest global norm of a gradient.
+        average_decay: decay of the running average of the parameters that is validated and shipped; 0: none.
+    """
+
+    name: str = "adamw"
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    final_fraction: float = 0.01
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    clip_norm: float = 1.0
+    average_decay: float = 0.99
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Length and pace of a stage.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: crops a step, over all devices.
+        crop: box (H, W) in voxels of the working grid; inference uses the same box.
+        disc_fraction: share of the crops that are centred near a disc; the others lie anywhere.
+        log_every: steps between two rows of the journal.
+        checkpoint_every: steps between two checkpoints.
+        validate_every: steps between two validations on the held-out cases; 0: only at the end.
+        validation_cases: how many held-out cases a validation during training looks at.
+    """
+
+    steps: int = 1000
+    batch_size: int = 8
+    crop: tuple[int, int] = (192, 128)
+    disc_fraction: float = 0.6
+    log_every: int = 10
+    checkpoint_every: int = 100
+    validate_every: int = 0
+    validation_cases: int = 4
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """All that one stage (here: the segmentation of discs) is trained with."""
+
+    network: DiscNetConfig = field(default_factory=DiscNetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """From probabilities to discs.
+
+    Attributes:
+        batch_size: boxes that the network sees at once.
+        overlap: smallest share of a box that neighbouring boxes share.
+        slice_smoothing_mm: standard deviation of a Gaussian over neighbouring slices' probabilities; 0: none.
+        threshold: probability above which a voxel is disc.
+        min_disc_mm3: smaller components are dropped.
+        discs: how many discs are kept, from the lowest.
+    """
+
+    batch_size: int = 8
+    overlap: float = 0.25
+    slice_smoothing_mm: float = 0.0
+    threshold: float = 0.5
+    min_disc_mm3: float = 200.0
+    discs: int = 7
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run, and the model that comes of it."""
+
+    name: str
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    preparation: PreparationConfig = field(default_factory=PreparationConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    disc: StageConfig = field(default_factory=StageConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+def read_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
+    """The configuration in a YAML file, with overrides of the form `section.key=value` (the value in YAML).
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or length, or a value out of its range.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration at {path}; see the configs/ folder for those that exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold keys and values, not {type(tree).__name__}")
+    for override in overrides:
+        _override(tree, override)
+    tree.setdefault("name", path.stem)
+    return parse_config(tree)
+
+
+def parse_config(tree: dict[str, Any]) -> Config:
+    """The configuration in nested plain mappings, as YAML or JSON gives them.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    config = _parse(Config, tree, "")
+    _check(config)
+    return config
+
+
+def plain_config(config: Any) -> Any:
+    """Nested plain mappings and lists that `parse_config` turns back into the same configuration."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: plain_config(getattr(config, f.name)) for f in fields(config)}
+    if isinstance(config, tuple):
+        return [plain_config(item) for item in config]
+    return config
+
+
+def config_differences(old: Config, new: Config) -> list[str]:
+    """Dotted keys whose values differ, each as `key: old -> new`; empty for equal configurations."""
+    before, after = _flat(plain_config(old)), _flat(plain_config(new))
+    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
+            for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]  # fmt: skip
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set takes section.key=value, not {override!r}")
+    *sections, last = key.split(".")
+    node = tree
+    for section in sections:
+        child = node.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {section} is a value, not a section")
+        node = child
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+
+
+def _parse(kind: Any, value: Any, key: str) -> Any:
+    """`value` as `kind` (a dataclass, a tuple type or a scalar type), or a ConfigError that names `key`."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _parse_section(kind, value, key)
+    if typing.get_origin(kind) is tuple:
+        return _parse_tuple(kind, value, key)
+    if isinstance(kind, types.UnionType):
+        raise TypeError(f"{key}: unions are not used in the configuration")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{key} must be {_describe(kind)}, not {value!r}{_hint(kind, value)}")
+
+
+def _parse_section(kind: Any, value: Any, key: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key or 'the configuration'} must hold keys and values, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    for name in value:
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), hints, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(hints)}"
+            raise ConfigError(f"unknown key {(key + '.' if key else '') + str(name)!r}; {advice}")
+    prefix = f"{key}." if key else ""
+    given = {name: _parse(hints[name], value[name], prefix + name) for name in value}
+    missing = [f.name for f in fields(kind) if f.name not in given
+               and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]  # fmt: skip
+    if missing:
+        raise ConfigError(f"{prefix}{missing[0]} is missing")
+    return kind(**given)
+
+
+def _parse_tuple(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
+    kinds = typing.get_args(kind)
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{key} must be a list, not {value!r}; write [{value}]")
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    elif len(kinds) != len(value):
+        raise ConfigError(f"{key} takes {len(kinds)} values, not {len(value)}: {list(value)!r}")
+    return tuple(_parse(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _describe(kind: Any) -> str:
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(kind, str(kind))
+
+
+def _hint(kind: Any, value: Any) -> str:
+    if kind in (int, float) and isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        return f"; YAML reads {value} as text, write {number!r}"
+    if kind is str:
+        return f'; put it in quotes: "{value}"'
+    return ""
+
+
+def _check(config: Config) -> None:
+    """Refuses values that have the right type but cannot work."""
+    data, training, network = config.data, config.disc.training, config.disc.network
+    positive = {
+        "disc.training.steps": training.steps, "disc.training.batch_size": training.batch_size,
+        "disc.training.log_every": training.log_every, "disc.training.checkpoint_every": training.checkpoint_every,
+        "disc.optimizer.learning_rate": config.disc.optimizer.learning_rate,
+        "disc.network.groups": network.groups, "disc.network.stem": network.stem,
+        "preparation.spacing_mm[0]": config.preparation.spacing_mm[0],
+        "preparation.spacing_mm[1]": config.preparation.spacing_mm[1],
+        "inference.batch_size": config.inference.batch_size, "inference.discs": config.inference.discs,
+    }  # fmt: skip
+    for key, value in positive.items():
+        if not value > 0:
+            raise ConfigError(f"{key} must be above 0, not {value!r}")
+    if not data.channels or len(set(data.channels)) != len(data.channels):
+        raise ConfigError(f"data.channels needs one or more different names, not {list(data.channels)!r}")
+    if not 0 <= config.inference.overlap < 1:
+        raise ConfigError(f"inference.overlap must be at least 0 and below 1, not {config.inference.overlap!r}")
+    if config.disc.optimizer.name not in ("adamw", "sgd"):
+        raise ConfigError(f"disc.optimizer.name must be adamw or sgd, not {config.disc.optimizer.name!r}")
+    if any(side % 4 for side in training.crop) or min(training.crop) < 4:
+        raise ConfigError(
+            f"disc.training.crop must be divisible by 4, the network's stride, not {list(training.crop)!r}"
+        )
+    if data.folds == 1 or data.folds < 0:
+        raise ConfigError(f"data.folds must be 0 (none) or at least 2, not {data.folds!r}")
