@@ -32,7 +32,7 @@ class DataConfig:
         channels: channel names in the order in which the network sees them.
         subject_pattern: regular expression whose first group, searched in a case's name, is its subject; empty: every
             case is a subject of its own.
-        subject_table: CSV with the columns case and subject, in place of the pattern.
+        subject_table: CSV with the columns case and subject, and fold where folds are given, in place of the pattern.
         validation: case names held out from training (with every other case of the same subject).
         folds: number of folds by subject for `--fold K`; 0: none.
         phantom_cases: synthetic cases to make in the run's folder when `root` is empty.
@@ -193,6 +193,8 @@ class TrainingConfig:
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two validations on the held-out cases; 0: only at the end.
         validation_cases: how many held-out cases a validation during training looks at.
+        resident_mib: volumes that lie on the device at once, at most; beyond it a subset that rotates.
+        resident_steps: steps between two such subsets.
     """
 
     steps: int = 1000
@@ -203,6 +205,8 @@ class TrainingConfig:
     checkpoint_every: int = 100
     validate_every: int = 0
     validation_cases: int = 4
+    resident_mib: int = 4096
+    resident_steps: int = 200
 
 
 @dataclass(frozen=True)

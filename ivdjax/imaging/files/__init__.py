@@ -1,0 +1,155 @@
+"""Image files in and out: the one place that knows formats and axis orders.
+
+Everything read is canonical (D, H, W) in RAS mm; everything written lies on the file's own grid again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.imaging.files import itk, nifti
+from ivdjax.imaging.files.image import FileImage
+from ivdjax.imaging.geometry import from_canonical, resample, to_canonical, view_distance_mm
+from ivdjax.volume import CaseError, Grid, LabelMap, Volume
+
+IMAGE_SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *itk.SUFFIXES)
+"""Endings that can be read, the longer ones first."""
+
+CHANNELS_APART_MM = 5.0
+"""Channels whose fields of view differ by more are no channels of one scan."""
+
+Remark = Callable[[str], None]
+
+
+def split_suffix(path: Path) -> tuple[str, str]:
+    """A file's name without its image suffix, and that suffix in lower case; an empty suffix for other endings."""
+    for suffix in IMAGE_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)], suffix
+    return path.name, ""
+
+
+def read_channel(path: Path, case: str, on_remark: Remark | None = None) -> tuple[NDArray, NDArray[np.float64], Grid]:
+    """One channel: canonical (D, H, W) array in the file's type, the affine of that canonical grid, the native grid.
+
+    Raises:
+        CaseError: no such file, an unknown ending, or a file without one sound 3D image; see `nifti.read`, `itk.read`.
+    """
+    image = _read(Path(path), case, on_remark)
+    array, affine = to_canonical(image.array, image.grid)
+    return array, affine, image.grid
+
+
+def read_volume(paths: Mapping[str, Path], case: str, on_remark: Remark | None = None) -> Volume:
+    """All channels of one case as float32 (C, D, H, W), in the order of `paths`, on the first channel's grid.
+
+    A channel on another grid is resampled linearly to the first one's, and remarked, if its field of view differs by
+    no more than `CHANNELS_APART_MM`.
+
+    Raises:
+        CaseError: as `read_channel`; a channel lies elsewhere than the first.
+        ValueError: no path at all.
+    """
+    if not paths:
+        raise ValueError("read_volume needs at least one channel")
+    remark = on_remark or (lambda text: None)
+    arrays: list[NDArray] = []
+    first_name, target, native = "", None, None
+    for name, path in paths.items():
+        array, affine, own = read_channel(path, case, remark)
+        array = array.astype(np.float32, copy=False)
+        grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
+        if target is None:
+            first_name, target, native = name, grid, own
+        elif not grid.matches(target):
+            array = _aligned(
+                array, grid, target, f"case {case}: channel {name} ({Path(path).name})", first_name, remark
+            )
+        arrays.append(array)
+    assert target is not None
+    return Volume(np.stack(arrays), target.affine, tuple(paths), native)
+
+
+def read_labels(path: Path, case: str, on_remark: Remark | None = None) -> LabelMap:
+    """A label map as uint8 (D, H, W), its values as they are; a single value above 255 becomes 1.
+
+    Raises:
+        CaseError: as `read_channel`; values that are negative, not whole, or beyond 255.
+    """
+    array, affine, native = read_channel(path, case, on_remark)
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or np.abs(array - np.rint(array)).max() > 1e-3:
+            raise CaseError(f"case {case}: labels in {path} must be whole numbers; is it a probability map?")
+        array = np.rint(array)
+    low, high = array.min(), array.max()
+    if low < 0:
+        raise CaseError(f"case {case}: labels in {path} must be 0 or above, not {low:g}")
+    if high > 255:
+        if np.any((array > 0) & (array < high)):
+            raise CaseError(f"case {case}: labels in {path} go up to {high:g}; 0 to 15 number the discs")
+        array = array > 0
+    return LabelMap(array.astype(np.uint8), affine, native)
+
+
+def write_labels(path: Path, labels: LabelMap) -> None:
+    """Stores a label map as uint8 on its file's own grid (its canonical one if `native` is None); whole or not at all.
+
+    Raises:
+        ValueError: an ending that cannot be written, or an array that does not fit the native grid.
+    """
+    write_volume(path, labels.array.astype(np.uint8, copy=False), labels.native or labels.grid)
+
+
+def write_volume(path: Path, array: NDArray, native: Grid) -> None:
+    """Stores a canonical array (D, H, W) in its own type on the file grid `native`; whole or not at all.
+
+    Raises:
+        ValueError: as `write_labels`.
+    """
+    path = Path(path)
+    stem, suffix = split_suffix(path)
+    if not suffix:
+        raise ValueError(f"{path.name} must end in one of {', '.join(IMAGE_SUFFIXES)}")
+    part = path.with_name(f".{stem}.{os.getpid()}.part{suffix}")
+    try:
+        writer = nifti if suffix in nifti.SUFFIXES else itk
+        writer.write(part, from_canonical(array, native), np.asarray(native.affine, dtype=np.float64))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read(path: Path, case: str, on_remark: Remark | None) -> FileImage:
+    suffix = split_suffix(path)[1]
+    if not suffix:
+        raise CaseError(f"case {case}: {path} must end in one of {', '.join(IMAGE_SUFFIXES)}")
+    image = (nifti if suffix in nifti.SUFFIXES else itk).read(path, case)
+    for text in image.remarks:
+        if on_remark:
+            on_remark(f"case {case}: {text}")
+    return image
+
+
+def _aligned(array: NDArray, grid: Grid, target: Grid, who: str, first: str, remark: Remark) -> NDArray:
+    """The channel on the first channel's grid, or a CaseError where it lies elsewhere."""
+    apart_mm = view_distance_mm(grid, target)
+    if apart_mm > CHANNELS_APART_MM:
+        raise CaseError(
+            f"{who} lies up to {apart_mm:.1f} mm off channel {first}; channels must come from one scan "
+            f"(at most {CHANNELS_APART_MM:g} mm): register them or give the right file"
+        )
+    remark(f"{who} is on another grid than channel {first} (up to {apart_mm:.1f} mm off): resampled to it")
+    if not np.isfinite(array).all():
+        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+    return resample(array, grid, target, order=1, outside=float(array.min()))
+
+
+__all__ = [
+    "CHANNELS_APART_MM", "IMAGE_SUFFIXES", "read_channel", "read_labels", "read_volume", "split_suffix", "write_labels",
+    "write_volume",
+]  # fmt: skip

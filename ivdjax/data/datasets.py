@@ -1,0 +1,252 @@
+"""Which cases a dataset folder holds, how they are read, and who trains and who validates.
+
+Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (also .nii, .mha, .mhd, .nrrd), and
+`<case>_Labels.nii.gz` beside them or in `<root>/labels/`. Upper and lower case do not matter in these endings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ivdjax.config import DataConfig
+from ivdjax.data.folds import fold_of, hold_out, read_subject_table
+from ivdjax.imaging.components import components
+from ivdjax.imaging.files import read_labels, read_volume, split_suffix
+from ivdjax.imaging.geometry import resample, view_distance_mm
+from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Case, CaseError, Grid, LabelMap, UserError
+
+LABELS = "labels"
+"""Ending of a reference's file name, and the name of the folder that may hold all of them."""
+
+MIN_DISC_MM3 = 200.0
+"""Smaller components of a binary reference mask are no discs."""
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where one case lies.
+
+    Attributes:
+        name: the case, after its folder.
+        subject: whose visit it is.
+        channels: the file of each channel, in the configuration's order.
+        labels: the reference's file, if there is one.
+        ignored: names of other files in the case's folder.
+        fold: the fold that the subject table assigns, if it does.
+    """
+
+    name: str
+    subject: str
+    channels: dict[str, Path]
+    labels: Path | None = None
+    ignored: tuple[str, ...] = ()
+    fold: int | None = None
+
+
+def find_cases(root: Path, data: DataConfig) -> list[CaseFiles]:
+    """Every case of a dataset folder by rising name, with its subject.
+
+    Folders without a channel's file are no cases.
+
+    Raises:
+        UserError: no such folder, no case in it, a channel of the name "labels", or a pattern or table that gives a
+            case no subject.
+        CaseError: a case lacks a channel or has two files for one.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"data.root must be a folder of cases; there is none at {root}")
+    found = [find_case(f, data.channels) for f in sorted(root.iterdir()) if is_case(f, data.channels)]
+    if not found:
+        raise UserError(
+            f"no case in {root}: expected <case>/<case>_<channel>.nii.gz for the channels {', '.join(data.channels)}"
+        )
+    return assign_subjects(found, data, root)
+
+
+def is_case(folder: Path, channels: Sequence[str]) -> bool:
+    """Whether a folder holds a file of at least one of the channels."""
+    folder = Path(folder)
+    if not folder.is_dir() or folder.name.startswith("."):
+        return False
+    return any(_role(path, folder.name, channels) in channels for path in folder.iterdir())
+
+
+def find_case(folder: Path, channels: Sequence[str]) -> CaseFiles:
+    """The files of one case folder; its name is the case's, and its subject's until `assign_subjects` says otherwise.
+
+    Raises:
+        CaseError: no such folder, a channel without a file, or two files for one channel or for the labels.
+        UserError: a channel of the name "labels".
+    """
+    folder = Path(folder)
+    if LABELS in (c.casefold() for c in channels):
+        raise UserError('"labels" ends the reference\'s file name and is never a channel; rename the channel')
+    if not folder.is_dir():
+        raise CaseError(f"case {folder.name}: there is no folder {folder}")
+    name = folder.name if folder.name not in ("", "..") else folder.resolve().name
+    roles: dict[str, Path] = {}
+    ignored: list[str] = []
+    for path in sorted(p for p in folder.iterdir() if not p.is_dir()):
+        role = _role(path, name, channels)
+        if role is None:
+            ignored.append(path.name)
+        elif role in roles:
+            raise CaseError(f"case {name}: {roles[role].name} and {path.name} both give {role}; keep one of them")
+        else:
+            roles[role] = path
+    missing = [c for c in channels if c not in roles]
+    if missing:
+        raise CaseError(
+            f"case {name}: no file for channel {', '.join(missing)} in {folder}; expected {name}_{missing[0]}.nii.gz "
+            f"(or .nii, .mha, .nrrd), found {', '.join(p.name for p in roles.values()) or 'none'}"
+        )
+    labels = roles.get(LABELS) or _labels_aside(folder.parent / LABELS, name)
+    return CaseFiles(name, name, {c: roles[c] for c in channels}, labels, tuple(n for n in ignored if n[0] != "."))
+
+
+def assign_subjects(cases: Sequence[CaseFiles], data: DataConfig, root: Path) -> list[CaseFiles]:
+    """The cases with their subjects from the table or the pattern of the configuration; else each is its own.
+
+    A relative table path is looked for from the working folder, then from `root`.
+
+    Raises:
+        UserError: both are given; the table or the pattern cannot be read, or gives a case no subject.
+    """
+    if data.subject_table and data.subject_pattern:
+        raise UserError("data.subject_table and data.subject_pattern exclude each other; keep one")
+    if data.subject_table:
+        path = Path(data.subject_table)
+        table = read_subject_table(path if path.exists() else Path(root) / path)
+        missing = [c.name for c in cases if c.name not in table]
+        if missing:
+            raise UserError(f"data.subject_table {path} lists no subject for case {', '.join(missing)}; add them")
+        return [replace(c, subject=table[c.name][0], fold=table[c.name][1]) for c in cases]
+    if data.subject_pattern:
+        return [replace(c, subject=_matched_subject(c.name, data.subject_pattern)) for c in cases]
+    return list(cases)
+
+
+def read_case(files: CaseFiles, channels: Sequence[str]) -> Case:
+    """One case from its files: volume, numbered labels on the volume's grid, and what was remarked.
+
+    Raises:
+        CaseError: a channel is missing, a file cannot be read, labels go beyond 15 or do not lie within the image.
+    """
+    missing = [c for c in channels if c not in files.channels]
+    if missing:
+        raise CaseError(f"case {files.name}: no file for channel {', '.join(missing)}")
+    remarks: list[str] = []
+    if files.ignored:
+        remarks.append(f"case {files.name}: ignored {', '.join(files.ignored)}")
+    volume = read_volume({c: files.channels[c] for c in channels}, files.name, remarks.append)
+    labels = None
+    if files.labels is not None:
+        read = read_labels(files.labels, files.name, remarks.append)
+        numbered, notes = number_reference(read, files.name, files.labels.name)
+        remarks += notes
+        labels, notes = _on_image(numbered, volume.grid, volume.native, files.name, files.labels.name)
+        remarks += notes
+    return Case(files.name, files.subject, volume, labels, tuple(remarks))
+
+
+def number_reference(labels: LabelMap, case: str, file: str) -> tuple[LabelMap, list[str]]:
+    """A reference with numbered discs, and remarks: a binary mask's components are numbered from the lowest.
+
+    A mask with one positive value is binary; its components over `MIN_DISC_MM3` become 1, 2, ... upward, smaller ones
+    and those beyond level 15 background. Values of 1 to 15 are taken as they are.
+
+    Raises:
+        CaseError: several values, some of them beyond 15.
+    """
+    levels = labels.levels
+    if not levels:
+        return labels, [f"case {case}: {file} outlines no disc"]
+    highest = len(LEVEL_NAMES)
+    if len(levels) > 1:
+        if levels[-1] > highest:
+            raise CaseError(
+                f"case {case}: labels in {file} must be 1 (L5/S1) to {highest} or one value for all discs, not "
+                f"{', '.join(str(v) for v in levels[:20])}; renumber them"
+            )
+        return labels, []
+    numbered = components(labels.array > 0, labels.grid, MIN_DISC_MM3)
+    count = int(numbered.max())
+    remarks = []
+    if count != LUMBAR_DISCS:
+        remarks.append(
+            f"case {case}: {file} is a binary mask of {count} discs over {MIN_DISC_MM3:g} mm3, not {LUMBAR_DISCS}; "
+            "numbered from the lowest"
+        )
+    dropped = int(np.count_nonzero(labels.array[(numbered == 0) | (numbered > highest)]))
+    if dropped:
+        remarks.append(f"case {case}: {dropped * labels.grid.voxel_mm3:.0f} mm3 of {file} in small pieces left out")
+    numbered[numbered > highest] = 0
+    return labels.with_array(numbered.astype(np.uint8)), remarks
+
+
+def _on_image(labels: LabelMap, grid: Grid, native: Grid | None, case: str, file: str) -> tuple[LabelMap, list[str]]:
+    """The labels on the image's grid, by nearest neighbour in world space where theirs is another."""
+    if labels.grid.matches(grid):
+        return LabelMap(labels.array, grid.affine, native), []
+    array = resample(labels.array, labels.grid, grid, order=0)
+    apart_mm = (
+        labels.grid.displacement_mm(grid) if labels.grid.shape == grid.shape else view_distance_mm(labels.grid, grid)
+    )
+    if labels.array.any() and not array.any():
+        raise CaseError(
+            f"case {case}: no label of {file} lies within the image, whose grid is up to {apart_mm:.1f} mm off; "
+            "is it another case's reference?"
+        )
+    remark = (
+        f"case {case}: {file} lies on another grid than the image, displaced by up to {apart_mm:.1f} mm; "
+        "resampled to the image by nearest neighbour"
+    )
+    return LabelMap(array, grid.affine, native), [remark]
+
+
+def _role(path: Path, case: str, channels: Sequence[str]) -> str | None:
+    """The channel that a file holds, or `LABELS`, or None for any other file."""
+    stem, suffix = split_suffix(path)
+    if not suffix or path.name.startswith("."):
+        return None
+    stem = stem.casefold()
+    for role in (*channels, LABELS):
+        if stem in (role.casefold(), f"{case}_{role}".casefold()):
+            return role
+    return None
+
+
+def _labels_aside(folder: Path, case: str) -> Path | None:
+    """The case's reference in the dataset's folder of labels."""
+    wanted = f"{case}_{LABELS}".casefold()
+    if not folder.is_dir():
+        return None
+    found = [p for p in sorted(folder.iterdir()) if split_suffix(p)[1] and split_suffix(p)[0].casefold() == wanted]
+    if len(found) > 1:
+        raise CaseError(f"case {case}: {found[0].name} and {found[1].name} in {folder} both give labels; keep one")
+    return found[0] if found else None
+
+
+def _matched_subject(case: str, pattern: str) -> str:
+    try:
+        match = re.search(pattern, case)
+    except re.error as error:
+        raise UserError(f"data.subject_pattern {pattern!r} is no regular expression: {error}") from error
+    if match is None or match.re.groups < 1 or not match.group(1):
+        raise UserError(
+            f"data.subject_pattern {pattern!r} must find the subject of case {case} by its first group, as "
+            r"'^(\d+)_' does in 07_visit2; it finds none"
+        )
+    return match.group(1)
+
+
+__all__ = [
+    "CaseFiles", "assign_subjects", "find_case", "find_cases", "fold_of", "hold_out", "is_case", "number_reference",
+    "read_case",
+]  # fmt: skip

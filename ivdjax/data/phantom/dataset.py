@@ -1,0 +1,150 @@
+"""Phantoms as a dataset on disk: the layout that training reads, and `truth.json` beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.data.phantom.options import PhantomOptions
+from ivdjax.data.phantom.phantom import Phantom, make_phantom
+from ivdjax.volume import UserError
+
+TRUTH_FILE = "truth.json"
+_GENERATOR = "ivdjax.data.phantom"
+
+
+@dataclass(frozen=True)
+class PhantomSet:
+    """A dataset to make.
+
+    Attributes:
+        cases: how many; with two visits a subject, half as many subjects.
+        seed: of the whole set; sets of other seeds share no subject.
+        visits: cases of each subject.
+        options: what each case is like.
+
+    Raises:
+        UserError: a count below 1 or a negative seed.
+    """
+
+    cases: int
+    seed: int = 0
+    visits: int = 1
+    options: PhantomOptions = PhantomOptions()
+
+    def __post_init__(self) -> None:
+        if self.cases < 1 or self.visits < 1 or self.seed < 0:
+            raise UserError(
+                f"cases and visits must be at least 1 and the seed at least 0, not {self.cases}, {self.visits} and "
+                f"{self.seed}"
+            )
+
+    def member(self, index: int) -> tuple[str, str, int, int]:
+        """Name, subject, subject's seed and visit of the case at `index`, from 0."""
+        subject, visit = divmod(index, self.visits)
+        digits = max(2, len(str((self.cases + self.visits - 1) // self.visits)))
+        label = f"S{subject + 1:0{digits}d}"
+        seed = int(np.random.SeedSequence([self.seed, subject]).generate_state(1)[0])
+        return (f"{label}_{visit + 1}" if self.visits > 1 else label), label, seed, visit + 1
+
+
+def write_phantoms(output: str | Path, phantoms: PhantomSet, overwrite: bool = False,
+                   progress: Callable[[range], Any] = lambda indices: indices) -> Path:  # fmt: skip
+    """Writes a dataset: `<output>/<case>/<case>_<channel>.nii.gz`, `_Labels` beside them, and `truth.json`.
+
+    All is made in a folder beside `output` and moved at the end, so that a set appears whole or not at all.
+
+    Args:
+        output: the folder; new, empty, or with `overwrite` one that holds an earlier set.
+        phantoms: what to make.
+        overwrite: whether the cases of an earlier set are replaced; other files there stay.
+        progress: wraps the range of cases, for a progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: `output` is a file, or holds something and `overwrite` is not given, or holds a folder of a case's
+            name that was not made here.
+        OSError: the disk refuses.
+    """
+    output = Path(output)
+    earlier = _earlier_cases(output, phantoms, overwrite)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent) as partial:
+        truth = {}
+        for index in progress(range(phantoms.cases)):
+            name, subject, seed, visit = phantoms.member(index)
+            phantom = make_phantom(seed, phantoms.options, visit, name)
+            write_case(Path(partial) / name, phantom)
+            truth[name] = {"subject": subject, "visit": visit, "seed": seed, "hard": phantom.hard,
+                           "discs": [disc.plain() for disc in phantom.truth]}  # fmt: skip
+        made = {"generator": _GENERATOR, "seed": phantoms.seed, "options": asdict(phantoms.options), "cases": truth}
+        (Path(partial) / TRUTH_FILE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        output.mkdir(exist_ok=True)
+        for name in earlier:
+            shutil.rmtree(output / name, ignore_errors=True)
+        for name in [*truth, TRUTH_FILE]:
+            os.replace(Path(partial) / name, output / name)
+    return output
+
+
+def write_case(folder: Path, phantom: Phantom) -> None:
+    """Writes the channels and labels of one phantom into a new folder, named after it."""
+    folder.mkdir(parents=True)
+    case = phantom.case
+    assert case.labels is not None  # make_phantom always labels
+    for channel, array in zip(case.volume.channels, case.volume.array, strict=True):
+        _write(folder / f"{folder.name}_{channel}.nii.gz", array.astype(np.int16), case.volume.affine)
+    _write(folder / f"{folder.name}_Labels.nii.gz", case.labels.array, case.labels.affine)
+
+
+def _write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
+    """One canonical array (D, H, W) as NIfTI in the axis order of converted sagittal scans: back, up, right."""
+    import nibabel
+
+    turned = np.transpose(array, (2, 1, 0))[:, ::-1, ::-1]
+    d, h, w = affine[:3, 0], affine[:3, 1], affine[:3, 2]
+    stored = np.eye(4)
+    stored[:3, :3] = np.stack([w, -h, -d], axis=1)
+    stored[:3, 3] = affine[:3, 3] + d * (array.shape[0] - 1) + h * (array.shape[1] - 1)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(turned), stored)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(stored, code=1)
+    image.set_sform(stored, code=1)
+    nibabel.save(image, path)
+
+
+def _earlier_cases(output: Path, phantoms: PhantomSet, overwrite: bool) -> list[str]:
+    """Names of the cases in `output` that are to be replaced; refuses what must not be touched."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; give a folder as output")
+    if not output.exists() or not any(output.iterdir()):
+        return []
+    if not overwrite:
+        raise UserError(f"{output} is not empty; give --overwrite to replace the phantoms in it, or another output")
+    earlier = _read_names(output / TRUTH_FILE)
+    for index in range(phantoms.cases):
+        name = phantoms.member(index)[0]
+        if (output / name).exists() and name not in earlier:
+            raise UserError(f"{output / name} was not made by {_GENERATOR}; move it away or give another output")
+    return [name for name in earlier if (output / name).is_dir()]
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(made, dict) or made.get("generator") != _GENERATOR or not isinstance(made.get("cases"), dict):
+        return []
+    return [name for name in made["cases"] if name == Path(name).name and name not in ("", ".", "..")]

@@ -1,0 +1,82 @@
+"""What a phantom can be asked for, and which requests make no sense."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from ivdjax.volume import UserError
+
+CHANNELS: tuple[str, ...] = ("fat", "wat", "inn", "opp", "t2")
+"""Channels that can be made: the four of a Dixon scan, and one like a T2-weighted turbo spin echo."""
+
+HARD_KINDS: tuple[str, ...] = (
+    "faint_disc", "bridged", "collapsed_l5s1", "s1s2", "top_cut", "bottom_cut", "scoliosis",
+)  # fmt: skip
+"""Anatomies and fields of view that mislead a numbering from the bottom up."""
+
+FIELDS: tuple[str, ...] = ("full", "slab")
+
+_FULL_SHAPE, _FULL_SPACING_MM = (36, 256, 256), (2.0, 1.25, 1.25)
+_SLAB_SHAPE, _SLAB_SPACING_MM = (20, 320, 256), (0.9, 0.94, 0.94)
+_SHORTEST_MM, _NARROWEST_MM = 260.0, 150.0
+
+
+@dataclass(frozen=True)
+class PhantomOptions:
+    """What `make_phantom` makes.
+
+    Attributes:
+        channels: names out of `CHANNELS`, in the order wanted.
+        field: full: the whole width of the discs, 36 x 256 x 256 voxels of 2 x 1.25 x 1.25 mm; slab: 13 to 30 slices
+            of 0.9 mm round the midline, 0.94 mm in plane.
+        shape: voxels (D, H, W) in place of those of the field.
+        spacing_mm: their size in place of that of the field.
+        hard: one of `HARD_KINDS`, or empty.
+        binary_labels: whether the seven labelled discs all have the value 1.
+
+    Raises:
+        UserError: an unknown name, a size that is not positive, or a field of view too small for seven discs.
+    """
+
+    channels: tuple[str, ...] = ("fat", "inn", "opp", "wat")
+    field: str = "full"
+    shape: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    hard: str = ""
+    binary_labels: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.channels or len(set(self.channels)) != len(self.channels):
+            raise UserError(f"channels must be one or more different names, not {','.join(self.channels)!r}")
+        for name in self.channels:
+            _known(name, CHANNELS, "channel")
+        _known(self.field, FIELDS, "field")
+        if self.hard:
+            _known(self.hard, HARD_KINDS, "hard kind")
+        shape, spacing_mm = self.grid_shape, self.grid_spacing_mm
+        if min(shape) < 1 or not min(spacing_mm) > 0:
+            raise UserError(f"shape and spacing must be above 0, not {shape} voxels of {spacing_mm} mm")
+        height_mm, width_mm = shape[1] * spacing_mm[1], shape[2] * spacing_mm[2]
+        if height_mm < _SHORTEST_MM or width_mm < _NARROWEST_MM:
+            raise UserError(
+                f"seven discs need {_SHORTEST_MM:.0f} mm from top to bottom and {_NARROWEST_MM:.0f} mm from front to "
+                f"back, not {height_mm:.0f} x {width_mm:.0f} mm; use more or larger voxels"
+            )
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        """Voxels (D, H, W); the slices of a slab without a stated shape vary from case to case."""
+        return self.shape or (_FULL_SHAPE if self.field == "full" else _SLAB_SHAPE)
+
+    @property
+    def grid_spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size (D, H, W) in mm."""
+        return self.spacing_mm or (_FULL_SPACING_MM if self.field == "full" else _SLAB_SPACING_MM)
+
+
+def _known(name: str, names: tuple[str, ...], noun: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+        raise UserError(f"unknown {noun} {name!r}; {advice}")

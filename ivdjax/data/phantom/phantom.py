@@ -1,0 +1,161 @@
+"""One synthetic lumbar spine from one seed: the case with its labels, and the truth about every visible disc."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.data.phantom.acquisition import acquire, sample_pose
+from ivdjax.data.phantom.body import paint_body
+from ivdjax.data.phantom.canvas import Canvas, make_canvas
+from ivdjax.data.phantom.discs import disc_box, disc_distance, paint_bridge, paint_column, paint_wings
+from ivdjax.data.phantom.options import PhantomOptions
+from ivdjax.data.phantom.posterior import column_coordinates, paint_arches, paint_canal
+from ivdjax.data.phantom.shapes import occupancy
+from ivdjax.data.phantom.spine import DiscShape, Spine, sample_spine
+from ivdjax.data.phantom.tissues import sample_signals
+from ivdjax.volume import LUMBAR_DISCS, Case, LabelMap, Volume, level_name, spacing_of, to_world_mm
+
+_ANATOMY, _TISSUES, _PAINT, _POSE, _SCAN = range(5)
+
+
+@dataclass(frozen=True)
+class DiscTruth:
+    """What is known of one visible disc.
+
+    Attributes:
+        level: 1 = L5/S1 upward.
+        level_name: its anatomical name.
+        labelled: whether the label map holds it (levels 1 to 7).
+        whole: whether no part of it lies outside the field of view.
+        centroid_mm: of its labelled voxels, RAS+ mm.
+        volume_mm3: of its labelled voxels.
+        anterior_height_mm, mid_height_mm, posterior_height_mm: distance between the endplates of the model, in the
+            median plane, at 80 % of the way to the front edge, in the middle, and at 80 % to the back.
+        ap_width_mm, lateral_width_mm: of the model.
+        wear: 0 (young) to 1 (worn).
+    """
+
+    level: int
+    level_name: str
+    labelled: bool
+    whole: bool
+    centroid_mm: tuple[float, float, float]
+    volume_mm3: float
+    anterior_height_mm: float
+    mid_height_mm: float
+    posterior_height_mm: float
+    ap_width_mm: float
+    lateral_width_mm: float
+    wear: float
+
+    def plain(self) -> dict[str, Any]:
+        """The same as a mapping for JSON, rounded to a thousandth."""
+        return {name: _rounded(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """A synthetic case.
+
+    Attributes:
+        case: volume (C, D, H, W) of whole numbers as float32, and labels of the discs 1 to 7.
+        truth: every visible disc, rising in level.
+        all_labels: like the case's labels, but with every visible disc and always numbered.
+        hard: the hard kind that was asked for, or empty.
+    """
+
+    case: Case
+    truth: tuple[DiscTruth, ...]
+    all_labels: LabelMap
+    hard: str
+
+
+def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 1, name: str = "") -> Phantom:
+    """Makes one case; the same arguments give the same bytes.
+
+    Args:
+        seed: the subject: its anatomy, tissues and the timing of the scan. Not negative.
+        options: channels, field of view and hardness; the defaults of `PhantomOptions` if not given.
+        visit: 1, 2 ...: another position, noise and coil of the same subject.
+        name: the case's name; made from the seed if empty.
+
+    Raises:
+        ValueError: `seed` or `visit` is negative.
+    """
+    options = options or PhantomOptions()
+    if seed < 0 or visit < 0:
+        raise ValueError(f"seed and visit must not be negative, but are {seed} and {visit}")
+    spine = sample_spine(_rng(seed, _ANATOMY), options.hard)
+    pose = sample_pose(_rng(seed, _POSE, visit), spine, options)
+    planes = (("water", "fat") if set(options.channels) - {"t2"} else ()) + (
+        ("t2",) if "t2" in options.channels else ()
+    )
+    signals = sample_signals(_rng(seed, _TISSUES), planes, spine.age)
+    paint = _rng(seed, _PAINT)
+    canvas = make_canvas(paint, len(planes), pose.shape, pose.patient)
+    right, behind = column_coordinates(spine, canvas.points)
+    skin = paint_body(canvas, spine, signals, right, behind, paint)
+    paint_wings(canvas, spine, signals)
+    paint_arches(canvas, spine, signals, paint)
+    paint_canal(canvas, spine, signals, right, behind, paint)
+    paint_column(canvas, spine, signals, paint)
+    if options.hard == "bridged":
+        paint_bridge(canvas, spine, signals, int(paint.integers(1, LUMBAR_DISCS)))
+    canvas.planes[:] *= occupancy(skin, canvas.edge_mm)
+    array = acquire(canvas, spine, behind, _rng(seed, _SCAN, visit), options)
+
+    every, truth = _labels(canvas, spine, pose.world)
+    kept = np.where(every <= LUMBAR_DISCS, every, 0).astype(np.uint8)
+    labels = LabelMap((kept > 0).astype(np.uint8) if options.binary_labels else kept, pose.world)
+    name = name or f"phantom_{seed}_{visit}"
+    case = Case(name, name.rsplit("_", 1)[0], Volume(array, pose.world, options.channels), labels)
+    return Phantom(case, truth, LabelMap(every, pose.world), options.hard)
+
+
+def _rng(seed: int, *stream: int) -> np.random.Generator:
+    """A generator of its own for each purpose, so that one more draw for one leaves the others as they were."""
+    return np.random.default_rng([seed, *stream])
+
+
+def _labels(canvas: Canvas, spine: Spine, world: NDArray) -> tuple[NDArray[np.uint8], tuple[DiscTruth, ...]]:
+    """Labels (D, H, W) of all visible discs and the facts about them.
+
+    A voxel belongs to a disc if its centre lies inside: for surfaces smooth on the scale of a voxel the same as at
+    least half of it.
+    """
+    every = np.zeros(canvas.planes.shape[1:], dtype=np.uint8)
+    truth = []
+    for disc in spine.discs:
+        box = disc_box(canvas, disc)
+        if disc.level < 1 or box is None:
+            continue
+        inside = disc_distance(disc, canvas.at(box)) <= 0
+        inside &= every[box] == 0
+        if not inside.any():
+            continue
+        every[box][inside] = disc.level
+        index = np.argwhere(inside) + [side.start for side in box]
+        truth.append(_truth(disc, index, every.shape, world))
+    return every, tuple(truth)
+
+
+def _truth(disc: DiscShape, index: NDArray, shape: tuple[int, ...], world: NDArray) -> DiscTruth:
+    whole = bool((index.min(axis=0) > 0).all() and (index.max(axis=0) < np.array(shape) - 1).all())
+    centroid = to_world_mm(world, index.mean(axis=0))
+    return DiscTruth(
+        disc.level, level_name(disc.level), disc.level <= LUMBAR_DISCS, whole,
+        (float(centroid[0]), float(centroid[1]), float(centroid[2])),
+        float(len(index) * np.prod(spacing_of(world))),
+        disc.height_at(0.8), disc.height_at(0.0), disc.height_at(-0.8),
+        2 * (disc.half_ap + disc.bulge), 2 * (disc.half_width + disc.bulge), disc.wear,
+    )  # fmt: skip
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 3)
+    return [_rounded(item) for item in value] if isinstance(value, tuple) else value

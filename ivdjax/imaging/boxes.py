@@ -1,0 +1,69 @@
+"""Boxes of one fixed size over the slices of a volume, and the way back: cut and blend.
+
+Every slice is covered by boxes that overlap; a slice smaller than a box is padded with zeros at its end. The boxes'
+size is the one that the network was trained with, because its attention and normalisation see the whole box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Origin = tuple[int, int, int]
+"""Slice index d and first row and column (h, w) of a box."""
+
+
+def box_origins(shape: tuple[int, int, int], box: tuple[int, int], overlap: float) -> list[Origin]:
+    """Origins of boxes (H, W) that cover every slice of a volume (D, H, W), evenly spread.
+
+    Args:
+        shape: the volume's size.
+        box: the boxes' size.
+        overlap: smallest share, at least 0 and below 1, that neighbouring boxes have in common.
+    """
+    rows, columns = (_starts(side, part, overlap) for side, part in zip(shape[1:], box, strict=True))
+    return [(d, h, w) for d in range(shape[0]) for h in rows for w in columns]
+
+
+def cut_boxes(
+    image: NDArray[np.uint8], origins: Sequence[Origin], box: tuple[int, int], batch_size: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Batches (batch_size, H, W, C) of boxes of an image (C, D, H, W); the last is filled up with zeros."""
+    channels = image.shape[0]
+    for start in range(0, len(origins), batch_size):
+        batch = np.zeros((batch_size, *box, channels), image.dtype)
+        for place, (d, h, w) in enumerate(origins[start : start + batch_size]):
+            part = image[:, d, h : h + box[0], w : w + box[1]]
+            batch[place, : part.shape[1], : part.shape[2]] = np.moveaxis(part, 0, -1)
+        yield batch
+
+
+def blend_boxes(
+    boxes: NDArray[np.float32], origins: Sequence[Origin], shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """Mean (D, H, W) of overlapping boxes (N, H, W), each weighted by its voxels' distance from its border."""
+    height, width = boxes.shape[1:]
+    weight = np.minimum.outer(_ramp(height), _ramp(width)).astype(np.float32)
+    total = np.zeros(shape, np.float32)
+    weights = np.zeros(shape, np.float32)
+    for values, (d, h, w) in zip(boxes, origins, strict=False):
+        rows, columns = min(height, shape[1] - h), min(width, shape[2] - w)
+        total[d, h : h + rows, w : w + columns] += (weight * values)[:rows, :columns]
+        weights[d, h : h + rows, w : w + columns] += weight[:rows, :columns]
+    return total / np.maximum(weights, np.finfo(np.float32).tiny)
+
+
+def _starts(side: int, box: int, overlap: float) -> list[int]:
+    if side <= box:
+        return [0]
+    count = math.ceil((side - box) / max(box * (1 - overlap), 1)) + 1
+    return [round(i * (side - box) / (count - 1)) for i in range(count)]
+
+
+def _ramp(side: int) -> NDArray[np.float64]:
+    """Weights that rise linearly from the border of a box to its middle."""
+    place = np.arange(side)
+    return (np.minimum(place, place[::-1]) + 1) / ((side + 1) // 2)

@@ -1,0 +1,81 @@
+"""MetaImage (.mha, .mhd) and NRRD files through SimpleITK, whose world runs to the left and to posterior (LPS)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
+from ivdjax.volume import CaseError, spacing_of
+
+SUFFIXES = (".mha", ".mhd", ".nrrd")
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+def read(path: Path, case: str) -> FileImage:
+    """One 3D image; its LPS geometry is turned into RAS.
+
+    Raises:
+        CaseError: empty, truncated or of another format; not 3D; colors or complex values; nothing finite; a
+            singular affine.
+    """
+    import SimpleITK
+
+    if not path.is_file():
+        raise CaseError(f"case {case}: no file {path}")
+    if path.stat().st_size == 0:
+        raise CaseError(f"case {case}: {path} is empty; copy it again")
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        shape = checked_shape(tuple(reader.GetSize()), path, case)
+        if reader.GetNumberOfComponents() != 1:
+            raise CaseError(
+                f"case {case}: {path} holds {reader.GetNumberOfComponents()} values a voxel (colors, vectors or "
+                "complex numbers); one gray value is needed"
+            )
+        image: Any = reader.Execute()
+    except RuntimeError as error:
+        # The last line is ITK's reason, but for a truncated file it is a stale "No such file or directory".
+        reason = str(error).strip().splitlines()[-1]
+        stale = "No such file" in reason
+        raise CaseError(
+            f"case {case}: {path} cannot be read, it is truncated, damaged or another format"
+            + ("" if stale else f": {reason}")
+        ) from error
+    affine = checked_affine(_affine_ras(image), path, case)
+    array = np.transpose(SimpleITK.GetArrayFromImage(image)).reshape(shape)
+    return FileImage(checked_values(array, path, case), affine)
+
+
+def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
+    """Stores an array (I, J, K) in its own type, compressed.
+
+    Raises:
+        ValueError: a .mhd, whose two files cannot appear as one; write .mha.
+    """
+    import SimpleITK
+
+    if path.suffix.lower() == ".mhd":
+        raise ValueError(f"{path.name} would be two files, which cannot appear as one; write .mha")
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(np.transpose(array)))
+    spacing = spacing_of(affine)
+    image.SetSpacing(spacing)
+    image.SetDirection((_LPS_TO_RAS @ (affine[:3, :3] / np.array(spacing))).ravel().tolist())
+    image.SetOrigin((_LPS_TO_RAS @ affine[:3, 3]).tolist())
+    SimpleITK.WriteImage(image, str(path), True)
+
+
+def _affine_ras(image: Any) -> NDArray[np.float64]:
+    """The affine to RAS mm of an image whose axes beyond the third have the length 1."""
+    n = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(n, n)[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = _LPS_TO_RAS @ direction @ np.diag(image.GetSpacing()[:3])
+    affine[:3, 3] = _LPS_TO_RAS @ np.array(image.GetOrigin()[:3])
+    return affine

@@ -1,0 +1,250 @@
+"""Checkpoints of a training stage: written in the background, checked when read, the newest three kept.
+
+The state is any pytree of arrays. Orbax writes it; what Orbax leaves open is closed here: a save is never skipped, a
+flipped bit does not pass for a number, and a damaged checkpoint costs one interval and not the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+import tensorstore
+from orbax.checkpoint import v1 as ocp
+
+from ivdjax.volume import UserError
+
+_CHECKSUM, _LAYOUT, _METADATA = "crc32", "layout", "metadata"
+
+
+class Restored(NamedTuple):
+    """A restored checkpoint.
+
+    Attributes:
+        state: as it was saved, bit for bit, on the devices of the abstract state.
+        step: the step it was saved under.
+        metadata: what was saved beside it.
+        remarks: one sentence for each newer checkpoint that was damaged; for the user's eyes.
+    """
+
+    state: Any
+    step: int
+    metadata: dict[str, Any]
+    remarks: tuple[str, ...]
+
+
+class Checkpoints:
+    """The checkpoints in one folder, which is made if need be; leftovers of interrupted saves are removed.
+
+    Use it as a context manager, or call `close`: a save may still be under way when the program ends.
+
+    Args:
+        folder: holds a folder for each kept step, and nothing else.
+        keep: how many of the newest are kept.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 3) -> None:
+        # Orbax reports on the terminal through absl; what the user must know is raised or returned here instead.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self.folder = Path(folder).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pending: Any = None
+        self._checkpointer = ocp.training.Checkpointer(
+            str(self.folder),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps with a checkpoint, rising; one that is being written counts once it is whole."""
+        return tuple(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+    def save(self, step: int, state: Any, metadata: Mapping[str, Any] | None = None) -> None:
+        """Starts to save the state after `step` steps, with metadata that JSON can hold.
+
+        The arrays are copied to the host before it returns, so the state may be donated to the next step at once; the
+        writing goes on in the background. A save still under way is waited for, never dropped. A checkpoint of the
+        same step is replaced.
+
+        Raises:
+            OSError: this or the save before it could not be written.
+        """
+        self.wait()
+        _check_room(self.folder, state)
+        # By default Orbax skips a save while another is under way or a newer step exists, and only says so by None.
+        with _saving(self.folder):
+            self._pending = self._checkpointer.save_async(
+                step,
+                state,
+                force=True,
+                overwrite=True,
+                custom_metadata={
+                    _CHECKSUM: checksum(state),
+                    _LAYOUT: layout(state),
+                    _METADATA: dict(metadata or {}),
+                },
+            )
+        if self._pending is None:
+            raise OSError(f"the checkpoint of step {step} in {self.folder} was not written")
+
+    def restore_latest(self, abstract_state: Any) -> Restored | None:
+        """The newest checkpoint that is whole; None if there is no checkpoint at all.
+
+        `abstract_state` is a pytree like the saved one, of `jax.ShapeDtypeStruct` (or of arrays, whose values do not
+        matter). Leaves come back with its shardings, on the first device where it has none. A damaged checkpoint is
+        named in the remarks and left in place until its step is saved again.
+
+        Raises:
+            UserError: there are checkpoints, but none is whole, or they are of another state than `abstract_state`.
+        """
+        self.wait()
+        target = jax.tree.map(_with_sharding, abstract_state)
+        remarks: list[str] = []
+        for checkpoint in reversed(self._checkpointer.checkpoints):
+            try:
+                state, metadata = self._load(checkpoint.step, target)
+            except UserError:
+                raise
+            except Exception as error:  # Orbax and its storage raise whatever the damage leads them to
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                remarks.append(f"checkpoint {checkpoint.path} is damaged and was passed over: {reason}")
+                continue
+            return Restored(state, checkpoint.step, metadata, tuple(remarks))
+        if remarks:
+            raise UserError(f"no checkpoint in {self.folder} is whole; remove the folder to begin anew\n"
+                            + "\n".join(remarks))  # fmt: skip
+        return None
+
+    def wait(self) -> None:
+        """Waits until the save under way, if any, is on the disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            with _saving(self.folder):
+                pending.result()
+
+    def close(self) -> None:
+        """Waits for the save under way and ends the background threads; may be called twice.
+
+        Raises:
+            OSError: the save could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            with _saving(self.folder):
+                self._checkpointer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _load(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
+        found = self._checkpointer.metadata(step)
+        notes = found.custom_metadata
+        if not isinstance(notes, dict) or not notes.keys() >= {_CHECKSUM, _LAYOUT, _METADATA}:
+            raise ValueError("what was saved beside it is missing")
+        _check_layout(found.path, notes[_LAYOUT], layout(target))
+        _read_through(Path(found.path) / "state")
+        state = self._checkpointer.load(step, target)
+        if checksum(state) != notes[_CHECKSUM]:
+            raise ValueError("its numbers are not those that were saved (checksum)")
+        return state, notes[_METADATA]
+
+
+def checksum(state: Any) -> int:
+    """CRC-32 over the bytes of all arrays of a pytree, in the order of its leaves; an empty tree gives 0."""
+    value = 0
+    for leaf in jax.tree.leaves(state):
+        value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
+    return value
+
+
+def layout(state: Any) -> dict[str, str]:
+    """Type and shape of every array of a pytree by its path, such as `{"params/conv/kernel": "float32[3,3,1,8]"}`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for path, leaf in leaves
+    }
+
+
+def _check_layout(path: Any, saved: dict[str, str], wanted: dict[str, str]) -> None:
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            raise UserError(
+                f"checkpoint {path} is of another network or optimizer: {name} is {saved.get(name, 'missing')} there "
+                f"and {wanted.get(name, 'missing')} here; remove the folder to begin anew, or train with what wrote it"
+            )
+
+
+def _read_through(folder: Path) -> None:
+    """Reads every stored chunk once, so that a missing or shortened file is found here.
+
+    Orbax's own load, when it fails on one array, leaves unfinished reads of the others behind, whose warnings reach
+    the terminal much later.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": folder.as_uri() + "/"}).result()
+    keys = store.list().result()
+    if not keys:
+        raise ValueError("it holds no arrays")
+    for key in keys:
+        store.read(key).result()
+
+
+def _check_room(folder: Path, state: Any) -> None:
+    """Refuses a save that cannot end well; half-way, Orbax may wait for minutes before it says so."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + (1 << 20)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise OSError(errno.ENOSPC, f"{needed >> 20} MiB needed, {free >> 20} MiB free", str(folder))
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _failure(folder, error) from error
+
+
+def _failure(folder: Path, error: Exception) -> OSError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return OSError(f"a checkpoint could not be written to {folder}: {reason}; make room or mend the disk, then "
+                   "the same command resumes from the checkpoint before")  # fmt: skip
+
+
+@contextlib.contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """Turns what Orbax and its storage raise while saving into an OSError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        raise _failure(folder, error) from error
+
+
+def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -1,0 +1,64 @@
+"""One place that knows of several devices: the mesh, and how a per-device function is mapped over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "batch"
+"""Name of the axis over which a batch is divided and sums are taken."""
+
+SHARED = PartitionSpec()
+"""Every device holds the whole."""
+
+DIVIDED = PartitionSpec(AXIS)
+"""Each device holds its part of the first axis."""
+
+
+def data_mesh(devices: list[Any] | None = None) -> Mesh:
+    """A one-axis mesh over all devices, or those given."""
+    devices = devices if devices is not None else jax.devices()
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+
+
+def per_device_batch(batch_size: int, mesh: Mesh) -> int:
+    """Samples of one device.
+
+    Raises:
+        ValueError: the devices do not divide the batch.
+    """
+    devices = mesh.devices.size
+    if batch_size % devices:
+        raise ValueError(
+            f"a batch of {batch_size} cannot be divided over {devices} devices; use a multiple of {devices}"
+        )
+    return batch_size // devices
+
+
+def map_devices(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`function` run once on each device over its part of the arguments; it sums over `AXIS` itself.
+
+    Without varying-axes checks, as in `jax.pmap`: with them, gradients of shared parameters would arrive already summed.
+    """
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def share(tree: Any, mesh: Mesh) -> Any:
+    """A tree of arrays put whole on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, SHARED))
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk between runs, so that a second start, or a restarted worker, need not compile.
+
+    In `JAX_COMPILATION_CACHE_DIR`, or else in `ivdjax` under the user's cache folder.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "ivdjax" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

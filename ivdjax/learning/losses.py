@@ -1,0 +1,78 @@
+"""Losses over masked voxels, each as (sum, count): both are added over devices and micro-batches and divided once.
+
+A mean of means would be wrong as soon as the masks of two devices differ in size.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+Sums = tuple[jax.Array, jax.Array]
+"""Sum of a loss over the voxels that take part, and their number; both float32 scalars."""
+
+
+def focal_loss(
+    logits: jax.Array, target: jax.Array, mask: jax.Array, alpha: tuple[float, float], gamma: jax.Array | float
+) -> Sums:
+    """Focal loss (paper, eq. 1): -alpha (1 - p)^gamma log(p), p being the probability of the voxel's true class.
+
+    Args:
+        logits: any shape, of the class "disc".
+        target: the same shape, 0 to 1: the share of the voxel that is disc. Eq. 1 is applied to both classes and
+            weighted with their shares; a hard label gives eq. 1 itself.
+        mask: the same shape, 1 where a voxel takes part, else 0.
+        alpha: weights of background and disc; the paper has one value for both.
+        gamma: exponent; 0 is cross-entropy. It may be traced, so that the warm-up needs no second compilation.
+
+    Returns:
+        (sum, count); (0, 0) for an empty mask.
+    """
+    log_disc, log_background = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    # (1 - p)^gamma as exp(gamma log(1 - p)) is exact and has a gradient for p = 1 and gamma = 0.
+    disc = -alpha[1] * jnp.exp(gamma * log_background) * log_disc
+    background = -alpha[0] * jnp.exp(gamma * log_disc) * log_background
+    loss = target * disc + (1.0 - target) * background
+    return (loss * mask).sum(), mask.sum()
+
+
+def cross_entropy(logits: jax.Array, target: jax.Array, mask: jax.Array) -> Sums:
+    """Binary cross-entropy, the warm-up of section 2.4; arguments and result as `focal_loss`."""
+    return focal_loss(logits, target, mask, (1.0, 1.0), 0.0)
+
+
+def path_losses(
+    fused: jax.Array,
+    auxiliary: jax.Array,
+    target: jax.Array,
+    mask: jax.Array,
+    alpha: tuple[float, float],
+    gamma: jax.Array | float,
+    weight: float,
+) -> Sums:
+    """The fused output's loss plus `weight` times the mean loss of the resolution paths, each trained as its own task.
+
+    Args:
+        fused: logits (N, H, W).
+        auxiliary: logits (P, N, H, W), one map a path.
+        target: (N, H, W), as in `focal_loss`.
+        mask: (N, H, W).
+        alpha: as in `focal_loss`.
+        gamma: as in `focal_loss`.
+        weight: of the paths beside the fused output; 0 leaves them untrained.
+
+    Returns:
+        (sum, count) with the count of the mask's voxels.
+    """
+    total, count = focal_loss(fused, target, mask, alpha, gamma)
+    paths = auxiliary.shape[0]
+    wide = (paths, *target.shape)
+    aside, _ = focal_loss(auxiliary, jnp.broadcast_to(target, wide), jnp.broadcast_to(mask, wide), alpha, gamma)
+    return total + weight * aside / paths, count
+
+
+def overlap_sums(logits: jax.Array, target: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Numerator and denominator of the Dice coefficient (paper, eq. 2) of hard decisions at one half, in the mask."""
+    found = (logits > 0) * mask
+    wanted = (target >= 0.5) * mask
+    return 2.0 * (found * wanted).sum(), found.sum() + wanted.sum()

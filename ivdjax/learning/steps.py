@@ -1,0 +1,120 @@
+"""The compiled functions: one training step, and the probabilities of a batch of boxes.
+
+The training step is a pure function of (state, residents): random keys are folded from (seed, step, index in the
+whole batch), so that neither a resume nor the number of devices changes what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from ivdjax.config import AugmentationConfig, StageConfig
+from ivdjax.learning.augmentation import Residents, draw_sample
+from ivdjax.learning.devices import AXIS, SHARED, map_devices, per_device_batch
+from ivdjax.learning.losses import overlap_sums, path_losses
+from ivdjax.learning.optimizer import build_optimizer, learning_rate_schedule
+
+Params = Any
+Metrics = dict[str, jax.Array]
+Apply = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that training carries from step to step.
+
+    Attributes:
+        step: int32, number of steps done.
+        params: parameters of the network.
+        optimizer: state of the optimizer.
+        average: running average of the parameters, which is validated and shipped.
+    """
+
+    step: jax.Array
+    params: Params
+    optimizer: Any
+    average: Params
+
+
+def initial_state(network: Any, stage: StageConfig, channels: int, seed: int) -> TrainState:
+    """The state before the first step, the same for the same seed."""
+    height, width = stage.training.crop
+    variables = network.init(jax.random.key(seed), jnp.zeros((1, height, width, channels)))
+    params = variables["params"]
+    optimizer = build_optimizer(stage.optimizer, stage.training.steps).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer, jax.tree.map(jnp.copy, params))
+
+
+def build_train_step(
+    apply: Apply, stage: StageConfig, augmentation: AugmentationConfig, seed: int, mesh: Mesh
+) -> Callable[[TrainState, Residents], tuple[TrainState, Metrics]]:
+    """The compiled step: draws a batch, moves the parameters, gives loss, dice, gradient_norm and learning_rate.
+
+    The state is donated. Losses and gradients are sums over all devices divided once by the voxels that took part.
+
+    Raises:
+        ValueError: the devices do not divide the batch.
+    """
+    local = per_device_batch(stage.training.batch_size, mesh)
+    optimizer = build_optimizer(stage.optimizer, stage.training.steps)
+    schedule = learning_rate_schedule(stage.optimizer, stage.training.steps)
+
+    def draw(step: jax.Array, residents: Residents) -> Any:
+        index = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+        root = jax.random.fold_in(jax.random.key(seed), step)
+        keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
+        training = stage.training
+        return jax.vmap(lambda k: draw_sample(k, residents, training.crop, training.disc_fraction, augmentation))(keys)
+
+    def device_step(state: TrainState, residents: Residents) -> tuple[TrainState, Metrics]:
+        batch = draw(state.step, residents)
+        gamma = jnp.where(state.step < stage.loss.cross_entropy_steps, 0.0, stage.loss.gamma)
+
+        def summed_loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            fused, auxiliary = apply({"params": params}, batch.image)
+            total, count = path_losses(
+                fused, auxiliary, batch.target, batch.mask, stage.loss.alpha, gamma, stage.loss.auxiliary
+            )
+            return total, (count, *overlap_sums(fused, batch.target, batch.mask))
+
+        (total, aside), gradients = jax.value_and_grad(summed_loss, has_aux=True)(state.params)
+        (total, (count, common, both)), gradients = jax.lax.psum(((total, aside), gradients), AXIS)
+        count = jnp.maximum(count, 1.0)
+        gradients = jax.tree.map(lambda g: g / count, gradients)
+        updates, moved = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = _averaged(state.average, params, state.step, stage.optimizer.average_decay)
+        metrics = {
+            "loss": total / count,
+            "dice": common / jnp.maximum(both, 1.0),
+            "gradient_norm": optax.global_norm(gradients),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        }
+        return TrainState(state.step + 1, params, moved, average), metrics
+
+    mapped = map_devices(device_step, mesh, (SHARED, SHARED), (SHARED, SHARED))
+    return jax.jit(mapped, donate_argnums=0)
+
+
+def build_predict(apply: Apply) -> Callable[[Params, jax.Array], jax.Array]:
+    """The compiled prediction: parameters and uint8 boxes (N, H, W, C) give the probability of disc, float32 (N, H, W)."""
+
+    def predict(params: Params, boxes: jax.Array) -> jax.Array:
+        logits, _ = apply({"params": params}, boxes.astype(jnp.float32) / 255.0)
+        return jax.nn.sigmoid(logits)
+
+    return jax.jit(predict)
+
+
+def _averaged(average: Params, params: Params, step: jax.Array, decay: float) -> Params:
+    """The running average after a step; early on it forgets faster, so that the random start leaves no trace."""
+    if decay == 0:
+        return params
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, average, params)

@@ -1,0 +1,102 @@
+"""The paper's segmentation network (section 2.1, Fig. 3): two downsamplings, dense atrous pyramid, three paths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ivdjax.networks.layers import ConvUnit, DenseAtrousPyramid, DenseBlock, GroupNorm, enlarge, halve
+
+STRIDE = 4
+"""Height and width of a box must be divisible by this: two downsamplings by two."""
+
+PATHS = 3
+"""Resolution paths, and so auxiliary outputs: full, half and quarter resolution."""
+
+
+class DiscNet(nn.Module):
+    """Logits of "disc" for each voxel of 2D boxes, from any number of channels.
+
+    A DenseNet backbone with squeeze-and-excitation gives maps at full, half and quarter resolution; on the coarsest
+    lies the densely connected atrous pyramid. Each of the three maps then goes through a path of its own, with its own
+    layers and its own auxiliary output, so that each resolution is trained as a task of its own; the paths meet at full
+    resolution in the fused output. Attributes as in `ivdjax.config.DiscNetConfig`.
+    """
+
+    stem: int = 16
+    growth: tuple[int, int, int] = (16, 16, 16)
+    layers: tuple[int, int, int] = (4, 4, 8)
+    bottleneck: int = 0
+    se_ratio: int = 4
+    aspp_rates: tuple[int, ...] = (3, 6, 12, 18, 24)
+    aspp_growth: int = 32
+    path: tuple[int, int, int] = (16, 32, 64)
+    path_layers: tuple[int, int, int] = (1, 1, 1)
+    groups: int = 8
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Fused and auxiliary logits.
+
+        Args:
+            x: boxes (N, H, W, C) with intensities 0 to 1; H and W divisible by 4.
+
+        Returns:
+            Logits (N, H, W) of the fused output, and (3, N, H, W) of the paths at full, half and quarter resolution, the
+            coarser two enlarged to full resolution; all float32.
+        """
+        n, h, w, _ = x.shape
+        if h % STRIDE or w % STRIDE:
+            raise ValueError(f"a box must be divisible by {STRIDE} in height and width, not {h} x {w}")
+        paths = [self._path(level, features) for level, features in enumerate(self._backbone(4.0 * x - 2.0))]
+        auxiliary = [enlarge(nn.Dense(1)(p), 2**level)[..., 0] for level, p in enumerate(paths)]
+        # A 1 x 1 convolution of the concatenated paths is the sum of one product a path; taken before the maps are
+        # enlarged, with which it commutes, it costs a sixteenth on the coarsest.
+        y = sum(enlarge(nn.Dense(self.path[0], use_bias=False)(p), 2**level) for level, p in enumerate(paths))
+        y = ConvUnit(self.path[0], 3, groups=self.groups)(nn.relu(GroupNorm(self.groups)(y)))
+        logits = nn.Dense(1)(y)[..., 0]
+        return logits.astype(jnp.float32), jnp.stack(auxiliary).astype(jnp.float32)
+
+    def _backbone(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Maps at full, half and quarter resolution; the last has passed the atrous pyramid."""
+        x = ConvUnit(self.stem, 3, groups=self.groups)(x)
+        full = self._block(0, x)
+        half = self._block(1, self._transition(full))
+        quarter = self._block(2, self._transition(half))
+        pyramid = DenseAtrousPyramid(self.aspp_rates, self.aspp_growth, self.groups)(quarter)
+        return full, half, pyramid
+
+    def _block(self, level: int, x: jax.Array) -> jax.Array:
+        return DenseBlock(self.growth[level], self.layers[level], self.bottleneck, self.se_ratio, self.groups)(x)
+
+    def _transition(self, x: jax.Array) -> jax.Array:
+        """DenseNet's transition: half of the channels, half of the resolution."""
+        channels = max(x.shape[-1] // 2 // self.groups, 1) * self.groups
+        return halve(ConvUnit(channels, 1, groups=self.groups)(x))
+
+    def _path(self, level: int, x: jax.Array) -> jax.Array:
+        """One resolution path: a 1 x 1 reduction, then its own 3 x 3 layers."""
+        x = ConvUnit(self.path[level], 1, groups=self.groups)(x)
+        for _ in range(self.path_layers[level]):
+            x = ConvUnit(self.path[level], 3, groups=self.groups)(x)
+        return x
+
+
+def build_disc_net(settings: Any) -> DiscNet:
+    """The network of a `DiscNetConfig` (or anything with the same attributes)."""
+    names = (
+        "stem",
+        "growth",
+        "layers",
+        "bottleneck",
+        "se_ratio",
+        "aspp_rates",
+        "aspp_growth",
+        "path",
+        "path_layers",
+        "groups",
+    )
+    return DiscNet(**{name: getattr(settings, name) for name in names})

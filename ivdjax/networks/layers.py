@@ -1,0 +1,150 @@
+"""Building blocks shared by the networks. Arrays are (N, H, W, C), channels last.
+
+Every block normalises a new map once, right after its convolution, and not again in each layer that reads it: on a
+dense block this is the same function class as the pre-activation order, at a fraction of the normalisations, which on
+a CPU cost as much as the convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class ConvUnit(nn.Module):
+    """Convolution, group normalisation, ReLU: (N, H, W, C) to (N, H, W, features).
+
+    A 1 x 1 kernel is computed as a matrix product, which XLA runs two to three times faster on a CPU.
+
+    Attributes:
+        features: channels of the result.
+        kernel: side of the square kernel, odd.
+        dilation: distance between the kernel's taps, in voxels.
+        groups: channels in one group of the normalisation (fewer where `features` is not a multiple).
+    """
+
+    features: int
+    kernel: int = 3
+    dilation: int = 1
+    groups: int = 8
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.kernel == 1:
+            x = nn.Dense(self.features, use_bias=False)(x)
+        else:
+            x = nn.Conv(
+                self.features,
+                (self.kernel, self.kernel),
+                kernel_dilation=(self.dilation, self.dilation),
+                use_bias=False,
+            )(x)
+        return nn.relu(GroupNorm(self.groups)(x))
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation over space and `group_size` neighbouring channels, with scale and bias (Wu and He, 2018).
+
+    Statistics are those of one sample, so that neither the batch nor the number of devices changes the result; they are
+    float32 whatever the compute type. Sums are taken per channel first and the whole is applied as one
+    multiply-add: measured 2 to 3 times faster than `flax.linen.GroupNorm` on a CPU, forward and backward.
+    """
+
+    group_size: int = 8
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        n, _, _, channels = x.shape
+        size = math.gcd(self.group_size, channels)
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        x32 = x.astype(jnp.float32)
+        mean = x32.mean(axis=(1, 2)).reshape(n, channels // size, size).mean(axis=-1)
+        square = (x32 * x32).mean(axis=(1, 2)).reshape(n, channels // size, size).mean(axis=-1)
+        inverse = jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0.0) + 1e-5)
+        factor = jnp.repeat(inverse, size, axis=-1) * scale[None]
+        offset = bias[None] - jnp.repeat(mean, size, axis=-1) * factor
+        return (x32 * factor[:, None, None] + offset[:, None, None]).astype(x.dtype)
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel-wise attention (paper reference 7): each channel scaled by a factor 0 to 1 from its mean over the box.
+
+    Attributes:
+        ratio: reduction of the hidden layer; it keeps at least four units.
+    """
+
+    ratio: int = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        squeezed = x.mean(axis=(1, 2), keepdims=True)
+        hidden = nn.relu(nn.Dense(max(channels // self.ratio, 4))(squeezed))
+        return x * nn.sigmoid(nn.Dense(channels)(hidden))
+
+
+class DenseBlock(nn.Module):
+    """Densely connected layers (paper reference 8) with squeeze-and-excitation on their joint output.
+
+    Each layer reads all maps before it and adds `growth` of its own: (N, H, W, C) to (N, H, W, C + layers * growth).
+
+    Attributes:
+        growth: channels a layer adds.
+        layers: number of 3 x 3 layers.
+        bottleneck: a 1 x 1 unit of `bottleneck * growth` channels comes before each 3 x 3 one; 0: none.
+        se_ratio: reduction inside squeeze-and-excitation.
+        groups: channels in one group of the normalisation.
+    """
+
+    growth: int
+    layers: int
+    bottleneck: int = 0
+    se_ratio: int = 4
+    groups: int = 8
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for _ in range(self.layers):
+            y = ConvUnit(self.bottleneck * self.growth, 1, groups=self.groups)(x) if self.bottleneck else x
+            x = jnp.concatenate([x, ConvUnit(self.growth, 3, groups=self.groups)(y)], axis=-1)
+        return SqueezeExcitation(self.se_ratio)(x)
+
+
+class DenseAtrousPyramid(nn.Module):
+    """Densely connected atrous spatial pyramid pooling (paper, section 2.1).
+
+    Rate by rate, a dilated 3 x 3 convolution reads the input and the outputs of all smaller rates, so that one
+    voxel of the result gathers every sum of the rates: (N, H, W, C) to (N, H, W, C + len(rates) * growth).
+
+    Attributes:
+        rates: dilation rates, rising.
+        growth: channels a rate adds.
+        groups: channels in one group of the normalisation.
+    """
+
+    rates: tuple[int, ...]
+    growth: int
+    groups: int = 8
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for rate in self.rates:
+            # The 1 x 1 unit keeps the cost of the wide concatenation linear, as in DenseASPP's own layers.
+            y = ConvUnit(2 * self.growth, 1, groups=self.groups)(x)
+            x = jnp.concatenate([x, ConvUnit(self.growth, 3, rate, self.groups)(y)], axis=-1)
+        return x
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """Mean of each 2 x 2 square: (N, H, W, C) to (N, H / 2, W / 2, C); H and W must be even."""
+    return nn.avg_pool(x, (2, 2), (2, 2))
+
+
+def enlarge(x: jax.Array, factor: int) -> jax.Array:
+    """Bilinear interpolation by a whole factor: (N, H, W, C) to (N, H * factor, W * factor, C)."""
+    n, h, w, c = x.shape
+    return jax.image.resize(x, (n, h * factor, w * factor, c), "bilinear")

@@ -1,0 +1,85 @@
+"""What the pictures share: a dark figure, gray planes in millimetres, and a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.reports.tables import write_whole
+from ivdjax.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 110
+INK = "#f2f2f2"
+FAINT = "#9a9a9a"
+GROUND = "#101010"
+
+_GAMMA = 0.8
+_SHOWN_FIRST = ("t2", "wat", "inn")
+"""Channels in which discs are easiest to read, in this order; any other set shows its first channel."""
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty dark figure that draws without any window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor=GROUND)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG; whole or not at all."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", facecolor=GROUND)
+    write_whole(path, png.getvalue())
+
+
+def shown_channel(volume: Volume) -> tuple[str, NDArray]:
+    """Name and array (D, H, W) of the channel that a picture shows."""
+    by_name = dict(zip(volume.channels, volume.array, strict=True))
+    name = next((name for name in _SHOWN_FIRST if name in by_name), volume.channels[0])
+    return name, by_name[name]
+
+
+def add_plane(
+    figure: Figure, place: tuple[float, float, float, float], plane: NDArray, size_mm: tuple[float, float]
+) -> Axes:
+    """A gray plane (rows, columns) at `place` (left, bottom, width, height as shares of the figure).
+
+    Its coordinates are millimetres from its upper left corner; `size_mm` is its height and width. Brightness spans the
+    0.5th to the 99.5th percentile of what is shown, dark tones lifted (discs are dark on T2, and fluid outshines
+    them); a plane without contrast or without a number is black.
+    """
+    from matplotlib.colors import PowerNorm
+
+    axes = figure.add_axes(place)
+    finite = plane[np.isfinite(plane)]
+    low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
+    axes.imshow(np.nan_to_num(plane, nan=float(low)), cmap="gray",
+                norm=PowerNorm(_GAMMA, float(low), float(max(high, low + 1e-6)), clip=True),
+                extent=(0.0, size_mm[1], size_mm[0], 0.0), interpolation="bilinear", aspect="equal")  # fmt: skip
+    axes.set_axis_off()
+    return axes
+
+
+def write_text(axes: Axes, x: float, y: float, text: str, **style: object) -> None:
+    """Text in a plane's coordinates with a dark rim, so that it reads on any gray."""
+    from matplotlib.patheffects import withStroke
+
+    settings: dict[str, object] = {"color": INK, "fontsize": 10, "ha": "center", "va": "center"} | style
+    axes.text(x, y, printable(text), parse_math=False, path_effects=[withStroke(linewidth=2.5, foreground="black")],
+              **settings)  # type: ignore[arg-type]  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """Text that the built-in font can draw: line breaks become spaces, letters beyond Cyrillic question marks."""
+    return "".join(" " if not letter.isprintable() else letter if ord(letter) < 0x530 else "?" for letter in text)

@@ -1,0 +1,233 @@
+"""The overview picture of one case: a mid-sagittal and a mid-coronal plane with every disc coloured and named.
+
+Both planes follow the discs: the coronal one always (the lumbar spine is curved, and no flat coronal plane meets all of
+its discs), the sagittal one if the spine leaves its median slice. They share one scale and one height, so that a disc
+stands at one height in both.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.reports.canvas import FAINT, INK, add_plane, new_figure, printable, save_figure, shown_channel, write_text
+from ivdjax.reports.colours import VERDICT, level_colour
+from ivdjax.volume import Disc, LabelMap, Volume, to_index
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_PLANE_IN = 8.0
+_HEADER_IN = 0.75
+_FOOTER_IN = 0.5
+_LINE_IN = 0.24
+_GAP_IN = 0.15
+_NAMES_IN = 0.85
+_AROUND_AP_MM = 62.0
+_AROUND_SIDE_MM = 45.0
+_STRAIGHT_MM = 4.0
+"""A spine whose centroids stay this near to their median lies in one sagittal slice."""
+_UNSURE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class _Plane:
+    """A plane (rows H, columns D or W) of image and labels, its height and width in mm, and its captions."""
+
+    image: NDArray
+    labels: NDArray[np.uint8]
+    size_mm: tuple[float, float]
+    caption: str
+    letters: tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Panel:
+    """A plane as it is shown; names stand before (in front of) the discs, beside the plane, or not at all."""
+
+    plane: _Plane
+    caption: str
+    names: Literal["before", "beside", ""]
+
+
+def write_overview(
+    path: Path,
+    volume: Volume,
+    labels: LabelMap,
+    discs: Sequence[Disc],
+    title: str,
+    verdict: str,
+    reasons: Sequence[str],
+) -> None:
+    """Writes the overview as a PNG; whole or not at all.
+
+    From left to right: the sagittal plane as it is, the same with outlined and named discs, the coronal plane. A level
+    whose confidence is below 0.5 carries a question mark. Without any disc the planes through the middle of the volume
+    are shown, plain.
+
+    Args:
+        path: the PNG.
+        volume: image (C, D, H, W) in canonical order.
+        labels: numbered discs on the same grid.
+        discs: the same discs, for names, confidences and centroids.
+        title: heading, usually the case's name.
+        verdict: "ok" or "review".
+        reasons: why, one line each.
+
+    Raises:
+        ValueError: the labels lie on another grid than the volume.
+        OSError: the file cannot be written.
+    """
+    if not volume.grid.matches(labels.grid):
+        raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
+    channel, image = shown_channel(volume)
+    sagittal, coronal = _planes(image, labels, discs)
+    lines = [line for reason in reasons for line in textwrap.wrap(printable(reason), 110)]
+    panels = [_Panel(sagittal, sagittal.caption, names="before"), _Panel(coronal, coronal.caption, names="beside")]
+    if discs:
+        panels.insert(0, _Panel(sagittal, f"{channel}, without overlay", names=""))
+    scale = _PLANE_IN / sagittal.size_mm[0]
+    widths_in = [panel.plane.size_mm[1] * scale for panel in panels]
+    width = max(sum(widths_in) + _NAMES_IN + (len(panels) + 1) * _GAP_IN, 7.0)
+    height = _HEADER_IN + _LINE_IN * len(lines) + _PLANE_IN + _FOOTER_IN
+    figure = new_figure(width, height)
+    _write_header(figure, title, verdict, lines)
+    left = _GAP_IN
+    for panel, panel_in in zip(panels, widths_in, strict=True):
+        place = (left / width, _FOOTER_IN / height, panel_in / width, _PLANE_IN / height)
+        axes = add_plane(figure, place, panel.plane.image, panel.plane.size_mm)
+        _write_letters(axes, panel.plane)
+        if panel is panels[0]:
+            _draw_scale(axes, panel.plane)
+        if panel.names:
+            _draw_discs(axes, panel.plane, discs, outside=panel.names == "beside")
+        figure.text((left + panel_in / 2) / width, 0.1 / height, printable(panel.caption), color=FAINT, fontsize=9,
+                    ha="center", parse_math=False)  # fmt: skip
+        left += panel_in + _GAP_IN
+    save_figure(figure, Path(path))
+
+
+def _planes(image: NDArray, labels: LabelMap, discs: Sequence[Disc]) -> tuple[_Plane, _Plane]:
+    """The sagittal plane (H, W) and the coronal one (H, D), cropped round the discs from front to back and sideways."""
+    size_d, size_h, size_w = image.shape
+    step_d, step_h, step_w = labels.spacing_mm
+    rows = np.arange(size_h)
+    if discs:
+        centres = to_index(labels.affine, np.array([disc.centroid_mm for disc in discs]))
+        d, h, w = centres[np.argsort(centres[:, 1])].T
+    else:
+        d, h, w = np.array([[(size_d - 1) / 2], [(size_h - 1) / 2], [(size_w - 1) / 2]])
+    straight = np.abs(d - np.median(d)).max() * step_d <= _STRAIGHT_MM
+    d_of_row = np.full(size_h, round(float(np.median(d)))) if straight else np.interp(rows, h, d)
+    w_of_row = np.interp(rows, h, w)
+    sides, depth = slice(0, size_d), slice(0, size_w)
+    if discs:
+        used_d, _, used_w = np.nonzero(labels.array)
+        sides, depth = _crop(used_d, step_d, size_d, _AROUND_SIDE_MM), _crop(used_w, step_w, size_w, _AROUND_AP_MM)
+    height_mm = size_h * step_h
+    sagittal = _Plane(
+        _along(image, d_of_row)[:, depth],
+        _along(labels.array, np.rint(d_of_row))[:, depth].astype(np.uint8),
+        (height_mm, (depth.stop - depth.start) * step_w),
+        f"sagittal, slice {round(float(np.median(d))) + 1} of {size_d}" if straight else "sagittal along the spine",
+        ("A", "P"),
+    )
+    turned_image, turned_labels = image.transpose(2, 1, 0), labels.array.transpose(2, 1, 0)
+    coronal = _Plane(
+        _along(turned_image, w_of_row)[:, sides],
+        _along(turned_labels, np.rint(w_of_row))[:, sides].astype(np.uint8),
+        (height_mm, (sides.stop - sides.start) * step_d),
+        "coronal along the spine" if discs else "coronal",
+        ("R", "L"),
+    )
+    return sagittal, coronal
+
+
+def _along(array: NDArray, place: NDArray[np.floating]) -> NDArray:
+    """Rows (H, K) of an array (N, H, K), row h taken at the fractional index place[h], linearly."""
+    place = np.clip(place, 0, array.shape[0] - 1)
+    low = np.floor(place).astype(int)
+    high = np.minimum(low + 1, array.shape[0] - 1)
+    share = (place - low)[:, None]
+    rows = np.arange(array.shape[1])
+    if not share.any():
+        return np.asarray(array[low, rows])
+    return np.asarray(array[low, rows] * (1 - share) + array[high, rows] * share)
+
+
+def _crop(used: NDArray, step_mm: float, size: int, around_mm: float) -> slice:
+    margin = int(np.ceil(around_mm / step_mm))
+    return slice(max(int(used.min()) - margin, 0), min(int(used.max()) + 1 + margin, size))
+
+
+def _write_header(figure: Figure, title: str, verdict: str, lines: Sequence[str]) -> None:
+    width, height = figure.get_size_inches()
+    y = 1 - 0.36 / height
+    badge = {"boxstyle": "round,pad=0.45", "facecolor": VERDICT.get(verdict, "#555555"), "edgecolor": "none"}
+    figure.text(_GAP_IN / width, y, printable(title), color=INK, fontsize=15, weight="bold", va="center",
+                parse_math=False)  # fmt: skip
+    figure.text(1 - 0.2 / width, y, printable(verdict.upper()), color="white", fontsize=12, weight="bold", ha="right",
+                va="center", bbox=badge, parse_math=False)  # fmt: skip
+    for number, line in enumerate(lines):
+        figure.text(_GAP_IN / width, 1 - (_HEADER_IN + _LINE_IN * number) / height, line, color=INK, fontsize=10.5,
+                    va="center", parse_math=False)  # fmt: skip
+
+
+def _write_letters(axes: Axes, plane: _Plane) -> None:
+    """Where superior, inferior and the two sides are; below the plane where it is too narrow for letters inside."""
+    height, width = plane.size_mm
+    edge = 5.0
+    narrow = width < 60.0
+    side_y = height + 4.0 if narrow else height / 2
+    for x, y, letter in ((edge, side_y, plane.letters[0]), (width - edge, side_y, plane.letters[1]),
+                         (width / 2, edge, "S"), (width / 2, height - edge, "I")):  # fmt: skip
+        write_text(axes, x, y, letter, fontsize=11, weight="bold", color=FAINT)
+
+
+def _draw_scale(axes: Axes, plane: _Plane) -> None:
+    height, _ = plane.size_mm
+    axes.plot([8, 58], [height - 8, height - 8], color=INK, linewidth=2)
+    write_text(axes, 33, height - 13, "50 mm", fontsize=9)
+
+
+def _draw_discs(axes: Axes, plane: _Plane, discs: Sequence[Disc], outside: bool) -> None:
+    rows, columns = plane.labels.shape
+    step_y, step_x = plane.size_mm[0] / rows, plane.size_mm[1] / columns
+    # Padded, so that an outline closes where the field of view cuts the disc.
+    x, y = (np.arange(-1, columns + 1) + 0.5) * step_x, (np.arange(-1, rows + 1) + 0.5) * step_y
+    for disc in discs:
+        mask = plane.labels == disc.level
+        if not mask.any():
+            continue
+        colour = level_colour(disc.level)
+        padded = np.pad(mask, 1).astype(float)
+        if min(padded.shape) >= 2:
+            axes.contourf(x, y, padded, levels=[0.5, 1.5], colors=[colour], alpha=0.32)
+            axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.6)
+        _write_name(axes, plane, disc, mask, outside)
+    axes.set_xlim(0, plane.size_mm[1])
+    axes.set_ylim(plane.size_mm[0], 0)
+
+
+def _write_name(axes: Axes, plane: _Plane, disc: Disc, mask: NDArray[np.bool_], outside: bool) -> None:
+    """The name in front of the disc, or to the right of the whole plane, joined to it by a thin line."""
+    rows, columns = np.nonzero(mask)
+    step_y, step_x = plane.size_mm[0] / mask.shape[0], plane.size_mm[1] / mask.shape[1]
+    name = disc.level_name + ("" if disc.level_confidence >= _UNSURE else " ?")
+    edge = columns.max() if outside else columns.min()
+    y = (rows[columns == edge].mean() + 0.5) * step_y
+    colour = level_colour(disc.level)
+    if outside:
+        x, text_x, side = (edge + 1) * step_x, plane.size_mm[1] + 3, "left"
+    else:
+        x, side = edge * step_x, "right"
+        text_x = x - 9
+    axes.plot([x, text_x], [y, y], color=colour, linewidth=0.9, clip_on=False)
+    write_text(axes, text_x + (1 if outside else -1), y, name, color=colour, weight="bold", fontsize=11, ha=side)

@@ -1,0 +1,192 @@
+"""Tables as text: the discs of a case (CSV, JSON), the cases of a run (CSV), the scores of an evaluation (markdown).
+
+Floats are written with as many digits as mean something, an absent value as an empty cell (CSV), null (JSON) or a dash
+(markdown). Functions that write a file let it appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ivdjax.volume import LUMBAR_DISCS, Disc
+
+SCHEMA_VERSION = 1
+"""Of the disc JSON; rises when a key changes its meaning or goes."""
+
+DISC_COLUMNS: tuple[str, ...] = (
+    "level", "level_name", "level_confidence", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "volume_mm3",
+    "anterior_height_mm", "middle_height_mm", "posterior_height_mm", "disc_height_index", "ap_width_mm",
+    "lateral_width_mm", "wedge_angle_deg", "tilt_deg", "fat_fraction",
+)  # fmt: skip
+"""Columns that every disc table has, in this order, also without any disc; others (signals) follow."""
+
+SCORE_COLUMNS: tuple[str, ...] = (
+    "case", "subject", "level", "dice", "asd_mm", "hd95_mm", "localization_error_mm"
+)  # fmt: skip
+
+_PAPER_TABLES = (
+    ("Table 1. Dice overlap coefficient.", "Dice", "dice", 3),
+    ("Table 2. Average absolute distance.", "ASD(mm)", "asd_mm", 2),
+    ("Table 3. Localization distance.", "Localization(mm)", "localization_error_mm", 2),
+)
+
+
+@dataclass(frozen=True)
+class CaseSummary:
+    """One row of summary.csv: what became of a case."""
+
+    case: str
+    status: str
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+    discs: int | None = None
+    seconds: float | None = None
+
+
+def disc_rows(discs: Sequence[Disc]) -> list[dict[str, Any]]:
+    """One mapping a disc with all columns of the table, in their order; None where a measure cannot be given."""
+    further = dict.fromkeys(name for disc in discs for name in disc.measures if name not in DISC_COLUMNS)
+    rows = []
+    for disc in discs:
+        x, y, z = disc.centroid_mm
+        fixed = {
+            "level": disc.level, "level_name": disc.level_name, "level_confidence": disc.level_confidence,
+            "centroid_x_mm": x, "centroid_y_mm": y, "centroid_z_mm": z, "volume_mm3": disc.volume_mm3,
+        }  # fmt: skip
+        values: dict[str, Any] = disc.measures | fixed
+        rows.append({name: _plain(values.get(name)) for name in (*DISC_COLUMNS, *further)})
+    return rows
+
+
+def disc_csv(discs: Sequence[Disc]) -> str:
+    """The disc table; only its header for no disc."""
+    rows = disc_rows(discs)
+    return csv_text(list(rows[0]) if rows else DISC_COLUMNS, rows)
+
+
+def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[Disc], **context: Any) -> str:
+    """The same table with verdict and reasons; `context` (such as the model's name) is stored beside them.
+
+    Raises:
+        ValueError: `context` holds a key of the table itself.
+    """
+    document = {
+        "schema_version": SCHEMA_VERSION, "case": case, "verdict": verdict, "reasons": list(reasons),
+        "discs": disc_rows(discs),
+    }  # fmt: skip
+    taken = document.keys() & context.keys()
+    if taken:
+        raise ValueError(f"the disc JSON has its own {', '.join(sorted(taken))}; store the context under other keys")
+    return json.dumps(document | context, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def summary_csv(cases: Iterable[CaseSummary]) -> str:
+    """One row a case: case, status, verdict, reasons (joined by semicolons), discs, seconds."""
+    names = [field.name for field in fields(CaseSummary)]
+    rows = [dict(zip(names, astuple(case), strict=True)) for case in cases]
+    for row in rows:
+        row["reasons"] = "; ".join(row["reasons"])
+        row["seconds"] = None if row["seconds"] is None else round(row["seconds"], 1)
+    return csv_text(names, rows)
+
+
+def score_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Scores, one row a case and level, with the columns `SCORE_COLUMNS`; a value that is no number is left empty."""
+    return csv_text(SCORE_COLUMNS, rows)
+
+
+def score_tables(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The paper's Tables 1 to 3 in markdown, one row a case, then mean, sd and worst of each disc and of all.
+
+    Args:
+        rows: mappings with case, level, dice, asd_mm, localization_error_mm, one a case and level; a missed disc has a
+            Dice of 0 and distances that are no number. Means of distances are over found discs.
+
+    Returns:
+        Three tables; a disc that the reference lacks, or a distance of a missed disc, is a dash.
+    """
+    return "\n".join(_paper_table(rows, *table) for table in _PAPER_TABLES)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A CSV with a header; floats to 6 significant digits, None and not-a-number empty, further keys left out."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if (value := _plain(row.get(name))) is None else value for name in columns])
+    return out.getvalue()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file under a temporary name beside `path`, then renames it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """A value for CSV and JSON: floats to 6 significant digits, None for what is no finite number."""
+    if isinstance(value, (float, np.floating)):
+        return float(f"{float(value):.6g}") if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _paper_table(rows: Sequence[Mapping[str, Any]], title: str, corner: str, key: str, digits: int) -> str:
+    levels = range(1, LUMBAR_DISCS + 1)
+    cases = list(dict.fromkeys(str(row["case"]) for row in rows))
+    values = {(str(row["case"]), int(row["level"])): float(row[key]) for row in rows}
+    lines = [f"{title}\n", f"| {corner} | " + " | ".join(f"Disc_{level:02d}" for level in levels) + " | All |",
+             "|---" * (LUMBAR_DISCS + 2) + "|"]  # fmt: skip
+    for case in cases:
+        cells = [values.get((case, level), math.nan) for level in levels]
+        lines.append(_line(_cell_text(case), [*cells, _mean(cells)], digits))
+    columns = [[values.get((case, level), math.nan) for case in cases] for level in levels]
+    columns.append([value for column in columns for value in column])
+    worst = min if key == "dice" else max
+    lines.append(_line("**mean**", [_mean(column) for column in columns], digits))
+    lines.append(_line("**sd**", [_deviation(column) for column in columns], digits))
+    lines.append(_line("**worst**", [worst(_finite(column), default=math.nan) for column in columns], digits))
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, cells: Sequence[float], digits: int) -> str:
+    return f"| {name} | " + " | ".join(f"{c:.{digits}f}" if math.isfinite(c) else "–" for c in cells) + " |"  # noqa: RUF001
+
+
+def _cell_text(text: str) -> str:
+    """A name that cannot break a markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = _finite(values)
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Standard deviation of a sample; not a number for fewer than two values."""
+    finite = _finite(values)
+    return float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan

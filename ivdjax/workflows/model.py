@@ -1,0 +1,154 @@
+"""The *model*: one self-describing folder that inference needs, and nothing else.
+
+`model.json` says what the model is (configuration, channels, networks, training data, figures, checksum),
+`weights.npz` holds the parameters, README.md is the model card. Loading runs no code from the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ivdjax import __version__
+from ivdjax.config import Config, ConfigError, parse_config, plain_config
+from ivdjax.volume import UserError
+from ivdjax.workflows.model_card import model_card
+from ivdjax.workflows.outputs import whole_folder
+from ivdjax.workflows.weights import Parameters, read_weights, sha256_of, write_weights
+
+SCHEMA_VERSION = 1
+KIND = "ivdjax model"
+DESCRIPTION, WEIGHTS, CARD = "model.json", "weights.npz", "README.md"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model.
+
+    Attributes:
+        config: the resolved configuration of its training; its preparation and inference sections serve inference.
+        parameters: per network ("disc") the nested parameters, as NumPy arrays.
+        meta: further facts that JSON can hold. Given by whoever trains: `validation` (figures by name), `training`
+            (steps, seconds ...), `limits` (sentences). A model that was read has everything of `model.json` here,
+            `weights_sha256` and `ivdjax_version` among it.
+    """
+
+    config: Config
+    parameters: dict[str, Parameters]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the configuration it was trained with."""
+        return self.config.name
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels it expects, in order."""
+        return self.config.data.channels
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks it holds, sorted."""
+        return tuple(sorted(self.parameters))
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights' file; empty for a model that was not read from a folder."""
+        return str(self.meta.get("weights_sha256", ""))
+
+
+def write_model(folder: str | Path, model: Model, precision: str = "float32") -> str:
+    """Writes the model's folder, whole or not at all, in place of an older one; gives the weights' SHA-256.
+
+    The same model gives the same bytes in every file.
+
+    Raises:
+        UserError: `folder` exists and is no model, so that replacing it might destroy something else.
+        ValueError: parameters that cannot be stored (see `write_weights`).
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / DESCRIPTION).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is no model: it is not replaced; choose another folder or remove it")
+    with whole_folder(folder) as part:
+        digest = write_weights(part / WEIGHTS, model.parameters, precision)
+        description = _describe(model, precision, digest)
+        text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+        (part / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        (part / CARD).write_text(model_card(description), encoding="utf-8")
+    return digest
+
+
+def read_model(folder: str | Path) -> Model:
+    """The model in a folder of `write_model`; parameters are float32 whatever the stored precision.
+
+    Raises:
+        UserError: there is no such folder, it is no model or an incomplete one, it was written by a newer version,
+            its weights are not those it was written with, or its configuration cannot be used.
+    """
+    folder = Path(folder)
+    description = _read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise UserError(f"{folder} has no {WEIGHTS}; the copy is incomplete, copy the whole folder again")
+    digest = sha256_of(weights)
+    if digest != description["weights_sha256"]:
+        raise UserError(
+            f"{weights} is damaged or was exchanged: its SHA-256 is {digest[:12]}..., but {DESCRIPTION} says "
+            f"{str(description['weights_sha256'])[:12]}...; copy the whole folder again"
+        )
+    try:
+        parameters = read_weights(weights)
+    except ValueError as error:
+        raise UserError(f"{weights} cannot be read: {error}; copy the whole folder again") from error
+    if sorted(parameters) != sorted(description["networks"]):
+        raise UserError(f"{weights} holds the networks {sorted(parameters)}, but {DESCRIPTION} names "
+                        f"{sorted(description['networks'])}; copy the whole folder again")  # fmt: skip
+    try:
+        config = parse_config(description["config"])
+    except ConfigError as error:
+        raise UserError(f"{folder / DESCRIPTION}: {error}") from error
+    return Model(config, parameters, {key: value for key, value in description.items() if key != "config"})
+
+
+def _describe(model: Model, precision: str, digest: str) -> dict[str, Any]:
+    data = model.config.data
+    return dict(model.meta) | {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "ivdjax_version": __version__,
+        "name": model.name,
+        "channels": list(model.channels),
+        "networks": list(model.networks),
+        "precision": precision,
+        "weights_sha256": digest,
+        "credit": data.credit,
+        "licence": data.licence,
+        "synthetic": data.synthetic,
+        "config": plain_config(model.config),
+    }
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not folder.is_dir():
+        raise UserError(f"no model at {folder}; --model takes a model's folder, such as models/NAME or runs/NAME/model")
+    if not path.is_file():
+        raise UserError(f"{folder} is no model: it has no {DESCRIPTION}; give the folder that holds one")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}; copy the whole folder again") from error
+    if not isinstance(description, dict) or description.get("kind") != KIND:
+        raise UserError(f"{path} does not describe an ivdjax model; give a folder that train.py wrote")
+    version = description.get("schema_version")
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise UserError(f"{folder} has schema version {version}, but this ivdjax reads up to {SCHEMA_VERSION}; "
+                        "use a newer ivdjax")  # fmt: skip
+    missing = [key for key in ("weights_sha256", "networks", "config") if key not in description]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}; copy the whole folder again")
+    return description

@@ -1,0 +1,113 @@
+"""Output folders that appear whole or not at all.
+
+A folder is filled under a hidden temporary name beside its final one and renamed at the end. What a killed run leaves
+behind is found and removed by the next one that writes the same folder; a running one is recognized by its lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_folder(final: str | Path) -> Iterator[Path]:
+    """A temporary folder that becomes `final` when the block ends well, and vanishes when it does not.
+
+    An existing `final` stays untouched until then and is replaced as a whole. Parent folders are made. The files are
+    flushed to the disk before the rename, so that a power cut leaves the old folder or the new one.
+
+    Raises:
+        OSError: a folder cannot be made, written or renamed.
+    """
+    final = Path(os.path.abspath(final))  # noqa: PTH100 - resolve() would follow a link that `final` itself may be
+    final.parent.mkdir(parents=True, exist_ok=True)
+    clean_leftovers(final)
+    part = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    part.chmod(0o777 & ~_umask())
+    lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield part
+        _flush(part)
+        _replace(part, final)
+    finally:
+        os.close(lock)
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def clean_leftovers(final: str | Path) -> None:
+    """Removes what killed runs left of the folder `final`, and gives back a version set aside in mid-replacement."""
+    final = Path(os.path.abspath(final))  # noqa: PTH100
+    for part in _siblings(final, ".part"):
+        if not _locked(part):
+            shutil.rmtree(part, ignore_errors=True)
+    for old in _siblings(final, ".old"):
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:  # killed between the two renames of `_replace`
+            old.rename(final)
+
+
+def _replace(part: Path, final: Path) -> None:
+    old = part.with_suffix(".old")
+    replaced = final.exists() or final.is_symlink()
+    if replaced:
+        final.rename(old)
+    try:
+        part.rename(final)
+    except OSError:
+        if replaced:
+            old.rename(final)
+        raise
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old, ignore_errors=True)
+    elif replaced:
+        old.unlink()
+
+
+def _siblings(final: Path, suffix: str) -> list[Path]:
+    if not final.parent.is_dir():
+        return []
+    # A name of exactly one random part between: `.case.x8k2.part` belongs to `case`, not to `case.x8k2`'s sibling.
+    start = f".{final.name}."
+    return [path for path in sorted(final.parent.iterdir())
+            if path.name.startswith(start) and path.name.endswith(suffix)
+            and "." not in path.name[len(start) : -len(suffix)]]  # fmt: skip
+
+
+def _locked(part: Path) -> bool:
+    try:
+        handle = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _flush(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            continue
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _umask() -> int:
+    """The process's umask; mkdtemp ignores it and makes folders that nobody else may read."""
+    value = os.umask(0)
+    os.umask(value)
+    return value

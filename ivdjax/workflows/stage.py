@@ -1,0 +1,201 @@
+"""Training of one stage: the loop from the last checkpoint to the last step."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+
+from ivdjax.config import Config
+from ivdjax.data.preparation import Prepared
+from ivdjax.learning.checkpoint import Checkpoints
+from ivdjax.learning.devices import data_mesh, share
+from ivdjax.learning.steps import Metrics, TrainState, build_predict, build_train_step, initial_state
+from ivdjax.networks.disc_net import build_disc_net
+from ivdjax.volume import UserError
+from ivdjax.workflows.commands import Terminated
+from ivdjax.workflows.journal import Journal
+from ivdjax.workflows.residents import ResidentSets
+from ivdjax.workflows.segmentation import disc_probability, working_dice
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to: host parameters (the running average), figures of the last validation, seconds trained."""
+
+    parameters: Any
+    validation: dict[str, float]
+    seconds: float
+    steps: int
+
+
+@dataclass
+class _Stop:
+    """A request to stop that arrived by a signal; the step under way is finished first."""
+
+    signal: int = 0
+
+    def raise_if_asked(self) -> None:
+        """Raises what the signal stands for."""
+        if self.signal == signal.SIGTERM:
+            raise Terminated
+        if self.signal:
+            raise KeyboardInterrupt
+
+
+@dataclass
+class _Watch:
+    """Rows of the journal lag one step behind, so that reading a number never makes the device wait."""
+
+    journal: Journal
+    stage: str
+    checkpoints: Checkpoints
+    pending: tuple[int, Metrics] | None = field(default=None)
+
+    def note(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics after `step` steps; writes those taken before."""
+        self.flush()
+        self.pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Writes what was taken.
+
+        Raises:
+            FloatingPointError: the loss or the gradient is not a finite number.
+        """
+        if self.pending is None:
+            return
+        (step, metrics), self.pending = self.pending, None
+        numbers = {name: float(value) for name, value in metrics.items()}
+        if not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["gradient_norm"])):
+            self.checkpoints.wait()
+            good = f"the last good checkpoint is step {max(self.checkpoints.steps)}" if self.checkpoints.steps else (
+                "there is no checkpoint yet"
+            )  # fmt: skip
+            raise FloatingPointError(
+                f"stage {self.stage}: the loss at step {step} is {numbers['loss']} and the gradient's norm "
+                f"{numbers['gradient_norm']}; {good} in {self.checkpoints.folder}. Lower "
+                f"{self.stage}.optimizer.learning_rate, or look at the images for values that are no numbers"
+            )
+        self.journal.row(step, numbers)
+
+
+def train_disc_stage(
+    config: Config, training: Sequence[Prepared], held_out: Sequence[Prepared], folder: Path, init: Any | None = None
+) -> StageResult:
+    """Trains the segmentation network in `<folder>/disc/`, from its last checkpoint if there is one.
+
+    Args:
+        config: of the run.
+        training: the cases to train on.
+        held_out: the cases to validate on; may be empty.
+        folder: of the run.
+        init: parameters to begin with, as in a model; None: random ones.
+
+    Raises:
+        UserError: `init` does not fit the network, no case, or the devices do not divide the batch.
+        FloatingPointError: the loss is no longer a finite number.
+    """
+    stage, total = config.disc, config.disc.training.steps
+    network = build_disc_net(stage.network)
+    mesh = data_mesh()
+    try:
+        step_once = build_train_step(network.apply, stage, config.augmentation, config.seed, mesh)
+    except ValueError as error:
+        raise UserError(f"disc.training.batch_size: {error}") from None
+    predict = build_predict(network.apply)
+    residents = ResidentSets(training, stage.training, config.seed, mesh)
+    state = initial_state(network, stage, len(config.data.channels), config.seed)
+    if init is not None:
+        state = _begin_with(state, init)
+    with Checkpoints(folder / "disc" / "checkpoints") as checkpoints:
+        restored = checkpoints.restore_latest(jax.eval_shape(lambda: state))
+        start = restored.step if restored else 0
+        state = share(restored.state if restored else state, mesh)
+        with (
+            Journal(folder, "disc", total, start, slices_per_step=stage.training.batch_size) as journal,
+            _stop_requests() as stop,
+        ):
+            for remark in restored.remarks if restored else ():
+                journal.say(remark)
+            if 0 < start < total:
+                journal.say(f"disc: resumed from step {start}")
+            watch = _Watch(journal, "disc", checkpoints)
+            step, figures = start, {}
+            while step < total:
+                state, metrics = step_once(state, residents.at(step))
+                step += 1
+                if step % stage.training.log_every == 0 or step == total:
+                    watch.note(step, metrics)
+                every = stage.training.validate_every
+                save = step % stage.training.checkpoint_every == 0 or step == total or bool(stop.signal)
+                if save:
+                    watch.note(step, metrics) if watch.pending is None else None
+                    watch.flush()
+                    checkpoints.save(step, state)
+                stop.raise_if_asked()
+                if every and step % every == 0 and step < total:
+                    watch.flush()
+                    figures = _validate(config, held_out[: stage.training.validation_cases], predict, state.average)
+                    journal.validation(step, figures)
+            if held_out:
+                figures = _validate(config, held_out, predict, state.average)
+                journal.validation(total, figures)
+            seconds = journal.seconds
+    return StageResult(jax.tree.map(np.asarray, state.average), figures, seconds, total)
+
+
+def _validate(config: Config, cases: Sequence[Prepared], predict: Any, params: Any) -> dict[str, float]:
+    """Mean and worst Dice of all discs as one mask on the working grid, over the held-out cases with labels."""
+    scores = [
+        working_dice(case, disc_probability(case, predict, params, config), config.inference.threshold)
+        for case in cases
+        if case.labels is not None
+    ]
+    return {"all_discs_dice": float(np.mean(scores)), "worst_all_discs_dice": float(min(scores))} if scores else {}
+
+
+def _begin_with(state: TrainState, init: Any) -> TrainState:
+    """The state with a model's parameters.
+
+    Raises:
+        UserError: another network.
+    """
+    wanted = {
+        jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+    }
+    given = {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(init)}
+    if wanted != given:
+        odd = sorted(k for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))[0]
+        raise UserError(
+            f"--init: the model's network differs from disc.network at {odd}: {given.get(odd)} in the model, "
+            f"{wanted.get(odd)} here; use the model's own network settings and channels"
+        )
+    params = jax.tree.map(jax.numpy.asarray, init)
+    return state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))
+
+
+@contextmanager
+def _stop_requests() -> Iterator[_Stop]:
+    """Ctrl-C and SIGTERM as requests, so that a step is never torn; a second one raises at once."""
+    stop = _Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.signal:
+            stop.raise_if_asked()
+        stop.signal = number
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,199 @@
+"""The dataset's layout, and the traps of real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from ivdjax.config import DataConfig
+from ivdjax.data.datasets import find_case, find_cases, is_case, number_reference, read_case
+from ivdjax.volume import CaseError, LabelMap, UserError
+
+# Canonical directions: d to the left, h to inferior, w to posterior; 2 x 1 x 1 mm.
+AFFINE = np.array([[-2.0, 0, 0, 10], [0, 0, -1.0, 20], [0, -1.0, 0, 30], [0, 0, 0, 1]])
+SHAPE = (6, 64, 16)
+
+
+def store(path: Path, array: np.ndarray | None = None, affine: np.ndarray = AFFINE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if array is None:
+        array = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+    return path
+
+
+def discs(count: int, value: int = 1) -> np.ndarray:
+    """A mask of discs of 4 x 4 x 10 voxels, 320 mm3 each, the first at the bottom."""
+    mask = np.zeros(SHAPE, np.uint8)
+    for n in range(count):
+        mask[1:5, 56 - 8 * n : 60 - 8 * n, 3:13] = value
+    return mask
+
+
+def numbered_discs(count: int) -> np.ndarray:
+    mask = discs(count)
+    for n in range(count):
+        mask[:, 56 - 8 * n : 60 - 8 * n] *= n + 1
+    return mask
+
+
+def moved(mm: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[2, 3] += mm
+    return affine
+
+
+def test_both_ways_of_naming_and_every_suffix(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "a_fat.nii.gz"), store(tmp_path / "a" / "a_wat.nii")
+    store(tmp_path / "b" / "wat.nii"), store(tmp_path / "b" / "FAT.nii.gz")
+    found = find_cases(tmp_path, DataConfig(channels=("wat", "fat")))
+    assert [c.name for c in found] == ["a", "b"]
+    assert [list(c.channels) for c in found] == [["wat", "fat"]] * 2
+    assert [p.name for p in found[1].channels.values()] == ["wat.nii", "FAT.nii.gz"]
+    assert all(c.labels is None and c.subject == c.name for c in found)
+
+
+def test_labels_lie_beside_the_images_or_in_their_own_folder(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "a_t2.nii"), store(tmp_path / "a" / "a_Labels.nii.gz")
+    store(tmp_path / "b" / "b_t2.nii"), store(tmp_path / "labels" / "b_Labels.nii")
+    store(tmp_path / "c" / "t2.nii"), store(tmp_path / "c" / "Labels.nii")
+    store(tmp_path / "d" / "t2.nii")
+    found = find_cases(tmp_path, DataConfig())
+    assert [c.name for c in found] == ["a", "b", "c", "d"]
+    assert [c.labels.name if c.labels else None for c in found] == [
+        "a_Labels.nii.gz",
+        "b_Labels.nii",
+        "Labels.nii",
+        None,
+    ]
+
+
+def test_folders_without_a_channel_are_no_cases_and_other_files_are_named(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "a_t2.nii")
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    (tmp_path / "a" / ".hidden").write_text("x")
+    (tmp_path / "a" / "._a_t2.nii").write_text("x")
+    store(tmp_path / "a" / "a_other.nii")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "truth.json").write_text("{}")
+    store(tmp_path / "labels" / "z_Labels.nii")
+    (only,) = find_cases(tmp_path, DataConfig())
+    assert only.ignored == ("a_other.nii", "notes.txt")
+    assert any("a_other.nii, notes.txt" in warning for warning in read_case(only, ("t2",)).warnings)
+    assert is_case(tmp_path / "a", ("t2",)) and not is_case(tmp_path / "logs", ("t2",))
+    assert not is_case(tmp_path / "truth.json", ("t2",))
+
+
+def test_a_missing_channel_is_named(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "a_wat.nii")
+    with pytest.raises(CaseError, match=r"case a: no file for channel fat in .*a_fat\.nii\.gz.*found a_wat\.nii"):
+        find_cases(tmp_path, DataConfig(channels=("wat", "fat")))
+    with pytest.raises(CaseError, match="no file for channel fat"):
+        read_case(find_case(tmp_path / "a", ("wat",)), ("wat", "fat"))
+
+
+def test_two_files_for_one_channel_or_reference_are_refused(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "a_t2.nii"), store(tmp_path / "a" / "t2.nii.gz")
+    with pytest.raises(CaseError, match=r"case a: a_t2\.nii and t2\.nii\.gz both give t2"):
+        find_case(tmp_path / "a", ("t2",))
+    store(tmp_path / "b" / "t2.nii")
+    store(tmp_path / "labels" / "b_Labels.nii"), store(tmp_path / "labels" / "b_labels.nii.gz")
+    with pytest.raises(CaseError, match="both give labels"):
+        find_case(tmp_path / "b", ("t2",))
+
+
+def test_unusable_roots_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none at"):
+        find_cases(tmp_path / "absent", DataConfig())
+    with pytest.raises(UserError, match="no case in"):
+        find_cases(tmp_path, DataConfig())
+    with pytest.raises(CaseError, match="case absent: there is no folder"):
+        find_case(tmp_path / "absent", ("t2",))
+    store(tmp_path / "a" / "a_Labels.nii")
+    with pytest.raises(UserError, match="never a channel"):
+        find_cases(tmp_path, DataConfig(channels=("Labels",)))
+
+
+def test_subjects_from_a_pattern(tmp_path: Path) -> None:
+    for name in ("07_one", "07_two", "08_one"):
+        store(tmp_path / name / "t2.nii")
+    found = find_cases(tmp_path, DataConfig(subject_pattern=r"^(\d+)_"))
+    assert [c.subject for c in found] == ["07", "07", "08"]
+    for pattern, message in ((r"^(\d", "no regular expression"), (r"^\d+", "first group"), (r"^(x)", "case 07_one")):
+        with pytest.raises(UserError, match=message):
+            find_cases(tmp_path, DataConfig(subject_pattern=pattern))
+
+
+def test_subjects_from_a_table(tmp_path: Path) -> None:
+    for name in ("01", "02"):
+        store(tmp_path / name / "t2.nii")
+    (tmp_path / "s.csv").write_text("case,subject,fold\n01,ann,0\n02,ann,0\n99,zoe,1\n")
+    for path in (str(tmp_path / "s.csv"), "s.csv"):
+        found = find_cases(tmp_path, DataConfig(subject_table=path))
+        assert [(c.subject, c.fold) for c in found] == [("ann", 0), ("ann", 0)]
+    with pytest.raises(UserError, match="exclude each other"):
+        find_cases(tmp_path, DataConfig(subject_table="s.csv", subject_pattern="(.)"))
+    (tmp_path / "s.csv").write_text("case,subject\n01,ann\n")
+    with pytest.raises(UserError, match="no subject for case 02"):
+        find_cases(tmp_path, DataConfig(subject_table="s.csv"))
+
+
+def test_binary_masks_are_numbered_from_the_lowest(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "t2.nii")
+    for value in (1, 255):
+        store(tmp_path / "a" / "Labels.nii", discs(7, value))
+        case = read_case(find_case(tmp_path / "a", ("t2",)), ("t2",))
+        assert case.labels is not None and case.labels.levels == (1, 2, 3, 4, 5, 6, 7)
+        assert np.array_equal(case.labels.array, numbered_discs(7)) and case.warnings == ()
+
+
+def test_another_count_than_seven_is_told(tmp_path: Path) -> None:
+    mask = discs(5)
+    mask[0, 0:2, 0:2] = 1  # 8 mm3: no disc
+    store(tmp_path / "a" / "t2.nii"), store(tmp_path / "a" / "Labels.nii", mask)
+    case = read_case(find_case(tmp_path / "a", ("t2",)), ("t2",))
+    assert case.labels is not None and np.array_equal(case.labels.array, numbered_discs(5))
+    assert "case a" in case.warnings[0] and "of 5 discs" in case.warnings[0]
+    assert "8 mm3" in case.warnings[1]
+
+
+def test_numbered_masks_are_taken_as_they_are() -> None:
+    labels = LabelMap(np.where(numbered_discs(3) > 0, numbered_discs(3) + 5, 0).astype(np.uint8), AFFINE)
+    numbered, remarks = number_reference(labels, "a", "Labels.nii")
+    assert numbered.levels == (6, 7, 8) and remarks == []
+    with pytest.raises(CaseError, match=r"case a: labels in Labels.nii must be 1 .* to 15 .*, not 1, 16"):
+        number_reference(
+            LabelMap(np.where(numbered_discs(2) > 1, 16, discs(2)).astype(np.uint8), AFFINE), "a", "Labels.nii"
+        )
+
+
+def test_an_empty_reference_is_told() -> None:
+    numbered, remarks = number_reference(LabelMap(np.zeros(SHAPE, np.uint8), AFFINE), "a", "Labels.nii")
+    assert numbered.levels == () and "outlines no disc" in remarks[0]
+
+
+def test_a_reference_on_another_grid_is_brought_to_the_image(tmp_path: Path) -> None:
+    # Same voxels, other affine: the reference lies 3 mm higher in space, three rows of the image.
+    store(tmp_path / "a" / "t2.nii"), store(tmp_path / "a" / "Labels.nii", numbered_discs(7), moved(3.0))
+    case = read_case(find_case(tmp_path / "a", ("t2",)), ("t2",))
+    assert case.labels is not None
+    assert np.array_equal(case.labels.array[:, :-3], numbered_discs(7)[:, 3:])
+    assert case.labels.grid.matches(case.volume.grid) and case.labels.native is case.volume.native
+    (warning,) = case.warnings
+    assert "case a" in warning and "3.0 mm" in warning and "nearest neighbour" in warning
+
+
+def test_a_reference_in_another_axis_order_is_the_same_grid(tmp_path: Path) -> None:
+    flipped = AFFINE @ np.array([[1.0, 0, 0, 0], [0, -1, 0, SHAPE[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1]])
+    store(tmp_path / "a" / "t2.nii"), store(tmp_path / "a" / "Labels.nii", numbered_discs(7)[:, ::-1], flipped)
+    case = read_case(find_case(tmp_path / "a", ("t2",)), ("t2",))
+    assert case.labels is not None and np.array_equal(case.labels.array, numbered_discs(7)) and case.warnings == ()
+
+
+def test_a_reference_of_another_place_is_refused(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "t2.nii"), store(tmp_path / "a" / "Labels.nii", numbered_discs(7), moved(500.0))
+    with pytest.raises(CaseError, match=r"case a: no label of Labels\.nii lies within the image.*500\.0 mm"):
+        read_case(find_case(tmp_path / "a", ("t2",)), ("t2",))

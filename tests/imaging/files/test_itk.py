@@ -1,0 +1,76 @@
+"""MetaImage and NRRD: left-posterior files in a right-anterior world, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from ivdjax.imaging.files.itk import read, write
+from ivdjax.volume import CaseError
+
+ARRAY = np.random.default_rng(0).integers(0, 255, (9, 8, 7)).astype(np.uint8)
+OBLIQUE = np.array([[0.0, 0.2, 2.0, 5.0], [-1.0, 0.0, 0.0, 6.0], [0.0, -1.0, 0.4, 7.0], [0.0, 0.0, 0.0, 1.0]])
+
+
+def test_lps_is_turned_into_ras(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(np.transpose(ARRAY))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetOrigin((10.0, 20.0, 30.0))
+    SimpleITK.WriteImage(image, str(tmp_path / "x.mha"))
+    found = read(tmp_path / "x.mha", "x")
+    assert np.allclose(found.affine, [[-1, 0, 0, -10], [0, -2, 0, -20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    assert np.array_equal(found.array, ARRAY) and found.remarks == ()
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_round_trip_of_an_oblique_grid(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / f"x{suffix}", ARRAY, OBLIQUE)
+    found = read(tmp_path / f"x{suffix}", "x")
+    assert np.array_equal(found.array, ARRAY) and found.array.dtype == np.uint8
+    assert np.allclose(found.affine, OBLIQUE, atol=1e-6)
+
+
+def test_two_file_metaimages_are_read_but_not_written(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.transpose(ARRAY)), str(tmp_path / "x.mhd"))
+    assert np.array_equal(read(tmp_path / "x.mhd", "x").array, ARRAY)
+    with pytest.raises(ValueError, match="two files"):
+        write(tmp_path / "y.mhd", ARRAY, OBLIQUE)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    write(path, ARRAY, OBLIQUE)
+    content = path.read_bytes()
+    for broken in (content[:60], content[:-20], b"no image " * 50):
+        path.write_bytes(broken)
+        with pytest.raises(CaseError, match=r"case x: .*truncated, damaged or another format"):
+            read(path, "x")
+    path.write_bytes(b"")
+    with pytest.raises(CaseError, match="is empty"):
+        read(path, "x")
+    with pytest.raises(CaseError, match="no file"):
+        read(tmp_path / f"absent{suffix}", "x")
+
+
+def test_what_is_no_volume_of_gray_values_is_refused(tmp_path: Path) -> None:
+    cases = {
+        "colors": (np.zeros((4, 5, 6, 3), np.uint8), True, "3 values a voxel"),
+        "flat": (np.zeros((5, 6), np.uint8), False, "2D image"),
+        "frames": (np.zeros((2, 4, 5, 6), np.uint8), False, "several frames"),
+        "nothing": (np.full((4, 5, 6), np.nan, np.float32), False, "no finite value"),
+    }
+    for name, (array, vector, message) in cases.items():
+        path = tmp_path / f"{name}.mha"
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array, isVector=vector), str(path))
+        with pytest.raises(CaseError, match=message):
+            read(path, "x")
+
+
+def test_a_fourth_axis_of_one_is_dropped(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(np.transpose(ARRAY)[None], isVector=False)
+    SimpleITK.WriteImage(image, str(tmp_path / "x.nrrd"))
+    assert np.array_equal(read(tmp_path / "x.nrrd", "x").array, ARRAY)

@@ -1,0 +1,171 @@
+"""The overview, the comparison and the canvas that both draw on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ivdjax.reports.canvas import printable, shown_channel
+from ivdjax.reports.colours import BOTH, PREDICTION, REFERENCE, level_colour
+from ivdjax.reports.comparison import write_comparison
+from ivdjax.reports.overview import write_overview
+from ivdjax.volume import Disc, LabelMap, Volume, to_world_mm
+
+SHAPE = (16, 60, 50)
+AFFINE = np.array([[-4.0, 0, 0, 30], [0, 0, -2.5, 60], [0, -2.0, 0, 40], [0, 0, 0, 1]])
+
+
+def volume(array=None, channels=("t2",)):
+    array = np.full((len(channels), *SHAPE), 50.0, np.float32) if array is None else array
+    return Volume(array, AFFINE, channels)
+
+
+def spine(levels=(1, 2, 3), confidence=0.9):
+    array = np.zeros(SHAPE, np.uint8)
+    discs = []
+    for level in levels:
+        top = 52 - 12 * level
+        array[3:13, top : top + 4, 15 + level : 33 + level] = level
+        x, y, z = to_world_mm(AFFINE, np.argwhere(array == level).mean(axis=0))
+        discs.append(Disc(level, confidence, (x, y, z), 1.0))
+    return LabelMap(array, AFFINE), discs
+
+
+def pixels(path):
+    from matplotlib.image import imread
+
+    return imread(path)[..., :3]
+
+
+def count_near(picture, colour, tolerance=0.06):
+    return int((np.abs(picture - np.array(colour, np.float32)).max(axis=-1) < tolerance).sum())
+
+
+def test_overview_draws_every_disc_in_its_own_colour(tmp_path):
+    labels, discs = spine()
+    write_overview(tmp_path / "o.png", volume(), labels, discs, "case", "ok", ())
+    picture = pixels(tmp_path / "o.png")
+    for level in (1, 2, 3):
+        assert count_near(picture, level_colour(level)) > 100
+    assert count_near(picture, level_colour(4)) < 20
+    assert [path.name for path in tmp_path.iterdir()] == ["o.png"]
+
+
+def test_overview_keeps_proportions_of_anisotropic_voxels(tmp_path):
+    # The coronal panel shows 16 slices of 4 mm (64 mm) beside 150 mm of height.
+    labels, discs = spine()
+    array = np.zeros((1, *SHAPE), np.float32)
+    array[:, ::2] = 100  # stripes along the slices: seen in the coronal panel only
+    write_overview(tmp_path / "o.png", volume(array), labels, discs, "case", "ok", ())
+    gray = pixels(tmp_path / "o.png")[120:300].mean(axis=(0, 2))
+    striped = np.flatnonzero(np.abs(np.diff(gray)) > 0.005)
+    panel = striped[striped > 0.6 * len(gray)]
+    height_px = 8.0 * 110
+    assert np.ptp(panel) / height_px == pytest.approx(64 / 150, abs=0.05)
+
+
+def test_coronal_panel_shows_the_patients_left_on_the_right(tmp_path):
+    labels, discs = spine()
+    array = np.zeros((1, *SHAPE), np.float32)
+    array[0, 13:] = 100  # D rises towards the left
+    write_overview(tmp_path / "o.png", volume(array), labels, discs, "case", "ok", ())
+    picture = pixels(tmp_path / "o.png")
+    bright = np.flatnonzero(picture[200:600].min(axis=-1).mean(axis=0) > 0.6)
+    # 3 of 16 slices, at the right end of the coronal panel and in no other.
+    assert 0.5 * picture.shape[1] < bright.min() and np.ptp(bright) == pytest.approx(8.0 * 110 * 12 / 150, abs=6)
+
+
+def test_overview_without_discs_is_plain(tmp_path):
+    labels, _ = spine(())
+    write_overview(tmp_path / "o.png", volume(), labels, [], "case", "review", ("no disc was found",))
+    picture = pixels(tmp_path / "o.png")
+    assert picture.shape[0] > 800
+    assert all(count_near(picture, level_colour(level), 0.03) < 60 for level in (1, 2, 3))
+
+
+def test_overview_follows_a_spine_that_leaves_its_slice(tmp_path):
+    array = np.zeros(SHAPE, np.uint8)
+    discs = []
+    for level, d in ((1, 2), (2, 8), (3, 13)):  # 24 and 20 mm to the side: no single slice meets two of them
+        top = 52 - 12 * level
+        array[d : d + 2, top : top + 4, 15:33] = level
+        x, y, z = to_world_mm(AFFINE, np.argwhere(array == level).mean(axis=0))
+        discs.append(Disc(level, 0.9, (x, y, z), 1.0))
+    write_overview(tmp_path / "o.png", volume(), LabelMap(array, AFFINE), discs, "case", "ok", ())
+    picture = pixels(tmp_path / "o.png")[:, : int(8.0 * 110 * 200 / 150 + 40)]  # the two sagittal panels
+    assert all(count_near(picture, level_colour(level)) > 60 for level in (1, 2, 3))
+
+
+def test_overview_of_one_slice_with_odd_values_and_names(tmp_path):
+    affine = AFFINE.copy()
+    array = np.full((1, 1, 60, 50), np.nan, np.float32)
+    labels = np.zeros((1, 60, 50), np.uint8)
+    labels[0, 20:24, 0:20] = 1  # cut by the field of view
+    disc = Disc(1, 0.1, tuple(to_world_mm(affine, np.argwhere(labels).mean(axis=0))), 1.0)
+    write_overview(tmp_path / "o.png", Volume(array, affine, ("t2",)), LabelMap(labels, affine), [disc],
+                   "$x^2$ \u4e2d\n", "review", ("a $\\frac", "b" * 300))  # fmt: skip
+    assert count_near(pixels(tmp_path / "o.png"), level_colour(1)) > 20
+
+
+def test_overview_refuses_labels_on_another_grid(tmp_path):
+    labels = LabelMap(np.zeros((2, 2, 2), np.uint8), AFFINE)
+    with pytest.raises(ValueError, match="volume's grid"):
+        write_overview(tmp_path / "o.png", volume(), labels, [], "case", "ok", ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def compare(tmp_path, prediction, reference):
+    write_comparison(tmp_path / "c.png", volume(), prediction, reference, "case")
+    picture = pixels(tmp_path / "c.png")[100:]  # without the legend
+    return [count_near(picture, colour) for colour in (REFERENCE, PREDICTION, BOTH)]
+
+
+def test_comparison_of_equal_discs_is_yellow(tmp_path):
+    labels, _ = spine()
+    _, _, both = compare(tmp_path, labels, labels)
+    from matplotlib.image import imread
+
+    outlines = imread(tmp_path / "c.png")[100:, : int(7 * 110 * 0.3), :3]  # the first panel: no names in it
+    assert both > 1000
+    assert count_near(outlines, REFERENCE) == 0 and count_near(outlines, PREDICTION) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
+
+
+def test_comparison_shows_missed_discs_red_and_extra_ones_green(tmp_path):
+    low, high = spine((1,))[0], spine((3,))[0]
+    red, green, both = compare(tmp_path, prediction=high, reference=low)
+    assert red > 300 and green > 300 and both < 30
+
+
+def test_comparison_leaves_out_reference_discs_above_the_seventh(tmp_path):
+    labels, _ = spine((1,))
+    above = labels.array.copy()
+    above[3:13, 5:9, 18:36] = 8
+    red, _, both = compare(tmp_path, labels, labels.with_array(above))
+    alone = compare(tmp_path, labels, labels)
+    assert (red, both) == (alone[0], alone[2])
+
+
+def test_comparison_without_any_disc_is_plain(tmp_path):
+    empty, _ = spine(())
+    assert compare(tmp_path, empty, empty) == [0, 0, 0]
+
+
+def test_comparison_refuses_labels_on_another_grid(tmp_path):
+    labels, _ = spine()
+    other = LabelMap(np.zeros((2, 2, 2), np.uint8), AFFINE)
+    with pytest.raises(ValueError, match="prediction of shape"):
+        write_comparison(tmp_path / "c.png", volume(), other, labels, "case")
+    with pytest.raises(ValueError, match="reference of shape"):
+        write_comparison(tmp_path / "c.png", volume(), labels, other, "case")
+
+
+def test_shown_channel_prefers_t2_then_water():
+    four = volume(channels=("fat", "inn", "opp", "wat"))
+    assert shown_channel(four)[0] == "wat"
+    assert shown_channel(volume(channels=("x", "t2")))[0] == "t2"
+    assert shown_channel(volume(channels=("x", "y")))[0] == "x"
+
+
+def test_printable_replaces_what_the_font_lacks():
+    assert printable("Жé L5/S1\t\u4e2d") == "Жé L5/S1 ?"

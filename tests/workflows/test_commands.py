@@ -1,0 +1,97 @@
+"""From exceptions to messages and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ivdjax.config import ConfigError
+from ivdjax.volume import CaseError, UserError
+from ivdjax.workflows.commands import CommandParser, Terminated, run_command
+
+
+def raising(error: BaseException):
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UserError("no model at m"), 2, "error: no model at m"),
+        (ConfigError("data.root must be text"), 2, "error: data.root must be text"),
+        (CaseError("case 7: no image"), 1, "error: case 7: no image"),
+        (KeyboardInterrupt(), 130, "Ctrl-C"),
+        (Terminated(), 143, "SIGTERM"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/a.nii.gz"), 1, "the disk is full: out/a.nii.gz"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), 1, "no permission to write or read: out"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 1, "No such file or directory: x"),
+        (OSError("the checkpoint could not be written"), 1, "the checkpoint could not be written"),
+        (FloatingPointError("step 7: the loss is not a number"), 1, "step 7"),
+        (MemoryError(), 1, "memory ran out"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), 1, "memory ran out on the device"),
+    ],
+)
+def test_expected_failures_become_one_message(capsys, error, code, words):
+    assert run_command(raising(error)) == code
+    out, err = capsys.readouterr()
+    assert words in err and "Traceback" not in err and out == ""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("bug"), RuntimeError("bug")])
+def test_faults_of_the_program_keep_their_traceback(error):
+    with pytest.raises(type(error), match="bug"):
+        run_command(raising(error))
+
+
+def test_the_code_of_main_is_given_back():
+    assert [run_command(lambda: 0), run_command(lambda: 1)] == [0, 1]
+
+
+def test_sigterm_runs_the_cleanup_and_the_former_answer_to_it_is_restored():
+    cleaned = []
+
+    def main() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return 0
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_command(main) == 143
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_has_gone_is_no_traceback(root):
+    code = (
+        "import sys; from ivdjax.workflows.commands import run_command\n"
+        "sys.exit(run_command(lambda: [print(n) for n in range(100000)] and 0))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(20) == 1
+    assert errors == ""
+
+
+@pytest.mark.parametrize("arguments", [["--unknown"], ["--output"], ["--out", "x"], []])
+def test_wrong_options_exit_with_2(capsys, arguments):
+    parser = CommandParser("Does it.\n\nexample: x")
+    parser.add_argument("--output", required=True)
+    with pytest.raises(SystemExit) as exit_:
+        parser.parse_args(arguments)
+    assert exit_.value.code == 2
+    assert "usage:" in capsys.readouterr().err
