@@ -37,6 +37,9 @@ class DataConfig:
         folds: number of folds by subject for `--fold K`; 0: none.
         phantom_cases: synthetic cases to make in the run's folder when `root` is empty.
         phantom_seed: seed of those cases.
+        phantom_visits: cases of one synthetic subject.
+        phantom_shape: voxels (D, H, W) of those cases; empty: the phantom's own.
+        phantom_spacing_mm: voxel size (D, H, W) of those cases; empty: the phantom's own.
         cache: folder for prepared cases, enough in itself where the images are not at hand; empty: the run's folder.
         all_discs_outlined: whether every visible disc has a label. If not, voxels more than 5 mm above the top
             outlined disc take no part in any loss.
@@ -53,6 +56,9 @@ class DataConfig:
     folds: int = 0
     phantom_cases: int = 0
     phantom_seed: int = 0
+    phantom_visits: int = 1
+    phantom_shape: tuple[int, ...] = ()
+    phantom_spacing_mm: tuple[float, ...] = ()
     cache: str = ""
     all_discs_outlined: bool = False
     credit: str = ""
@@ -409,5 +415,10 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"disc.training.crop must be divisible by 4, the network's stride, not {list(training.crop)!r}"
         )
+    if data.root and data.phantom_cases:
+        raise ConfigError("data.root and data.phantom_cases exclude each other; keep one")
+    for key, sizes in (("phantom_shape", data.phantom_shape), ("phantom_spacing_mm", data.phantom_spacing_mm)):
+        if len(sizes) not in (0, 3):
+            raise ConfigError(f"data.{key} takes three values (D, H, W) or none, not {list(sizes)!r}")
     if data.folds == 1 or data.folds < 0:
         raise ConfigError(f"data.folds must be 0 (none) or at least 2, not {data.folds!r}")

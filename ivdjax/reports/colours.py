@@ -1,7 +1,7 @@
 """One colour a level, told apart on gray images and by readers with any kind of color vision.
 
-The set is that of Okabe and Ito (2008), without black, ordered so that neighbouring discs differ in lightness as well
-as in hue; levels from the eighth on repeat it in lighter tints.
+The set is that of Okabe and Ito (2008), without black, in the order in which neighbouring discs differ most for the
+reader who sees them least apart; levels from the eighth on repeat it in lighter tints.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 RGB = tuple[float, float, float]
 
 _BASE: tuple[RGB, ...] = (
-    (0.84, 0.37, 0.00),  # vermillion
-    (0.34, 0.71, 0.91),  # sky blue
     (0.94, 0.89, 0.26),  # yellow
     (0.22, 0.50, 0.92),  # blue, lighter than theirs: it lies on dark tissue
     (0.90, 0.62, 0.00),  # orange
-    (0.00, 0.62, 0.45),  # bluish green
     (0.80, 0.47, 0.65),  # reddish purple
+    (0.84, 0.37, 0.00),  # vermillion
+    (0.34, 0.71, 0.91),  # sky blue
+    (0.00, 0.62, 0.45),  # bluish green
 )
 _TINT = 0.5
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PANELS = 5
 _PANEL_IN = 7.0
+_WIDEST_IN = 18.0
 _HEADER_IN = 0.8
 _FOOTER_IN = 0.35
 _GAP_IN = 0.12
@@ -53,9 +54,10 @@ def write_comparison(path: Path, volume: Volume, prediction: LabelMap, reference
     _, step_h, step_w = volume.spacing_mm
     slices, rows, columns = _view((outlined > 0) | (prediction.array > 0), (step_h, step_w))
     size_mm = ((rows.stop - rows.start) * step_h, (columns.stop - columns.start) * step_w)
-    panel_in = _PANEL_IN * size_mm[1] / size_mm[0]
+    scale = min(_PANEL_IN / size_mm[0], _WIDEST_IN / (len(slices) * size_mm[1]))
+    panel_in, tall_in = size_mm[1] * scale, size_mm[0] * scale
     width = max(len(slices) * (panel_in + _GAP_IN) + _GAP_IN, 7.0)
-    height = _HEADER_IN + _PANEL_IN + _FOOTER_IN
+    height = _HEADER_IN + tall_in + _FOOTER_IN
     figure = new_figure(width, height)
     figure.text(_GAP_IN / width, 1 - 0.3 / height, printable(title), color=INK, fontsize=14, weight="bold", va="center",
                 parse_math=False)  # fmt: skip
@@ -67,7 +69,7 @@ def write_comparison(path: Path, volume: Volume, prediction: LabelMap, reference
         x += 1.15 / width
     for number, d in enumerate(slices):
         left = _GAP_IN + number * (panel_in + _GAP_IN)
-        place = (left / width, _FOOTER_IN / height, panel_in / width, _PANEL_IN / height)
+        place = (left / width, _FOOTER_IN / height, panel_in / width, tall_in / height)
         axes = add_plane(figure, place, image[d, rows, columns], size_mm)
         planes = prediction.array[d, rows, columns], outlined[d, rows, columns]
         _draw_outlines(axes, *planes, size_mm)

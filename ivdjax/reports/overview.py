@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PLANE_IN = 8.0
+_WIDEST_IN = 16.0
 _HEADER_IN = 0.75
 _FOOTER_IN = 0.5
 _LINE_IN = 0.24
@@ -93,15 +94,17 @@ def write_overview(
     panels = [_Panel(sagittal, sagittal.caption, names="before"), _Panel(coronal, coronal.caption, names="beside")]
     if discs:
         panels.insert(0, _Panel(sagittal, f"{channel}, without overlay", names=""))
-    scale = _PLANE_IN / sagittal.size_mm[0]
+    sides_mm = sum(panel.plane.size_mm[1] for panel in panels)
+    scale = min(_PLANE_IN / sagittal.size_mm[0], _WIDEST_IN / sides_mm)
+    plane_in = sagittal.size_mm[0] * scale
     widths_in = [panel.plane.size_mm[1] * scale for panel in panels]
     width = max(sum(widths_in) + _NAMES_IN + (len(panels) + 1) * _GAP_IN, 7.0)
-    height = _HEADER_IN + _LINE_IN * len(lines) + _PLANE_IN + _FOOTER_IN
+    height = _HEADER_IN + _LINE_IN * len(lines) + plane_in + _FOOTER_IN
     figure = new_figure(width, height)
     _write_header(figure, title, verdict, lines)
     left = _GAP_IN
     for panel, panel_in in zip(panels, widths_in, strict=True):
-        place = (left / width, _FOOTER_IN / height, panel_in / width, _PLANE_IN / height)
+        place = (left / width, _FOOTER_IN / height, panel_in / width, plane_in / height)
         axes = add_plane(figure, place, panel.plane.image, panel.plane.size_mm)
         _write_letters(axes, panel.plane)
         if panel is panels[0]:

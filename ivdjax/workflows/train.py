@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from tqdm import tqdm
 
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
 from ivdjax.data.cache import training_cases
 from ivdjax.data.folds import fold_of, hold_out
+from ivdjax.data.phantom.dataset import TRUTH_FILE, PhantomSet, write_phantoms
+from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.preparation import Prepared
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.volume import UserError
@@ -64,6 +69,31 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
     return model
 
 
+def with_phantoms(config: Config, folder: Path) -> Config:
+    """The configuration with `data.root` set to the phantoms in `<folder>/data`, made if need be.
+
+    A configuration without phantoms is given back as it is.
+
+    Raises:
+        UserError: the phantoms cannot be made as asked.
+    """
+    data = config.data
+    if not data.phantom_cases:
+        return config
+    root = folder / "data"
+    if not (root / TRUTH_FILE).exists():
+        options = PhantomOptions(
+            channels=data.channels,
+            shape=cast("tuple[int, int, int]", data.phantom_shape) or None,
+            spacing_mm=cast("tuple[float, float, float]", data.phantom_spacing_mm) or None,
+        )
+        phantoms = PhantomSet(data.phantom_cases, data.phantom_seed, data.phantom_visits, options)
+        write_phantoms(
+            root, phantoms, overwrite=True, progress=partial(tqdm, desc="phantoms", unit="case", disable=None)
+        )
+    return replace(config, data=replace(data, root=str(root), phantom_cases=0))
+
+
 def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
     """The configuration's cases on their working grid, from its images, its cache, or phantoms made for it.
 
@@ -71,6 +101,7 @@ def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
         UserError: there is no data.
         CaseError: a case cannot be read.
     """
+    config = with_phantoms(config, folder)
     cache = Path(config.data.cache) if config.data.cache else folder / "cache"
     with tqdm(desc="preparing", unit="case", disable=None) as bar:
 

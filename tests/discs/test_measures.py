@@ -7,7 +7,6 @@ from ivdjax.discs.frame import disc_points_mm, fit_frame
 from ivdjax.discs.measures import SHAPE_MEASURES, measure_discs
 from ivdjax.volume import LabelMap, Volume, to_world_mm
 
-
 STRAIGHT = np.eye(3)
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import flax.struct
@@ -256,3 +257,34 @@ def test_killed_run_leaves_a_sound_checkpoint_and_saving_is_silent(tmp_path, roo
     assert restored.step >= 5 and restored.remarks == ()
     assert_equal(restored.state, make_state(restored.step))
     assert not list(tmp_path.glob("*tmp*"))
+
+
+@pytest.mark.soak
+def test_kills_at_random_moments_never_cost_more_than_one_save(tmp_path, root):
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        process = run_script(RESUMING, tmp_path, root)
+        last = 0
+        for _ in range(int(random.integers(1, 30))):
+            last = int(process.stdout.readline())
+        time.sleep(random.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        output, errors = process.communicate()
+        assert errors == ""
+        last = max([last, *map(int, output.split())])  # the save of `last` had begun, that before it had ended
+        with Checkpoints(tmp_path) as checkpoints:
+            restored = checkpoints.restore_latest(abstract_state())
+        assert restored.step >= last - 1 and restored.remarks == ()
+        assert_equal(restored.state, make_state(restored.step))
+
+
+RESUMING = """
+import sys
+from tests.learning.test_checkpoint import abstract_state, make_state
+from ivdjax.learning.checkpoint import Checkpoints
+with Checkpoints(sys.argv[1]) as checkpoints:
+    restored = checkpoints.restore_latest(abstract_state())
+    for step in range(restored.step + 1 if restored else 1, 100000):
+        checkpoints.save(step, make_state(step))
+        print(step, flush=True)
+"""

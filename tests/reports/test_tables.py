@@ -24,7 +24,9 @@ from ivdjax.reports.tables import (
 from ivdjax.volume import Disc
 
 DISCS = [
-    Disc(1, 0.85, (1.0, -2.0, 3.1234567), 7000.0, {"middle_height_mm": 7.5, "lateral_width_mm": None, "t2_mean": 40.25}),
+    Disc(
+        1, 0.85, (1.0, -2.0, 3.1234567), 7000.0, {"middle_height_mm": 7.5, "lateral_width_mm": None, "t2_mean": 40.25}
+    ),
     Disc(2, 0.5, (1.0, 4.0, 38.0), 9000.0, {"middle_height_mm": math.nan, "fat_fraction": 0.1, "t2_mean": 50.0}),
 ]
 
@@ -59,12 +61,14 @@ def test_disc_json_is_strict_json_with_a_schema_version_and_context():
 
 
 def test_disc_json_refuses_context_that_hides_the_table():
-    with pytest.raises(ValueError, match="its own verdict"):
-        disc_json("a", "ok", (), [], **{"verdict": "review"})
+    with pytest.raises(ValueError, match="its own schema_version"):
+        disc_json("a", "ok", (), [], schema_version=2)
 
 
 def test_summary_csv():
-    rows = read(summary_csv([CaseSummary("a", "done", "review", ("one", "two, three"), 6, 12.34), CaseSummary("b", "failed")]))
+    rows = read(
+        summary_csv([CaseSummary("a", "done", "review", ("one", "two, three"), 6, 12.34), CaseSummary("b", "failed")])
+    )
     assert rows[0] == {"case": "a", "status": "done", "verdict": "review", "reasons": "one; two, three", "discs": "6",
                        "seconds": "12.3"}  # fmt: skip
     assert rows[1] == {"case": "b", "status": "failed", "verdict": "", "reasons": "", "discs": "", "seconds": ""}

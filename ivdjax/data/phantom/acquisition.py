@@ -11,7 +11,8 @@ from scipy import ndimage
 from ivdjax.data.phantom.canvas import Canvas
 from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.phantom.shapes import Array, rotation
-from ivdjax.data.phantom.spine import Spine
+from ivdjax.data.phantom.spine import DiscShape, Spine
+from ivdjax.volume import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,15 @@ class Pose:
     shape: tuple[int, int, int]
     patient: NDArray[np.float64]
     world: NDArray[np.float64]
+
+    @property
+    def file_grid(self) -> Grid:
+        """The same voxels in the axis order of converted sagittal scans: to the back, the top and the right."""
+        d, h, w = self.world[:3, 0], self.world[:3, 1], self.world[:3, 2]
+        stored = np.eye(4)
+        stored[:3, :3] = np.stack([w, -h, -d], axis=1)
+        stored[:3, 3] = self.world[:3, 3] + d * (self.shape[0] - 1) + h * (self.shape[1] - 1)
+        return Grid((self.shape[2], self.shape[1], self.shape[0]), stored)
 
 
 def sample_pose(rng: np.random.Generator, spine: Spine, options: PhantomOptions) -> Pose:
@@ -64,7 +74,7 @@ def _size(rng: np.random.Generator, spine: Spine, options: PhantomOptions) -> tu
     return (depth, height, width), spacing
 
 
-def _extent(discs: list, axes: NDArray[np.float64], axis: int) -> tuple[float, float]:
+def _extent(discs: list[DiscShape], axes: NDArray[np.float64], axis: int) -> tuple[float, float]:
     """Lowest and highest coordinate along an image axis (0 right, 1 front, 2 top) that the discs reach, in mm."""
     low, high = [], []
     for disc in discs:
@@ -93,7 +103,8 @@ def _top_mm(rng: np.random.Generator, spine: Spine, turn: NDArray, height: float
     for last, weight in ((8, 0.45), (9, 0.4), (10, 0.15), (7, 1e-6)):
         # A level's top edge up to the middle of the next disc, but never so high that L5/S1 nears the lower border.
         start = extents[last][1] + 2
-        stop = min((extents[last + 1][0] + extents[last + 1][1]) / 2, lowest - 22 + height)
+        above = extents[last + 1]
+        stop = min(above[0] - 1 if last == 10 else (above[0] + above[1]) / 2, lowest - 22 + height)
         if stop > start:
             choices.append((weight, start, stop))
     if not choices:
@@ -128,7 +139,9 @@ def acquire(canvas: Canvas, spine: Spine, behind: Array, rng: np.random.Generato
         gain = _bias(shape, rng, 0.15) * _coil(behind, rng, surface=rng.uniform(0.45, 1.0))
         gain *= _saturation(canvas.points, spine, rng)
         noise = rng.uniform(0.015, 0.07)
-        made["t2"] = _magnitude(turbo * gain + _complex_noise(shape, rng, noise), 0.35 if options.field == "slab" else 1.0)
+        made["t2"] = _magnitude(
+            turbo * gain + _complex_noise(shape, rng, noise), 0.35 if options.field == "slab" else 1.0
+        )
     full = np.stack([made[name] for name in options.channels]) * np.float32(scale)
     return np.minimum(np.rint(full), 4095).astype(np.float32)
 

@@ -25,13 +25,13 @@ def paint_body(canvas: Canvas, spine: Spine, signals: Signals, right: Array, beh
     septa = canvas.noise(rng, (14.0, 7.0, 4.0))
     canvas.cover(whole, skin, signals["skin"])
     canvas.cover(whole, skin + 2.0, signals["fat"], 0.03)
-    threads = np.exp(-((septa / 0.07) ** 2)) * 0.35
+    threads = np.exp(-((septa / 0.07) ** 2)) * 0.2
     canvas.paint(whole, threads * occupancy(skin + 3, 2.0), signals["fascia"])
     _paint_viscera(canvas, signals, spine, np.maximum(to_front + np.float32(fat_front), behind + 14), rng)
     _paint_muscles(canvas, signals, spine, right, behind, to_back + np.float32(fat_back), rng)
     _paint_front_wall(canvas, signals, to_front + np.float32(fat_front))
     _paint_vessels(canvas, signals, spine, right, behind, rng)
-    paint_ligaments(canvas, right, behind, whole, signals, rng)
+    paint_ligaments(canvas, right, behind, whole, signals, spine, rng)
     return skin
 
 
@@ -52,11 +52,12 @@ def _skins(spine: Spine, rng: np.random.Generator, muscle: float, fat_back: floa
 
 def _paint_viscera(canvas: Canvas, signals: Signals, spine: Spine, cavity: Array, rng: np.random.Generator) -> None:
     """Fat of the belly, loops of bowel with fluid, content or gas, liver above, bladder and womb below."""
-    whole, points = canvas.whole, canvas.points
+    whole = canvas.whole
     inside = occupancy(cavity, 3.0)
     canvas.paint(whole, inside, signals["visceral_fat"], 0.05)
-    strands = np.exp(-((canvas.noise(rng, (9.0, 9.0, 7.0)) / 0.1) ** 2))
-    canvas.paint(whole, inside * strands * np.float32(0.35), signals["bowel_wall"])
+    # Vessels and folds of the mesentery: thin, in patches.
+    folds = np.exp(-((canvas.noise(rng, (9.0, 8.0, 6.0)) / 0.13) ** 2)) * np.clip(canvas.noise(rng, 18.0), 0, 0.6)
+    canvas.paint(whole, inside * folds * np.float32(0.7), signals["bowel_wall"])
     # Bowel: winding tubes along the zeros of one field, where another one allows them, and away from the spine.
     near_spine = np.clip(2.2 + cavity / 14, 0, 3) * np.float32(1.2)
     crowd = canvas.noise(rng, 38.0) + np.float32(rng.uniform(-0.2, 0.9) - 0.6 * spine.habitus) - near_spine
@@ -72,7 +73,8 @@ def _paint_viscera(canvas: Canvas, signals: Signals, spine: Spine, cavity: Array
     organs = (
         ("liver", (75.0, front + rng.uniform(50, 75), top + rng.uniform(0, 40)), (95.0, 62.0, 75.0), 0.06),
         ("bowel_content", (-35.0, front + rng.uniform(40, 75), top + rng.uniform(-30, 20)), (38.0, 32.0, 38.0), 0.25),
-        ("muscle", (rng.uniform(-20, 5), front + rng.uniform(18, 28), top - rng.uniform(0, 35)), (45.0, 9.0, 11.0), 0.2),
+        ("muscle", (rng.uniform(-20, 5), front + rng.uniform(18, 28), top - rng.uniform(0, 35)), (45.0, 9.0, 11.0),
+         0.2),
         ("bladder", (rng.uniform(-8, 8), front + rng.uniform(40, 70), bottom - rng.uniform(55, 85)),
          (40.0, rng.uniform(20, 35), rng.uniform(15, 35)), 0.03),
         ("muscle", (rng.uniform(-10, 10), front + rng.uniform(10, 35), bottom - rng.uniform(35, 65)),
@@ -85,10 +87,10 @@ def _paint_viscera(canvas: Canvas, signals: Signals, spine: Spine, cavity: Array
 
 def _paint_organ(canvas: Canvas, signals: Signals, inside: Array, tissue: str, centre: tuple[float, float, float],
                  half: tuple[float, float, float], grain: float, wobble: Array) -> None:  # fmt: skip
-    box = canvas.box(np.array(centre), tuple(side + 18 for side in half))
+    box = canvas.box(np.array(centre), (half[0] + 18, half[1] + 18, half[2] + 18))
     if box is None:
         return
-    distance = ellipsoid(canvas.at(box) - np.float32(centre).reshape(3, 1, 1, 1), half)
+    distance = ellipsoid(canvas.at(box) - np.array(centre, dtype=np.float32).reshape(3, 1, 1, 1), half)
     distance += np.float32(0.14 * min(half) + 1) * wobble[box]
     canvas.paint(box, inside[box] * occupancy(distance - 1.5, 2.0), signals["bowel_wall"])
     canvas.paint(box, inside[box] * occupancy(distance, 2.0), signals[tissue], grain)

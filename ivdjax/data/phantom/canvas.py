@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.data.phantom.shapes import Array, occupancy
+from ivdjax.data.phantom.shapes import Array, Frame, occupancy
 
 Box = tuple[slice, slice, slice]
 
@@ -44,6 +44,11 @@ class Canvas:
         if np.any(low >= high):
             return None
         return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+
+    def frame_box(self, frame: Frame, half_mm: tuple[float, float, float]) -> Box | None:
+        """Index slices that hold a cuboid of half sides `half_mm` (right, front, top) in a frame; None: no voxel."""
+        reach = np.abs(frame.axes.T) @ np.array(half_mm)
+        return self.box(frame.centre_mm, (float(reach[0]), float(reach[1]), float(reach[2])))
 
     def at(self, box: Box) -> Array:
         """Patient's RAS mm (3, d, h, w) of a box."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.phantom.phantom import Phantom, make_phantom
+from ivdjax.imaging.files import write_labels, write_volume
 from ivdjax.volume import UserError
 
 TRUTH_FILE = "truth.json"
@@ -39,7 +38,7 @@ class PhantomSet:
     cases: int
     seed: int = 0
     visits: int = 1
-    options: PhantomOptions = PhantomOptions()
+    options: PhantomOptions = field(default_factory=PhantomOptions)
 
     def __post_init__(self) -> None:
         if self.cases < 1 or self.visits < 1 or self.seed < 0:
@@ -94,34 +93,19 @@ def write_phantoms(output: str | Path, phantoms: PhantomSet, overwrite: bool = F
         for name in earlier:
             shutil.rmtree(output / name, ignore_errors=True)
         for name in [*truth, TRUTH_FILE]:
-            os.replace(Path(partial) / name, output / name)
+            (Path(partial) / name).replace(output / name)
     return output
 
 
 def write_case(folder: Path, phantom: Phantom) -> None:
     """Writes the channels and labels of one phantom into a new folder, named after it."""
     folder.mkdir(parents=True)
-    case = phantom.case
-    assert case.labels is not None  # make_phantom always labels
-    for channel, array in zip(case.volume.channels, case.volume.array, strict=True):
-        _write(folder / f"{folder.name}_{channel}.nii.gz", array.astype(np.int16), case.volume.affine)
-    _write(folder / f"{folder.name}_Labels.nii.gz", case.labels.array, case.labels.affine)
-
-
-def _write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
-    """One canonical array (D, H, W) as NIfTI in the axis order of converted sagittal scans: back, up, right."""
-    import nibabel
-
-    turned = np.transpose(array, (2, 1, 0))[:, ::-1, ::-1]
-    d, h, w = affine[:3, 0], affine[:3, 1], affine[:3, 2]
-    stored = np.eye(4)
-    stored[:3, :3] = np.stack([w, -h, -d], axis=1)
-    stored[:3, 3] = affine[:3, 3] + d * (array.shape[0] - 1) + h * (array.shape[1] - 1)
-    image = nibabel.Nifti1Image(np.ascontiguousarray(turned), stored)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(stored, code=1)
-    image.set_sform(stored, code=1)
-    nibabel.save(image, path)
+    volume, labels = phantom.case.volume, phantom.case.labels
+    if labels is None or volume.native is None:
+        raise ValueError(f"{phantom.case.name} must have labels and a native grid, as make_phantom gives them")
+    for channel, array in zip(volume.channels, volume.array, strict=True):
+        write_volume(folder / f"{folder.name}_{channel}.nii.gz", array.astype(np.int16), volume.native)
+    write_labels(folder / f"{folder.name}_Labels.nii.gz", labels)
 
 
 def _earlier_cases(output: Path, phantoms: PhantomSet, overwrite: bool) -> list[str]:

@@ -16,9 +16,8 @@ _LIGAMENT_MM, _ENDPLATE_MM, _FUSED_MM = 0.7, 0.8, 0.45
 def disc_box(canvas: Canvas, disc: DiscShape, margin_mm: float = 3.0) -> Box | None:
     """The box of voxels that a disc can reach; None where it lies outside the field of view."""
     reach = disc.half_ap + disc.bend + disc.bulge + margin_mm
-    slope = abs(float(disc.frame.axes[2, 1])) * reach + 0.2 * disc.half_width
-    height = disc.height / 2 + slope + max([abs(node[2]) for node in disc.nodes], default=0.0) + margin_mm
-    return canvas.box(disc.frame.centre_mm, (disc.half_width + disc.bulge + margin_mm, reach, height))
+    height = disc.height / 2 + max([abs(node[2]) for node in disc.nodes], default=0.0) + margin_mm
+    return canvas.frame_box(disc.frame, (disc.half_width + disc.bulge + margin_mm, reach, height + abs(disc.wedge)))
 
 
 def disc_distance(disc: DiscShape, points: Array) -> Array:
@@ -27,7 +26,7 @@ def disc_distance(disc: DiscShape, points: Array) -> Array:
     outline = _outline(disc, x, y, disc.bulge)
     top, bottom = _surfaces(disc, x, y)
     rim = min(0.35 * disc.height, 2.5)
-    return intersection(outline, np.maximum(z - top, bottom - z), np.float32(rim))
+    return intersection(outline, np.maximum(z - top, bottom - z), rim)
 
 
 def paint_column(canvas: Canvas, spine: Spine, signals: Signals, rng: np.random.Generator) -> None:
@@ -35,11 +34,11 @@ def paint_column(canvas: Canvas, spine: Spine, signals: Signals, rng: np.random.
     mottle = canvas.noise(rng, 11.0)
     for i, frame in enumerate(spine.body_frames):
         lower, upper = spine.discs[i], spine.discs[i + 1]
-        half = np.linalg.norm(upper.frame.centre_mm - lower.frame.centre_mm) / 2
-        reach = max(lower.half_ap, upper.half_ap) + 8
-        width = max(lower.half_width, upper.half_width) + 5
+        half = float(np.linalg.norm(upper.frame.centre_mm - lower.frame.centre_mm)) / 2
+        reach = max(lower.half_ap * lower.rim, upper.half_ap * upper.rim) + 6
+        width = max(lower.half_width * lower.rim, upper.half_width * upper.rim) + 4
         draws = rng.uniform(size=12)
-        box = canvas.box(frame.centre_mm, (width, reach + 0.6 * half, half + 0.65 * reach))
+        box = canvas.frame_box(frame, (width, reach, half + 0.4 * reach))
         if box is not None:
             _paint_body(canvas, spine, signals, i, box, mottle, draws)
     for disc in spine.discs:
@@ -70,7 +69,7 @@ def paint_bridge(canvas: Canvas, spine: Spine, signals: Signals, level: int) -> 
     lower, upper = spine.disc(level), spine.disc(level + 1)
     start = lower.frame.world((0, 0.25 * lower.half_ap, 0))
     end = upper.frame.world((0, 0.25 * upper.half_ap, 0))
-    box = canvas.box((start + end) / 2, tuple(np.abs(end - start) / 2 + 12))
+    box = canvas.box((start + end) / 2, float(np.linalg.norm(end - start)) / 2 + 12)
     if box is None:
         return
     middle = (start + end) / 2
@@ -119,7 +118,7 @@ def _body_distance(spine: Spine, index: int, points: Array) -> Array:
     x_up, y_up, z_up = upper.frame.local(points)
     floor = _surfaces(lower, x_low, y_low)[0] - z_low
     roof = z_up - _surfaces(upper, x_up, y_up)[1]
-    return intersection(wall, np.maximum(floor, roof), np.float32(2.0))
+    return intersection(wall, np.maximum(floor, roof), 2.0)
 
 
 def _paint_body(canvas: Canvas, spine: Spine, signals: Signals, index: int, box: Box, mottle: Array,
@@ -182,7 +181,7 @@ def _paint_disc(canvas: Canvas, disc: DiscShape, signals: Signals, box: Box, dra
     # The nucleus: the middle of the disc, a little to the back, well set off in youth and lost with wear.
     core = superellipse(x, y + 0.06 * disc.half_ap, 0.68 * disc.half_width, 0.62 * disc.half_ap, 2.2)
     depth = np.minimum(top - z, z - bottom)
-    soft = np.float32(1.5 + 5 * disc.wear)
+    soft = 1.5 + 5 * disc.wear
     share = occupancy(core, soft + 1) * np.clip(depth / np.float32(0.12 * disc.height + 0.3), 0, 1)
     wear = np.float32(disc.wear)
     bright = np.clip(1.25 - 1.5 * wear, 0, 1)
@@ -190,8 +189,8 @@ def _paint_disc(canvas: Canvas, disc: DiscShape, signals: Signals, box: Box, dra
     if disc.height > 5 and bright > 0.3 and draws[0] < 0.7:  # the fibrous cleft of a healthy nucleus
         cleft = np.exp(-((z - (top + bottom) / 2) ** 2) / np.float32(2 * 0.7**2)) * share * inner
         canvas.paint(box, cleft * strength * np.float32(0.6), signals["cleft"])
-    if disc.wear > 0.75 and draws[1] < 0.25:  # vacuum
-        gas = capsule(np.stack([x, y, z]), (-6, 0, 0), (6, 4, 0), 0.18 * disc.height, (3.0, 3.0, 1.0))
+    if disc.wear > 0.8 and draws[1] < 0.12:  # vacuum
+        gas = capsule(np.stack([x, y, z]), (-6, -2, 0), (6, 4, 0), 0.1 * disc.height, (4.0, 4.0, 1.0))
         canvas.paint(box, occupancy(gas, edge) * inner * strength, signals["gas"])
     if disc.wear > 0.45 and draws[2] < 0.3:  # a tear with fluid at the back
         tear = ellipsoid(np.stack([x, y + 0.88 * disc.half_ap, z]), (3.5, 1.5, 1.2))

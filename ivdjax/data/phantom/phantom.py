@@ -17,7 +17,7 @@ from ivdjax.data.phantom.posterior import column_coordinates, paint_arches, pain
 from ivdjax.data.phantom.shapes import occupancy
 from ivdjax.data.phantom.spine import DiscShape, Spine, sample_spine
 from ivdjax.data.phantom.tissues import sample_signals
-from ivdjax.volume import LUMBAR_DISCS, Case, LabelMap, Volume, level_name, spacing_of, to_world_mm
+from ivdjax.volume import LUMBAR_DISCS, Case, Grid, LabelMap, Volume, level_name, to_world_mm
 
 _ANATOMY, _TISSUES, _PAINT, _POSE, _SCAN = range(5)
 
@@ -81,7 +81,7 @@ def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 
         seed: the subject: its anatomy, tissues and the timing of the scan. Not negative.
         options: channels, field of view and hardness; the defaults of `PhantomOptions` if not given.
         visit: 1, 2 ...: another position, noise and coil of the same subject.
-        name: the case's name; made from the seed if empty.
+        name: the case's name; made from seed and visit if empty.
 
     Raises:
         ValueError: `seed` or `visit` is negative.
@@ -110,10 +110,10 @@ def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 
 
     every, truth = _labels(canvas, spine, pose.world)
     kept = np.where(every <= LUMBAR_DISCS, every, 0).astype(np.uint8)
-    labels = LabelMap((kept > 0).astype(np.uint8) if options.binary_labels else kept, pose.world)
-    name = name or f"phantom_{seed}_{visit}"
-    case = Case(name, name.rsplit("_", 1)[0], Volume(array, pose.world, options.channels), labels)
-    return Phantom(case, truth, LabelMap(every, pose.world), options.hard)
+    labels = LabelMap((kept > 0).astype(np.uint8) if options.binary_labels else kept, pose.world, pose.file_grid)
+    volume = Volume(array, pose.world, options.channels, pose.file_grid)
+    case = Case(name or f"phantom_{seed}_{visit}", f"phantom_{seed}", volume, labels)
+    return Phantom(case, truth, LabelMap(every, pose.world, pose.file_grid), options.hard)
 
 
 def _rng(seed: int, *stream: int) -> np.random.Generator:
@@ -149,7 +149,7 @@ def _truth(disc: DiscShape, index: NDArray, shape: tuple[int, ...], world: NDArr
     return DiscTruth(
         disc.level, level_name(disc.level), disc.level <= LUMBAR_DISCS, whole,
         (float(centroid[0]), float(centroid[1]), float(centroid[2])),
-        float(len(index) * np.prod(spacing_of(world))),
+        len(index) * Grid((shape[0], shape[1], shape[2]), world).voxel_mm3,
         disc.height_at(0.8), disc.height_at(0.0), disc.height_at(-0.8),
         2 * (disc.half_ap + disc.bulge), 2 * (disc.half_width + disc.bulge), disc.wear,
     )  # fmt: skip

@@ -96,13 +96,13 @@ def paint_arches(canvas: Canvas, spine: Spine, signals: Signals, rng: np.random.
         canvas.paint(box, occupancy(bone + 1.0, canvas.edge_mm), signals.blend("marrow", "fatty_marrow", 0.3), 0.12)
 
 
-def paint_ligaments(canvas: Canvas, right: Array, behind: Array, box: Box, signals: Signals,
+def paint_ligaments(canvas: Canvas, right: Array, behind: Array, box: Box, signals: Signals, spine: Spine,
                     rng: np.random.Generator) -> None:  # fmt: skip
     """The sheet between the spinous processes: fat streaked with ligament, and the cord of ligament over their tips."""
     x, u = right[box], behind[box]
     streaks = canvas.noise(rng, (4.0, 7.0, 3.0))[box]
     sheet = np.maximum(np.abs(x) - 3.2, np.maximum(16 - u, u - 50))
-    share = occupancy(sheet, 2.0)
+    share = occupancy(sheet, 2.0) * (canvas.points[2][box] > spine.disc(1).frame.centre_mm[2] - 25)
     canvas.paint(box, share, signals.blend("fat", "flavum", 0.35), 0.1)
     canvas.paint(box, share * np.clip(streaks + 0.3, 0, 1), signals["flavum"], 0.1)
     canvas.cover(box, np.maximum(np.abs(x) - 3.0, np.abs(u - 51) - 1.5), signals["ligament"])
@@ -135,4 +135,4 @@ def _arch(local: Array, half: float, wide: float, level: int, size: float, draws
     high = np.float32(height) * (0.72 + 0.36 * tip)
     blade = superellipse(along - length / 2 + 1, up + 2 + 2 * tip, length / 2 + 2, high, 3.0)
     thick = np.abs(local[0]) - np.float32(3.0 + 0.4 * float(draws[4])) - np.float32(1.2) * np.clip(-up / height, 0, 1)
-    return union(bone, intersection(blade, thick, np.float32(1.5)), 2.0)
+    return union(bone, intersection(blade, thick, 1.5), 2.0)

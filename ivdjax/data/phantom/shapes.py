@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from ivdjax.volume import FloatArray
+
+Array = FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +21,10 @@ class Frame:
 
     def local(self, points: Array) -> Array:
         """Coordinates (3, ...) in this frame of points (3, ...), both in mm."""
-        axes = self.axes.astype(np.float32)
-        offset = (self.axes @ self.centre_mm).astype(np.float32)
-        local = np.tensordot(axes, points, axes=1)
-        local -= offset.reshape((3,) + (1,) * (points.ndim - 1))
+        axes, offset = self.axes.astype(np.float32), (self.axes @ self.centre_mm).astype(np.float32)
+        local = np.empty_like(points)
+        for i, (right, front, top) in enumerate(axes):  # by hand: a matrix product's last bit depends on the threads
+            local[i] = right * points[0] + front * points[1] + top * points[2] - offset[i]
         return local
 
     def world(self, local_mm: tuple[float, float, float] | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ Sizes, tilts and steps follow measurements on 28 patients of the SPIDER data (va
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,12 @@ from scipy.interpolate import PchipInterpolator
 
 from ivdjax.data.phantom.shapes import Frame, rotation
 
-TOP_LEVEL = 12
+TOP_LEVEL = 15
 LOWEST_LEVEL = -3
 """Levels 0 to -3 stand for the remnants S1/S2 to S4/5, which are never labelled."""
 
 # level: AP length, mean height, mid height (mm), tilt (deg), step to the disc below (mm), each with its spread;
-# levels 9 to 12 go on with the trend, levels below 1 shape the sacrum.
+# levels 9 to 15 go on with the trend, levels below 1 shape the sacrum.
 _TABLE = {
     1: (35, 5, 7.1, 2.1, 7.6, -31, 9, 0.0, 0.0),
     2: (37, 5, 7.9, 2.5, 9.2, -12, 6, 35.0, 2.5),
@@ -33,6 +34,9 @@ _TABLE = {
     10: (27, 4, 3.8, 0.9, 4.6, -1, 6, 25.5, 1.4),
     11: (26.5, 4, 3.6, 0.9, 4.4, -5, 6, 24.5, 1.4),
     12: (26, 4, 3.4, 0.9, 4.2, -9, 6, 23.5, 1.4),
+    13: (25, 4, 3.3, 0.9, 4.1, -13, 6, 22.5, 1.4),
+    14: (24, 4, 3.2, 0.9, 4.0, -17, 6, 21.5, 1.4),
+    15: (23, 4, 3.2, 0.9, 4.0, -20, 6, 20.5, 1.4),
 }
 _WEDGE_DEG = {1: 9.0, 2: 7.5, 3: 6.0, 4: 4.5, 5: 3.0, 6: 2.0, 7: 1.0}
 _WEAR_BY_LEVEL = {1: 0.6, 2: 0.6, 3: 0.1, 4: -0.1, 5: -0.3, 6: -0.4, 7: -0.4}
@@ -79,7 +83,7 @@ class DiscShape:
     contrast: float = 1.0
 
     def height_at(self, forward: float) -> float:
-        """Distance between the endplates in mm, in the median plane, at -1 (back edge) to 1 (front edge); no pits or waves."""
+        """Distance in mm between the smooth endplates, in the median plane, at -1 (back edge) to 1 (front edge)."""
         return (self.height + self.wedge * forward) * (1 - self.taper * (forward - self.peak) ** 2)
 
 
@@ -236,7 +240,7 @@ def _tilt_deg(frame: Frame) -> float:
 def _assemble(discs: list[DiscShape], rng: np.random.Generator, age: float, habitus: float) -> Spine:
     """Bodies between the discs, and the smooth line along the back of the column."""
     bodies = []
-    for lower, upper in zip(discs[:-1], discs[1:], strict=True):
+    for lower, upper in pairwise(discs):
         top = upper.frame.centre_mm - lower.frame.centre_mm
         top /= np.linalg.norm(top)
         front = lower.frame.axes[1] + upper.frame.axes[1]

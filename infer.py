@@ -1,0 +1,44 @@
+"""Finds, numbers and measures intervertebral discs: python infer.py --model models/NAME --output OUT INPUT [INPUT ...]
+
+INPUT is a case folder (NAME/NAME_<channel>.nii.gz), a folder of case folders, one image file where the model has one
+channel, or channel=path pairs together with --case NAME. For research; not a medical device.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ivdjax.volume import UserError
+from ivdjax.workflows.commands import CommandParser, run_command
+
+
+def main() -> int:
+    """Parses the options and infers; the exit code."""
+    parser = CommandParser(description=__doc__ or "")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT")
+    parser.add_argument("--model", required=True, metavar="DIR", help="the model's folder")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--case", metavar="NAME", help="name of the case, for channel=path pairs")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+    parser.add_argument("--timeout", type=float, metavar="S", help="give a case up after S seconds")
+    options = parser.parse_args()
+
+    def run() -> int:
+        if options.timeout is not None and not options.timeout > 0:
+            raise UserError(f"--timeout must be above 0 seconds, not {options.timeout:g}")
+        from ivdjax.workflows.infer import InferenceRequest, infer  # after the options are known to be right
+
+        rows = infer(
+            InferenceRequest(
+                Path(options.model), Path(options.output), tuple(options.inputs), options.case, options.overwrite,
+                options.timeout,
+            )
+        )  # fmt: skip
+        return int(any(row.status == "failed" for row in rows))
+
+    return run_command(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The output folder of one case: label map, tables, picture and report, whole or not at all; and reading it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ivdjax import __version__
+from ivdjax.config import plain_config
+from ivdjax.data.datasets import CaseFiles
+from ivdjax.imaging.files import write_labels
+from ivdjax.reports.overview import write_overview
+from ivdjax.reports.page import Report, write_report
+from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json, write_whole
+from ivdjax.workflows.model import Model
+from ivdjax.workflows.outputs import whole_folder
+from ivdjax.workflows.segmenter import CaseResult
+
+OUTPUTS = ("{case}_discs.nii.gz", "{case}_discs.csv", "{case}_discs.json", "{case}_overview.png", "report.html")
+"""Names of a case's files."""
+
+
+def provenance(files: CaseFiles, model: Model) -> dict[str, Any]:
+    """What a result depends on: the input files by content, the model by its weights and settings, the program.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    settings = json.dumps(
+        {"config": _settings(model), "weights": model.weights_sha256}, sort_keys=True, ensure_ascii=True
+    )
+    return {
+        "input": {channel: {"file": path.name, "sha256": _sha256(path)} for channel, path in files.channels.items()},
+        "model": {
+            "name": model.name, "weights_sha256": model.weights_sha256,
+            "sha256": hashlib.sha256(settings.encode()).hexdigest(), "synthetic": model.config.data.synthetic,
+        },
+        "ivdjax_version": __version__,
+    }  # fmt: skip
+
+
+def write_result(folder: Path, result: CaseResult, model: Model, source: dict[str, Any]) -> None:
+    """Writes every output of a case into its folder, which appears whole or not at all.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    case, name = result.case, result.case.name
+    with whole_folder(folder) as part:
+        write_labels(part / f"{name}_discs.nii.gz", result.labels)
+        write_whole(part / f"{name}_discs.csv", disc_csv(result.discs))
+        text = disc_json(name, result.verdict, result.reasons, result.discs, warnings=list(result.warnings), **source)
+        write_whole(part / f"{name}_discs.json", text)
+        overview = part / f"{name}_overview.png"
+        write_overview(overview, case.volume, result.labels, result.discs, name, result.verdict, result.reasons)
+        report = Report(
+            case=name,
+            verdict=result.verdict,
+            reasons=result.reasons,
+            discs=result.discs,
+            overview_png=overview.read_bytes(),
+            model=model.name,
+            validated_on=validation_words(model),
+            synthetic=model.config.data.synthetic,
+            warnings=result.warnings,
+        )
+        write_report(part / "report.html", report)
+
+
+def stored_summary(folder: Path, case: str, source: dict[str, Any]) -> CaseSummary | None:
+    """The summary of a case that is already whole with the same input and model; None if it is not."""
+    if not all((folder / name.format(case=case)).is_file() for name in OUTPUTS):
+        return None
+    try:
+        stored = json.loads((folder / f"{case}_discs.json").read_text(encoding="utf-8"))
+        if any(stored[key] != value for key, value in source.items()):
+            return None
+        return CaseSummary(case, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def validation_words(model: Model) -> str:
+    """What a model was validated on, in plain words; empty where its folder does not say."""
+    figures = model.meta.get("validation") or {}
+    words = ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+                      for name, value in figures.items() if not isinstance(value, dict))  # fmt: skip
+    if not words:
+        return ""
+    data = "synthetic phantoms" if model.config.data.synthetic else model.config.data.credit or "data of its own"
+    return f"Held-out cases of {data}: {words}."
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    return {"preparation": plain_config(model.config.preparation), "inference": plain_config(model.config.inference)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
