@@ -44,22 +44,31 @@ def cut_boxes(
 def blend_boxes(
     boxes: NDArray[np.float32], origins: Sequence[Origin], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Mean (D, H, W) of overlapping boxes (N, H, W), each weighted by its voxels' distance from its border."""
+    """Mean (D, H, W) of overlapping boxes (N, H, W), each weighted by its voxels' distance from its border.
+
+    What lies outside of `shape` is cut off; a voxel that no box covers gets 0.
+
+    Raises:
+        ValueError: another number of boxes than of origins.
+    """
     height, width = boxes.shape[1:]
     weight = np.minimum.outer(_ramp(height), _ramp(width)).astype(np.float32)
     total = np.zeros(shape, np.float32)
     weights = np.zeros(shape, np.float32)
-    for values, (d, h, w) in zip(boxes, origins, strict=False):
+    for values, (d, h, w) in zip(boxes, origins, strict=True):
         rows, columns = min(height, shape[1] - h), min(width, shape[2] - w)
         total[d, h : h + rows, w : w + columns] += (weight * values)[:rows, :columns]
         weights[d, h : h + rows, w : w + columns] += weight[:rows, :columns]
-    return total / np.maximum(weights, np.finfo(np.float32).tiny)
+    # Where no box lies both are 0, and so is the result.
+    return np.divide(total, weights, out=total, where=weights > 0)
 
 
 def _starts(side: int, box: int, overlap: float) -> list[int]:
     if side <= box:
         return [0]
-    count = math.ceil((side - box) / max(box * (1 - overlap), 1)) + 1
+    # A whole stride, so that rounding the starts never takes anything from the overlap.
+    stride = max(math.floor(box * (1 - overlap)), 1)
+    count = math.ceil((side - box) / stride) + 1
     return [round(i * (side - box) / (count - 1)) for i in range(count)]
 
 

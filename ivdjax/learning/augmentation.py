@@ -1,8 +1,8 @@
 """Random training samples, drawn inside the compiled step from volumes that live on the device.
 
-A sample is a 2D box of one sagittal slice, cut out of a randomly deformed 3D volume (paper, section 3.1: 3D deformation,
-random scale, random noise, random crop): the displacement has three components, so that a sample may bend through
-neighbouring slices. Random contrast comes on top. One key gives one sample, whatever the batch or the device.
+A sample is a 2D box of one sagittal slice, cut out of a randomly deformed 3D volume (paper, section 3.1: 3D
+deformation, random scale, random noise, random crop): the displacement has three components, so that a sample may bend
+through neighbouring slices. Random contrast comes on top. One key gives one sample, whatever the batch or the device.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def change_contrast(key: jax.Array, image: jax.Array, settings: AugmentationConf
 def _remapped(key: jax.Array, image: jax.Array, settings: AugmentationConfig) -> jax.Array:
     """Intensities through a random piecewise linear curve, one a channel, mixed with the identity by `remap`.
 
-    The curve's values at eight knots are sorted (rising), sorted downward (an inverted contrast) or left as they fall, so
-    that a network cannot lean on one sequence's brightness.
+    The curve's values at eight knots are sorted (rising), sorted downward (an inverted contrast) or left as they fall,
+    so that a network cannot lean on one sequence's brightness.
     """
     knots, channels = 8, image.shape[-1]
     keys = jax.random.split(key, 4)
@@ -202,7 +202,8 @@ def _blurred(image: jax.Array, sigma: jax.Array) -> jax.Array:
     for axis in (0, 1):
         padded = jnp.pad(image, [(2, 2) if a == axis else (0, 0) for a in range(3)], mode="edge")
         size = image.shape[axis]
-        image = sum(taps[t] * jax.lax.slice_in_dim(padded, t, t + size, axis=axis) for t in range(5))
+        shifted = [taps[t] * jax.lax.slice_in_dim(padded, t, t + size, axis=axis) for t in range(5)]
+        image = jnp.asarray(sum(shifted))
     return image
 
 

@@ -43,7 +43,8 @@ def per_device_batch(batch_size: int, mesh: Mesh) -> int:
 def map_devices(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     """`function` run once on each device over its part of the arguments; it sums over `AXIS` itself.
 
-    Without varying-axes checks, as in `jax.pmap`: with them, gradients of shared parameters would arrive already summed.
+    Without varying-axes checks, as in `jax.pmap`: with them, gradients of shared parameters would arrive already
+    summed.
     """
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
@@ -56,9 +57,12 @@ def share(tree: Any, mesh: Mesh) -> Any:
 def use_compilation_cache() -> None:
     """Keeps compiled programs on disk between runs, so that a second start, or a restarted worker, need not compile.
 
-    In `JAX_COMPILATION_CACHE_DIR`, or else in `ivdjax` under the user's cache folder.
+    In `JAX_COMPILATION_CACHE_DIR`, or else in `ivdjax` under the user's cache folder. What JAX's own variables say
+    stays as it is.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    # JAX makes the attributes of its configuration at run time, where types cannot see them.
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "ivdjax" / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

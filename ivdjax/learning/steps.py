@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from ivdjax.config import AugmentationConfig, StageConfig
 from ivdjax.learning.augmentation import Residents, draw_sample
@@ -45,7 +46,8 @@ class TrainState(flax.struct.PyTreeNode):
 def initial_state(network: Any, stage: StageConfig, channels: int, seed: int) -> TrainState:
     """The state before the first step, the same for the same seed."""
     height, width = stage.training.crop
-    variables = network.init(jax.random.key(seed), jnp.zeros((1, height, width, channels)))
+    # Compiled, the forward pass that nobody asked for is left out, and one program is built in place of hundreds.
+    variables = jax.jit(network.init)(jax.random.key(seed), jnp.zeros((1, height, width, channels)))
     params = variables["params"]
     optimizer = build_optimizer(stage.optimizer, stage.training.steps).init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer, jax.tree.map(jnp.copy, params))
@@ -102,11 +104,11 @@ def build_train_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
-def build_predict(apply: Apply) -> Callable[[Params, jax.Array], jax.Array]:
-    """The compiled prediction: parameters and uint8 boxes (N, H, W, C) give the probability of disc, float32 (N, H, W)."""
+def build_predict(apply: Apply) -> Callable[[Params, ArrayLike], jax.Array]:
+    """The compiled prediction: parameters and uint8 boxes (N, H, W, C) give the probability of disc (N, H, W)."""
 
-    def predict(params: Params, boxes: jax.Array) -> jax.Array:
-        logits, _ = apply({"params": params}, boxes.astype(jnp.float32) / 255.0)
+    def predict(params: Params, boxes: ArrayLike) -> jax.Array:
+        logits, _ = apply({"params": params}, jnp.asarray(boxes).astype(jnp.float32) / 255.0)
         return jax.nn.sigmoid(logits)
 
     return jax.jit(predict)

@@ -45,10 +45,13 @@ class DiscNet(nn.Module):
             x: boxes (N, H, W, C) with intensities 0 to 1; H and W divisible by 4.
 
         Returns:
-            Logits (N, H, W) of the fused output, and (3, N, H, W) of the paths at full, half and quarter resolution, the
-            coarser two enlarged to full resolution; all float32.
+            Logits (N, H, W) of the fused output, and (3, N, H, W) of the paths at full, half and quarter resolution,
+            the coarser two enlarged to full resolution; all float32.
+
+        Raises:
+            ValueError: H or W is not divisible by 4.
         """
-        n, h, w, _ = x.shape
+        h, w = x.shape[1:3]
         if h % STRIDE or w % STRIDE:
             raise ValueError(f"a box must be divisible by {STRIDE} in height and width, not {h} x {w}")
         paths = [self._path(level, features) for level, features in enumerate(self._backbone(4.0 * x - 2.0))]

@@ -33,6 +33,7 @@ class ConvUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """The normalised, rectified convolution of `x`."""
         if self.kernel == 1:
             x = nn.Dense(self.features, use_bias=False)(x)
         else:
@@ -57,6 +58,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """(N, H, W, C) to the same shape and type."""
         n, _, _, channels = x.shape
         size = math.gcd(self.group_size, channels)
         scale = self.param("scale", nn.initializers.ones, (channels,))
@@ -81,6 +83,7 @@ class SqueezeExcitation(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """(N, H, W, C) to the same shape."""
         channels = x.shape[-1]
         squeezed = x.mean(axis=(1, 2), keepdims=True)
         hidden = nn.relu(nn.Dense(max(channels // self.ratio, 4))(squeezed))
@@ -108,6 +111,7 @@ class DenseBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """The input followed by what the layers add, each channel weighted by its attention."""
         for _ in range(self.layers):
             y = ConvUnit(self.bottleneck * self.growth, 1, groups=self.groups)(x) if self.bottleneck else x
             x = jnp.concatenate([x, ConvUnit(self.growth, 3, groups=self.groups)(y)], axis=-1)
@@ -132,6 +136,7 @@ class DenseAtrousPyramid(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """The input followed by what each rate adds, in the order of the rates."""
         for rate in self.rates:
             # The 1 x 1 unit keeps the cost of the wide concatenation linear, as in DenseASPP's own layers.
             y = ConvUnit(2 * self.growth, 1, groups=self.groups)(x)

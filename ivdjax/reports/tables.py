@@ -23,6 +23,9 @@ from ivdjax.volume import LUMBAR_DISCS, Disc
 SCHEMA_VERSION = 1
 """Of the disc JSON; rises when a key changes its meaning or goes."""
 
+SUMMARY = "summary.csv"
+"""Name of the table of a run's cases, in the folder of its results."""
+
 DISC_COLUMNS: tuple[str, ...] = (
     "level", "level_name", "level_confidence", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "volume_mm3",
     "anterior_height_mm", "middle_height_mm", "posterior_height_mm", "disc_height_index", "ap_width_mm",

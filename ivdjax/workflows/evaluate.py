@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import time
@@ -18,7 +19,7 @@ from ivdjax.data.datasets import CaseFiles, assign_subjects, find_case, read_cas
 from ivdjax.discs.metrics import CaseScore, on_grid, score_case
 from ivdjax.imaging.files import read_labels, split_suffix
 from ivdjax.reports.comparison import write_comparison
-from ivdjax.reports.tables import score_csv, score_tables, write_whole
+from ivdjax.reports.tables import SUMMARY, score_csv, score_tables, write_whole
 from ivdjax.volume import Case, CaseError, LabelMap, UserError
 
 _SHOWN_FIRST = ("t2", "wat", "inn")
@@ -61,7 +62,8 @@ def evaluate(job: Evaluation) -> int:
     """Scores every reference, writes discs.csv, tables.md, summary.json and the pictures, prints a table.
 
     A reference without a prediction, or with one that cannot be read, counts as missed: Dice 0 for each of its discs.
-    Whatever is left out or counts as missed is named on stderr.
+    Where inference left its `summary.csv`, only the cases that it was given count, those that failed among them: held
+    out cases can be scored against a whole dataset. Whatever is left out or counts as missed is named on stderr.
 
     Returns:
         The exit code: 0, or 1 if a file of some case could not be read.
@@ -72,6 +74,7 @@ def evaluate(job: Evaluation) -> int:
     """
     started = time.monotonic()
     found, failures = _find_references(job)
+    found = _given_to_inference(job, found)
     _check_predictions(job, found)
     job.output.mkdir(parents=True, exist_ok=True)
     scored: list[_Scored] = []
@@ -173,6 +176,25 @@ def _find_references(job: Evaluation) -> tuple[list[CaseFiles], list[str]]:
                         "<case>_Labels.nii.gz beside it or in labels/")  # fmt: skip
     subjects = DataConfig(subject_pattern=job.subject_pattern, subject_table=job.subject_table)
     return assign_subjects(found, subjects, job.references), failures
+
+
+def _given_to_inference(job: Evaluation, found: list[CaseFiles]) -> list[CaseFiles]:
+    """The references of cases that the predicting run was given, or all where it left no (readable) summary.
+
+    A case named by `--cases`, or with a prediction from an earlier run into the same folder, always counts.
+    """
+    path = job.predictions / SUMMARY
+    if job.cases or not path.is_file():
+        return found
+    with path.open(newline="", encoding="utf-8") as stream:
+        given = {row.get("case") for row in csv.DictReader(stream)}
+    kept = [f for f in found if f.name in given or _prediction_path(job, f.name).is_file()]
+    if not kept:
+        return found
+    left_out = sorted({f.name for f in found} - {f.name for f in kept})
+    if left_out:
+        _say(f"not among the {len(given)} cases of {path}, left out: {_some(left_out)}")
+    return kept
 
 
 def picture_channel(folder: Path) -> str | None:

@@ -11,15 +11,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ivdjax.data.datasets import CaseFiles, read_case
-from ivdjax.reports.tables import CaseSummary, summary_csv, write_whole
+from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv, write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.inputs import InputCase, find_inputs
 from ivdjax.workflows.model import read_model
 from ivdjax.workflows.results import provenance, stored_summary, write_result
 from ivdjax.workflows.supervisor import Task, run_cohort
-
-SUMMARY = "summary.csv"
-
 
 @dataclass(frozen=True)
 class InferenceRequest:

@@ -14,7 +14,8 @@ from ivdjax.config import Config
 from ivdjax.data.preparation import Prepared
 from ivdjax.imaging.boxes import blend_boxes, box_origins, cut_boxes
 
-Predict = Callable[[Any, jax.Array], jax.Array]
+Predict = Callable[[Any, NDArray[np.uint8]], jax.Array]
+"""Parameters and uint8 boxes (N, H, W, C) to the probability of disc (N, H, W)."""
 
 
 def disc_probability(prepared: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
@@ -42,8 +43,18 @@ def disc_probability(prepared: Prepared, predict: Predict, params: Any, config: 
 
 
 def working_dice(prepared: Prepared, probability: NDArray[np.float32], threshold: float) -> float:
-    """Dice of all discs as one mask on the working grid, in the rows that take part in the loss; 1 for two empties."""
-    assert prepared.labels is not None
+    """Dice of all discs as one mask on the working grid, in the rows that take part in the loss; 1 for two empties.
+
+    Args:
+        prepared: the case, with its reference labels.
+        probability: (D, H, W), as `disc_probability` gives it.
+        threshold: probability above which a voxel is disc.
+
+    Raises:
+        ValueError: the case has no reference labels.
+    """
+    if prepared.labels is None:
+        raise ValueError(f"case {prepared.name} has no reference labels to compare with")
     found = probability[:, prepared.ignore_above :] > threshold
     wanted = prepared.labels[:, prepared.ignore_above :] > 0
     total = int(found.sum() + wanted.sum())

@@ -24,12 +24,19 @@ from ivdjax.volume import UserError
 from ivdjax.workflows.commands import Terminated
 from ivdjax.workflows.journal import Journal
 from ivdjax.workflows.residents import ResidentSets
-from ivdjax.workflows.segmentation import disc_probability, working_dice
+from ivdjax.workflows.segmentation import Predict, disc_probability, working_dice
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage came to: host parameters (the running average), figures of the last validation, seconds trained."""
+    """What a stage came to.
+
+    Attributes:
+        parameters: the running average of the parameters, as NumPy arrays.
+        validation: figures of the last validation; empty without held-out cases.
+        seconds: of training and validation, over all sittings.
+        steps: optimizer steps done.
+    """
 
     parameters: Any
     validation: dict[str, float]
@@ -53,7 +60,10 @@ class _Stop:
 
 @dataclass
 class _Watch:
-    """Rows of the journal lag one step behind, so that reading a number never makes the device wait."""
+    """Sees to it that no number that is none goes unnoticed, in the journal or into a checkpoint.
+
+    Rows of the journal lag one step behind, so that reading them never makes the device wait.
+    """
 
     journal: Journal
     stage: str
@@ -61,8 +71,7 @@ class _Watch:
     pending: tuple[int, Metrics] | None = field(default=None)
 
     def note(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics after `step` steps; writes those taken before."""
-        self.flush()
+        """Takes the metrics after `step` steps; `flush` writes them, at the latest after the next step."""
         self.pending = (step, metrics)
 
     def flush(self) -> None:
@@ -71,21 +80,34 @@ class _Watch:
         Raises:
             FloatingPointError: the loss or the gradient is not a finite number.
         """
-        if self.pending is None:
-            return
-        (step, metrics), self.pending = self.pending, None
+        if self.pending is not None:
+            (step, metrics), self.pending = self.pending, None
+            self.journal.row(step, self._finite(step, metrics))
+
+    def save(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        """Starts to save the state after `step` steps, once its own metrics are known to be numbers.
+
+        Raises:
+            FloatingPointError: they are not; nothing is saved.
+            OSError: this save or the one before it failed.
+        """
+        self.flush()
+        self._finite(step, metrics)
+        self.checkpoints.save(step, state)
+
+    def _finite(self, step: int, metrics: Metrics) -> dict[str, float]:
+        """The metrics as plain numbers, or the FloatingPointError that says where training left the rails."""
         numbers = {name: float(value) for name, value in metrics.items()}
-        if not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["gradient_norm"])):
-            self.checkpoints.wait()
-            good = f"the last good checkpoint is step {max(self.checkpoints.steps)}" if self.checkpoints.steps else (
-                "there is no checkpoint yet"
-            )  # fmt: skip
-            raise FloatingPointError(
-                f"stage {self.stage}: the loss at step {step} is {numbers['loss']} and the gradient's norm "
-                f"{numbers['gradient_norm']}; {good} in {self.checkpoints.folder}. Lower "
-                f"{self.stage}.optimizer.learning_rate, or look at the images for values that are no numbers"
-            )
-        self.journal.row(step, numbers)
+        if math.isfinite(numbers["loss"]) and math.isfinite(numbers["gradient_norm"]):
+            return numbers
+        self.checkpoints.wait()
+        steps, folder = self.checkpoints.steps, self.checkpoints.folder
+        good = f"the last good checkpoint is step {max(steps)} in {folder}" if steps else "there is no checkpoint yet"
+        raise FloatingPointError(
+            f"stage {self.stage}: the loss at step {step} is {numbers['loss']} and the gradient's norm "
+            f"{numbers['gradient_norm']}; {good}. Lower {self.stage}.optimizer.learning_rate (with another --output), "
+            "or look at the images for values that are no numbers"
+        )
 
 
 def train_disc_stage(
@@ -103,8 +125,11 @@ def train_disc_stage(
     Raises:
         UserError: `init` does not fit the network, no case, or the devices do not divide the batch.
         FloatingPointError: the loss is no longer a finite number.
+        OSError: a checkpoint or the journal could not be written.
+        Terminated: SIGTERM arrived; KeyboardInterrupt: Ctrl-C. The state is saved before either.
     """
-    stage, total = config.disc, config.disc.training.steps
+    stage, settings = config.disc, config.disc.training
+    total, every = settings.steps, settings.validate_every
     network = build_disc_net(stage.network)
     mesh = data_mesh()
     try:
@@ -112,7 +137,7 @@ def train_disc_stage(
     except ValueError as error:
         raise UserError(f"disc.training.batch_size: {error}") from None
     predict = build_predict(network.apply)
-    residents = ResidentSets(training, stage.training, config.seed, mesh)
+    residents = ResidentSets(training, settings, config.seed, mesh)
     state = initial_state(network, stage, len(config.data.channels), config.seed)
     if init is not None:
         state = _begin_with(state, init)
@@ -121,45 +146,51 @@ def train_disc_stage(
         start = restored.step if restored else 0
         state = share(restored.state if restored else state, mesh)
         with (
-            Journal(folder, "disc", total, start, slices_per_step=stage.training.batch_size) as journal,
+            Journal(folder, "disc", total, start, slices_per_step=settings.batch_size) as journal,
             _stop_requests() as stop,
         ):
             for remark in restored.remarks if restored else ():
                 journal.say(remark)
-            if 0 < start < total:
-                journal.say(f"disc: resumed from step {start}")
+            if start:
+                journal.say(f"disc: resumed from step {start} of {total}")
             watch = _Watch(journal, "disc", checkpoints)
-            step, figures = start, {}
-            while step < total:
-                state, metrics = step_once(state, residents.at(step))
-                step += 1
-                if step % stage.training.log_every == 0 or step == total:
+            for step in range(start + 1, total + 1):
+                state, metrics = step_once(state, residents.at(step - 1))
+                watch.flush()
+                if step % settings.log_every == 0 or step == total:
                     watch.note(step, metrics)
-                every = stage.training.validate_every
-                save = step % stage.training.checkpoint_every == 0 or step == total or bool(stop.signal)
-                if save:
-                    watch.note(step, metrics) if watch.pending is None else None
-                    watch.flush()
-                    checkpoints.save(step, state)
-                stop.raise_if_asked()
+                asked = bool(stop.signal)  # read once: a request that comes while this step is saved waits for the next
+                if step % settings.checkpoint_every == 0 or step == total or asked:
+                    watch.save(step, state, metrics)
+                if asked:
+                    stop.raise_if_asked()
                 if every and step % every == 0 and step < total:
                     watch.flush()
-                    figures = _validate(config, held_out[: stage.training.validation_cases], predict, state.average)
-                    journal.validation(step, figures)
-            if held_out:
-                figures = _validate(config, held_out, predict, state.average)
+                    figures = _validate(config, held_out[: settings.validation_cases], predict, state.average, stop)
+                    if figures:
+                        journal.validation(step, figures)
+            figures = _validate(config, held_out, predict, state.average, stop)
+            stop.raise_if_asked()
+            if figures:
                 journal.validation(total, figures)
             seconds = journal.seconds
     return StageResult(jax.tree.map(np.asarray, state.average), figures, seconds, total)
 
 
-def _validate(config: Config, cases: Sequence[Prepared], predict: Any, params: Any) -> dict[str, float]:
-    """Mean and worst Dice of all discs as one mask on the working grid, over the held-out cases with labels."""
-    scores = [
-        working_dice(case, disc_probability(case, predict, params, config), config.inference.threshold)
-        for case in cases
-        if case.labels is not None
-    ]
+def _validate(
+    config: Config, cases: Sequence[Prepared], predict: Predict, params: Any, stop: _Stop
+) -> dict[str, float]:
+    """Mean and worst Dice of all discs as one mask on the working grid, over the held-out cases with labels.
+
+    Nothing without such a case, and nothing once a stop is asked for.
+    """
+    scores = []
+    for case in cases:
+        if stop.signal:
+            return {}
+        if case.labels is not None:
+            probability = disc_probability(case, predict, params, config)
+            scores.append(working_dice(case, probability, config.inference.threshold))
     return {"all_discs_dice": float(np.mean(scores)), "worst_all_discs_dice": float(min(scores))} if scores else {}
 
 
@@ -197,5 +228,5 @@ def _stop_requests() -> Iterator[_Stop]:
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,12 +21,16 @@ from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.volume import UserError
 from ivdjax.workflows.model import Model, read_model, write_model
 from ivdjax.workflows.stage import train_disc_stage
+from ivdjax.workflows.weights import Parameters
 
 RESOLVED = "config.json"
+PHANTOMS = "data"
 
 
 def train(config: Config, output: Path, fold: int | None = None, init: Path | None = None) -> Path:
     """Trains all stages of a configuration, resuming what an earlier run of the same command left; the model's folder.
+
+    A run that is finished is left as it is.
 
     Args:
         config: of the run.
@@ -36,22 +39,25 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
         init: a model whose parameters training begins with.
 
     Raises:
-        UserError: the configuration differs from the one that `output` was begun with, or its data cannot be used.
+        UserError: the configuration differs from the one that `output` was begun with, its data cannot be used, there
+            is no such fold, or `init` is no model of the same network.
         CaseError: a case cannot be read.
         FloatingPointError: the loss is no longer a finite number.
         OSError: the disk is full or not writable.
     """
-    begin = time.monotonic()
+    _check_fold(config, fold)
     folder = output if fold is None else output / f"fold_{fold}"
-    start_model = read_model(init) if init is not None else None
     _claim(config, folder, init)
+    model = folder / "model"
+    if _is_finished(model, config):
+        print(f"{config.name}: nothing to do, all of its training is done\nmodel: {model}")
+        return model
+    start = _start_parameters(init)
     use_compilation_cache()
     cases = prepared_cases(config, folder)
     training, held_out = split_cases(config, cases, fold)
     print(f"{config.name}: {len(training)} cases to train on, {len(held_out)} held out; run folder {folder}")
-    result = train_disc_stage(
-        config, training, held_out, folder, start_model.parameters["disc"] if start_model else None
-    )
+    result = train_disc_stage(config, training, held_out, folder, start)
     meta = {
         "training": {
             "cases": len(training), "held_out": [case.name for case in held_out], "disc_steps": result.steps,
@@ -59,13 +65,10 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
         },
         "validation": {f"{name} on the working grid": value for name, value in result.validation.items()},
     }  # fmt: skip
-    model = folder / "model"
     write_model(model, Model(config, {"disc": result.parameters}, meta))
-    seconds = time.monotonic() - begin
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items()) or "no held-out cases"
-    print(
-        f"trained in {seconds:.0f} s ({figures})\nmodel: {model}\nnext: python infer.py --model {model} --output OUT INPUT"
-    )
+    print(f"trained in {result.seconds:.0f} s ({figures})")
+    print(f"model: {model}\nnext: python infer.py --model {model} --output OUT INPUT")
     return model
 
 
@@ -80,7 +83,7 @@ def with_phantoms(config: Config, folder: Path) -> Config:
     data = config.data
     if not data.phantom_cases:
         return config
-    root = folder / "data"
+    root = folder / PHANTOMS
     if not (root / TRUTH_FILE).exists():
         options = PhantomOptions(
             channels=data.channels,
@@ -98,7 +101,7 @@ def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
     """The configuration's cases on their working grid, from its images, its cache, or phantoms made for it.
 
     Raises:
-        UserError: there is no data.
+        UserError: there is no data, or a stored case has other channels.
         CaseError: a case cannot be read.
     """
     config = with_phantoms(config, folder)
@@ -111,6 +114,11 @@ def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
 
         cases = training_cases(config, cache, show)
     for case in cases:
+        if case.channels != config.data.channels:
+            raise UserError(
+                f"case {case.name} in {cache} has the channels {', '.join(case.channels)}, but data.channels is "
+                f"{', '.join(config.data.channels)}; use those channels, or another data.cache"
+            )
         for warning in case.warnings:
             print(f"warning: {warning}")
     return cases
@@ -120,24 +128,60 @@ def split_cases(config: Config, cases: Sequence[Prepared], fold: int | None) -> 
     """Cases to train on and cases held out, by subject: those of `data.validation`, or of a fold.
 
     Raises:
-        UserError: the fold is out of range, or the configuration has none.
+        UserError: the fold is out of range, the configuration has none, or nothing is left to train on.
     """
+    _check_fold(config, fold)
     if fold is None:
         return hold_out(cases, config.data.validation)
+    return fold_of(cases, config.data.folds, fold, config.seed)
+
+
+def _check_fold(config: Config, fold: int | None) -> None:
+    if fold is None:
+        return
+    if not config.data.folds:
+        raise UserError(f"--fold {fold}: the configuration has no folds; set data.folds")
     if not 0 <= fold < config.data.folds:
         raise UserError(f"--fold must be 0 to {config.data.folds - 1} (data.folds is {config.data.folds}), not {fold}")
-    return fold_of(cases, config.data.folds, fold, config.seed)
+
+
+def _start_parameters(init: Path | None) -> Parameters | None:
+    """Parameters of the segmentation network in the model that training begins with.
+
+    Raises:
+        UserError: no model, or one without such a network.
+    """
+    if init is None:
+        return None
+    model = read_model(init)
+    if "disc" not in model.parameters:
+        raise UserError(f"--init: {init} holds {', '.join(model.networks)}, but no network for disc")
+    return model.parameters["disc"]
+
+
+def _is_finished(model: Path, config: Config) -> bool:
+    """Whether the run's model is there, whole, and of this configuration."""
+    try:
+        return read_model(model).config == config
+    except UserError:
+        return False
 
 
 def _claim(config: Config, folder: Path, init: Path | None) -> None:
     """Makes the run's folder for this configuration, or makes sure that it is this configuration's.
 
+    A folder in which neither phantoms were made nor training begun is free for any: whoever mistyped `data.root` need
+    not clear it away.
+
     Raises:
-        ConfigError: it was begun with another one; the message names the keys that differ.
+        ConfigError: it was begun with another one, and the message names the keys that differ; or it is a file.
     """
     path = folder / RESOLVED
     wanted = {"config": plain_config(config), "init": str(init) if init else ""}
-    if not path.exists():
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder} is a file; give a folder")
+    begun = (folder / PHANTOMS).exists() or any(folder.glob("*/journal.csv"))
+    if not (begun and path.exists()):
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         part.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
@@ -146,10 +190,11 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         changes = config_differences(parse_config(found["config"]), config)
-    except (ValueError, KeyError, ConfigError) as error:
+        start = found["init"]
+    except (ValueError, KeyError, TypeError) as error:  # a ConfigError is a ValueError
         raise ConfigError(f"{path} cannot be read ({error}); choose another --output, or remove {folder}") from error
-    if found["init"] != wanted["init"]:
-        changes.append(f"--init: {found['init'] or 'none'} -> {wanted['init'] or 'none'}")
+    if start != wanted["init"]:
+        changes.append(f"--init: {start or 'none'} -> {wanted['init'] or 'none'}")
     if changes:
         raise ConfigError(
             f"{folder} was begun with another configuration; choose another --output, or undo:\n  "

@@ -96,6 +96,16 @@ def test_cases_restrict_and_unknown_ones_are_refused(job, capsys):
         evaluate(Evaluation(job.predictions, job.references, job.output, cases=("a", "z")))
 
 
+def test_only_cases_that_inference_was_given_count(job, capsys):
+    add_reference(job.references, "failed")
+    (job.predictions / "summary.csv").write_text("case,status\na,done\nfailed,failed\n")
+    assert evaluate(job) == 0
+    # b has a prediction of an earlier run; c was never asked for.
+    assert result(job)["levels_total"] == 21
+    err = capsys.readouterr().err
+    assert "left out: c" in err and "case failed: no prediction" in err
+
+
 def test_predictions_without_a_reference_are_named(job, capsys):
     add_prediction(job.predictions, "stranger", discs())
     assert evaluate(job) == 0

@@ -102,7 +102,8 @@ def paint_ligaments(canvas: Canvas, right: Array, behind: Array, box: Box, signa
     x, u = right[box], behind[box]
     streaks = canvas.noise(rng, (4.0, 7.0, 3.0))[box]
     sheet = np.maximum(np.abs(x) - 3.2, np.maximum(16 - u, u - 50))
-    share = occupancy(sheet, 2.0) * (canvas.points[2][box] > spine.disc(1).frame.centre_mm[2] - 25)
+    above = canvas.points[2][box] - np.float32(spine.disc(1).frame.centre_mm[2] - 40)
+    share = occupancy(sheet, 2.0) * np.clip(above / 30, 0, 1)
     canvas.paint(box, share, signals.blend("fat", "flavum", 0.35), 0.1)
     canvas.paint(box, share * np.clip(streaks + 0.3, 0, 1), signals["flavum"], 0.1)
     canvas.cover(box, np.maximum(np.abs(x) - 3.0, np.abs(u - 51) - 1.5), signals["ligament"])

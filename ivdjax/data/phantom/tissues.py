@@ -82,7 +82,7 @@ def sample_signals(rng: np.random.Generator, planes: tuple[str, ...], age: float
     """
     tissues = {name: _vary(rng, name, tissue, age) for name, tissue in TISSUES.items()}
     repeat_ms, flip = rng.uniform(5, 14), np.radians(rng.uniform(3.0, 11.0))
-    turbo_repeat_ms, echo_ms = rng.uniform(1500, 3500), rng.uniform(75, 125)
+    turbo_repeat_ms, echo_ms = rng.uniform(2200, 4500), rng.uniform(75, 125)
     leak, stray = rng.uniform(0.02, 0.09), rng.uniform(0.0, 0.03)
 
     def gradient_echo(t1_ms: float) -> float:

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from ivdjax.data.phantom import PhantomOptions, PhantomSet, make_phantom, write_phantoms
+from ivdjax.data.phantom.dataset import write_case
+from ivdjax.imaging.files import read_labels, read_volume
+from ivdjax.volume import UserError
+
+TINY = PhantomOptions(channels=("wat", "fat"), shape=(12, 80, 56), spacing_mm=(5.0, 4.0, 3.5))
+
+
+def test_a_set_has_the_layout_of_a_dataset_and_the_truth_beside_it(tmp_path: Path) -> None:
+    root = write_phantoms(tmp_path / "new" / "set", PhantomSet(3, seed=1, visits=2, options=TINY))
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*")) == sorted(
+        [f"{case}/{case}_{part}.nii.gz" for case in ("S01_1", "S01_2", "S02_1") for part in ("Labels", "fat", "wat")]
+        + ["truth.json"]
+    )
+    assert [path.name for path in root.parent.iterdir()] == ["set"], "nothing is left beside it"
+    truth = json.loads((root / "truth.json").read_text())["cases"]
+    assert {case: truth[case]["subject"] for case in truth} == {"S01_1": "S01", "S01_2": "S01", "S02_1": "S02"}
+    disc = truth["S01_1"]["discs"][0]
+    assert disc["level"] == 1 and disc["level_name"] == "L5/S1" and disc["labelled"] is True
+    labels = nibabel.load(root / "S01_1" / "S01_1_Labels.nii.gz")
+    mask = np.asarray(labels.dataobj) == 1
+    centre = nibabel.affines.apply_affine(labels.affine, np.argwhere(mask).mean(axis=0))
+    np.testing.assert_allclose(disc["centroid_mm"], centre, atol=0.01)
+    assert disc["volume_mm3"] == pytest.approx(mask.sum() * 70, rel=1e-3)
+
+
+def test_files_read_back_as_the_phantom_that_was_written(tmp_path: Path) -> None:
+    phantom = make_phantom(3, TINY)
+    write_case(tmp_path / "one", phantom)
+    files = {channel: tmp_path / "one" / f"one_{channel}.nii.gz" for channel in ("wat", "fat")}
+    volume = read_volume(files, "one")
+    assert nibabel.aff2axcodes(nibabel.load(files["fat"]).affine) == ("P", "S", "R")
+    np.testing.assert_array_equal(volume.array, phantom.case.volume.array)
+    np.testing.assert_allclose(volume.affine, phantom.case.volume.affine, atol=1e-3)
+    labels = read_labels(tmp_path / "one" / "one_Labels.nii.gz", "one")
+    assert phantom.case.labels is not None
+    np.testing.assert_array_equal(labels.array, phantom.case.labels.array)
+
+
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
+    first = write_phantoms(tmp_path / "a", PhantomSet(1, seed=9, options=TINY))
+    second = write_phantoms(tmp_path / "b", PhantomSet(1, seed=9, options=TINY))
+    for path in first.rglob("*.*"):
+        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
+
+
+def test_sets_of_other_seeds_share_no_subject() -> None:
+    seeds = [{PhantomSet(50, seed=seed).member(index)[2] for index in range(50)} for seed in (1, 2)]
+    assert not seeds[0] & seeds[1] and len(seeds[0]) == 50
+
+
+def test_what_lies_in_the_output_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    root = write_phantoms(tmp_path / "set", PhantomSet(2, seed=1, options=TINY))
+    (root / "note.txt").write_text("mine")
+    with pytest.raises(UserError, match="give --overwrite"):
+        write_phantoms(root, PhantomSet(1, seed=2, options=TINY))
+    write_phantoms(root, PhantomSet(1, seed=2, options=TINY), overwrite=True)
+    assert sorted(path.name for path in root.iterdir()) == ["S01", "note.txt", "truth.json"]
+
+
+def test_a_folder_made_by_others_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "set" / "S01").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"S01 was not made by ivdjax\.data\.phantom"):
+        write_phantoms(tmp_path / "set", PhantomSet(1, options=TINY), overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        write_phantoms(tmp_path / "file", PhantomSet(1, options=TINY))
+
+
+def test_an_interrupted_set_leaves_nothing(tmp_path: Path) -> None:
+    def stop_after_one(indices: range) -> object:
+        yield indices[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_phantoms(tmp_path / "set", PhantomSet(2, options=TINY), progress=stop_after_one)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [{"cases": 0}, {"cases": 1, "visits": 0}, {"cases": 1, "seed": -1}])
+def test_counts_that_make_no_sense_are_refused(given: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="must be at least 1 and the seed at least 0"):
+        PhantomSet(**given)
+
+
+def test_a_phantom_without_labels_is_not_written(tmp_path: Path) -> None:
+    phantom = make_phantom(3, TINY)
+    bare = replace(phantom, case=replace(phantom.case, labels=None))
+    with pytest.raises(ValueError, match="must have labels"):
+        write_case(tmp_path / "one", bare)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ivdjax.config import parse_config
+from ivdjax.imaging.files import read_labels, write_volume
+from ivdjax.learning.steps import initial_state
+from ivdjax.networks.disc_net import build_disc_net
+from ivdjax.volume import Grid, UserError
+from ivdjax.workflows.infer import InferenceRequest, infer
+from ivdjax.workflows.model import Model, write_model
+
+SHAPE = (40, 24, 6)  # of the file, whose axes run to posterior, inferior and left
+CANONICAL = (6, 24, 40)
+AFFINE = np.array([[0, 0, -4.0, 0], [-2.0, 0, 0, 0], [0, -3.0, 0, 0], [0, 0, 0, 1]])
+OUTPUTS = {"{0}_discs.nii.gz", "{0}_discs.csv", "{0}_discs.json", "{0}_overview.png", "report.html"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """An untrained network whose output is almost everywhere just above one half: it "finds" something to write."""
+    config = parse_config(
+        {
+            "name": "untrained",
+            "data": {"channels": ["t2"], "synthetic": True},
+            "preparation": {"spacing_mm": [3.0, 2.0]},
+            "disc": {
+                "network": {"stem": 4, "growth": [4, 4, 4], "layers": [1, 1, 1], "aspp_growth": 4, "path": [4, 4, 4]},
+                "training": {"crop": [16, 24]},
+            },
+        }
+    )
+    state = initial_state(build_disc_net(config.disc.network), config.disc, 1, 0)
+    folder = tmp_path_factory.mktemp("models") / "untrained"
+    write_model(folder, Model(config, {"disc": jax.tree.map(np.asarray, state.params)}))
+    return folder
+
+
+@pytest.fixture
+def cohort(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        image = rng.normal(100, 20, CANONICAL).astype(np.float32)
+        write_volume(tmp_path / "data" / name / f"{name}_t2.nii.gz", image, Grid(SHAPE, AFFINE))
+    return tmp_path / "data"
+
+
+def request_of(model, cohort, **changes) -> InferenceRequest:
+    values = {"model": model, "output": cohort.parent / "out", "inputs": (str(cohort),)}
+    return InferenceRequest(**(values | changes))
+
+
+def summary(request) -> list[dict[str, str]]:
+    with (request.output / "summary.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.slow
+def test_cohort_with_a_bad_case_then_a_rerun(model, cohort):
+    (cohort / "bad").mkdir()
+    (cohort / "bad" / "bad_t2.nii.gz").write_bytes(b"not an image")
+    request = request_of(model, cohort)
+    rows = infer(request)
+    assert [(row.case, row.status) for row in rows] == [("a", "done"), ("b", "done"), ("bad", "failed")]
+    assert "bad_t2.nii.gz" in rows[2].reasons[0]
+    assert [row["status"] for row in summary(request)] == ["done", "done", "failed"]
+    assert list(summary(request)[0]) == ["case", "status", "verdict", "reasons", "discs", "seconds"]
+    assert {p.name for p in (request.output / "a").iterdir()} == {name.format("a") for name in OUTPUTS}
+    assert not (request.output / "bad").exists()
+    labels = read_labels(request.output / "a" / "a_discs.nii.gz", "a")
+    assert labels.native is not None and labels.native.shape == SHAPE
+    np.testing.assert_allclose(labels.native.affine, AFFINE)
+    told = json.loads((request.output / "a" / "a_discs.json").read_text())
+    assert told["model"]["name"] == "untrained" and told["input"]["t2"]["file"] == "a_t2.nii.gz"
+
+    before = {p: p.read_bytes() for p in (request.output / "a").iterdir()}
+    assert [row.status for row in infer(request)] == ["skipped", "skipped", "failed"]
+    again = infer(request_of(model, cohort, overwrite=True))
+    assert [row.status for row in again] == ["done", "done", "failed"]
+    assert {p: p.read_bytes() for p in (request.output / "a").iterdir()} == before
+
+
+@pytest.mark.slow
+def test_results_of_another_input_are_not_replaced_unasked(model, cohort):
+    request = request_of(model, cohort, inputs=(str(cohort / "a"),))
+    infer(request)
+    image = np.full(CANONICAL, 5, np.float32)
+    image[2:4] = 50
+    write_volume(cohort / "a" / "a_t2.nii.gz", image, Grid(SHAPE, AFFINE))
+    with pytest.raises(UserError, match="--overwrite"):
+        infer(request)
+
+
+def test_nothing_is_written_for_a_model_that_is_none(cohort):
+    request = request_of(cohort, cohort)
+    with pytest.raises(UserError, match="no model"):
+        infer(request)
+    assert not request.output.exists()
+
+
+def run_command(root, *options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "infer.py", *map(str, options)], cwd=root, capture_output=True, text=True)
+
+
+def test_exit_codes_of_the_command(root, model, cohort):
+    refused = run_command(root, "--model", model, "--output", cohort.parent / "o", cohort / "nowhere")
+    assert refused.returncode == 2 and "nowhere" in refused.stderr and "Traceback" not in refused.stderr
+    late = run_command(root, "--model", model, "--output", cohort.parent / "o", "--timeout", "0", cohort)
+    assert late.returncode == 2 and "--timeout must be above 0" in late.stderr
+    assert run_command(root, "--model", model).returncode == 2

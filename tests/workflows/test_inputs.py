@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ivdjax.volume import UserError
+from ivdjax.workflows.inputs import find_inputs
+
+DIXON = ("fat", "wat")
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def add_case(root: Path, name: str, channels=DIXON) -> Path:
+    for channel in channels:
+        touch(root / name / f"{name}_{channel}.nii.gz")
+    return root / name
+
+
+def test_a_case_folder_and_a_folder_of_cases(tmp_path):
+    add_case(tmp_path, "a")
+    add_case(tmp_path, "b")
+    touch(tmp_path / "a" / "a_Labels.nii.gz")
+    (tmp_path / "logs").mkdir()
+    assert [case.name for case in find_inputs([str(tmp_path)], DIXON)] == ["a", "b"]
+    (case,) = find_inputs([str(tmp_path / "a")], DIXON)
+    assert case.files is not None and list(case.files.channels) == ["fat", "wat"]
+    assert case.files.labels is None  # inference never looks at a reference
+
+
+def test_a_missing_channel_is_the_cases_own_problem(tmp_path):
+    add_case(tmp_path, "a", ["fat"])
+    add_case(tmp_path, "b")
+    first, second = find_inputs([str(tmp_path)], DIXON)
+    assert first.files is None and "wat" in first.problem and "a" in first.problem
+    assert second.files is not None
+
+
+def test_an_image_for_a_model_of_one_channel(tmp_path):
+    path = touch(tmp_path / "P1_t2.nii.gz")
+    (case,) = find_inputs([str(path)], ("t2",))
+    assert case.name == "P1" and case.files is not None and case.files.channels == {"t2": path}
+    (named,) = find_inputs([str(path)], ("t2",), "other")
+    assert named.name == "other" and named.files is not None and named.files.name == "other"
+
+
+def test_channel_path_pairs(tmp_path):
+    fat, wat = touch(tmp_path / "x.nii"), touch(tmp_path / "y.mha")
+    (case,) = find_inputs([f"wat={wat}", f"fat={fat}"], DIXON, "P1")
+    assert case.name == "P1" and case.files is not None
+    assert list(case.files.channels.items()) == [("fat", fat), ("wat", wat)]
+
+
+def refused(match, inputs, channels=DIXON, name=None):
+    with pytest.raises(UserError, match=match):
+        find_inputs([str(text) for text in inputs], channels, name)
+
+
+def test_refusals(tmp_path):
+    fat, wat = touch(tmp_path / "one" / "x.nii"), touch(tmp_path / "one" / "y.nii")
+    refused("no INPUT", [])
+    refused("no file or folder", [tmp_path / "nowhere"])
+    refused("is no case and holds none", [tmp_path])
+    refused("is one image, but the model needs 2 channels", [fat])
+    refused("no image that can be read", [touch(tmp_path / "note.txt")], ("t2",))
+    refused("need --case", [f"fat={fat}", f"wat={wat}"])
+    refused("no path for channel wat", [f"fat={fat}"], name="P")
+    refused("no channel 'opp'", [f"opp={fat}"], name="P")
+    refused("given twice", [f"fat={fat}", f"fat={wat}"], name="P")
+    refused("there is no file", [f"fat={tmp_path / 'gone'}"], name="P")
+    refused("cannot be the name of a folder", [f"fat={fat}", f"wat={wat}"], name="../P")
+
+
+def test_two_cases_of_one_name_are_refused(tmp_path):
+    one, other = add_case(tmp_path / "1", "a"), add_case(tmp_path / "2", "a")
+    refused("two cases are named a", [one, other])
+
+
+def test_a_name_for_several_cases_is_refused(tmp_path):
+    add_case(tmp_path, "a")
+    add_case(tmp_path, "b")
+    refused("names one case, but INPUT holds 2", [tmp_path], name="P")
