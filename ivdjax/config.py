@@ -149,7 +149,7 @@ class LossConfig:
     """Cross-entropy first, focal loss after it (paper, section 2.4, eq. 1).
 
     Attributes:
-        cross_entropy_steps: steps of cross-entropy before the focal loss takes over.
+        cross_entropy_steps: steps of cross-entropy (weighted by alpha) before the focal loss takes over.
         alpha: weights (background, disc) in eq. 1; equal values give the paper's single alpha.
         gamma: exponent in eq. 1; 0 is cross-entropy.
         auxiliary: weight of each resolution path's own loss beside the fused output's.
@@ -168,7 +168,7 @@ class OptimizerConfig:
     Attributes:
         name: adamw or sgd.
         learning_rate: the peak, reached after `warmup_steps` and falling to `final_fraction` of itself by a cosine.
-        warmup_steps: linear rise from zero.
+        warmup_steps: linear rise, from the peak over `warmup_steps + 1`.
         final_fraction: share of the peak left at the last step.
         weight_decay: decoupled decay, of kernels only.
         momentum: for sgd.
@@ -325,7 +325,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {section} is a value, not a section")
         node = child
     try:
-        node[last] = yaml.safe_load(text)
+        node[last] = yaml.safe_load(text) if text else ""  # YAML reads an empty text as null
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
 

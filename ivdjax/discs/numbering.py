@@ -26,7 +26,7 @@ STEP_MM = (20.0, 50.0)
 """Plausible distances between neighbouring discs' centroids: lumbar steps are 28 to 37 mm with a sd of 2 to 3 mm."""
 
 PRIOR = 0.85
-"""Confidence where nothing speaks against the numbering: 11 of 13 patients were numbered right from the bottom."""
+"""Confidence where nothing speaks against the numbering: a judgement, since a lowest disc can be wrong unseen."""
 
 _DOUBT = 0.5
 """Each remark multiplies the confidence of the levels that it bears on by this."""
@@ -36,6 +36,10 @@ _LOWEST_TILT_DEG = (-54.0, -16.0)
 """L5/S1 slopes by -31 deg with a sd of 9. Above lie L4/5 (-12, sd 6) and higher discs, below remnants of S1/S2."""
 _SMALL, _LARGE = 0.25, 2.5
 """Plausible volumes, as multiples of the median disc of the same spine."""
+_REMNANT_VOLUME, _REMNANT_WIDTH = 0.4, 0.7
+"""A lowest component below both shares of the one above it is taken for a remnant of S1/S2. Among 22 patients' outlined
+L5/S1 discs one had less than 0.4 of the volume of L4/5, and none less than 0.77 of its AP width."""
+_MOST_REMNANTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,7 @@ class _Found:
     level: int
     centroid_mm: NDArray[np.float64]
     volume_mm3: float
+    ap_width_mm: float
     tilt_deg: float
     below_mm: float
 
@@ -79,7 +84,8 @@ class _Doubt:
 def number_from_bottom(mask: NDArray[np.bool_], grid: Grid, min_mm3: float, discs: int) -> Numbering:
     """Numbers the components of a disc mask from the lowest (1 = L5/S1) upward.
 
-    Components above the last number are dropped: discs of the thoracic spine look like lumbar ones. An empty mask gives
+    Components above the last number are dropped: discs of the thoracic spine look like lumbar ones. A lowest component
+    much smaller and shorter than the next is left out as a remnant of S1/S2, which the reasons say. An empty mask gives
     an empty map, no confidence and the verdict review.
 
     Args:
@@ -96,9 +102,17 @@ def number_from_bottom(mask: NDArray[np.bool_], grid: Grid, min_mm3: float, disc
     if mask.shape != grid.shape:
         raise ValueError(f"the mask's shape {mask.shape} must be that of its grid, {grid.shape}")
     numbered = components(mask, grid, min_mm3)
+    remnants = _remnants(_describe(np.where(numbered <= _MOST_REMNANTS + 1, numbered, 0), grid))
+    numbered = np.maximum(numbered - len(remnants), 0)
     levels = np.where(numbered <= discs, numbered, 0).astype(np.uint8)
     found = _describe(levels, grid)
-    doubts = [*_count_doubts(found, discs), *_lowest_doubts(found), *_step_doubts(found), *_size_doubts(found)]
+    doubts = [
+        *_remnant_doubts(remnants, found),
+        *_count_doubts(found, discs),
+        *_lowest_doubts(found),
+        *_step_doubts(found),
+        *_size_doubts(found),
+    ]
     confidence = {
         disc.level: PRIOR * _DOUBT ** sum(doubt.first <= disc.level <= doubt.last for doubt in doubts) for disc in found
     }
@@ -106,7 +120,7 @@ def number_from_bottom(mask: NDArray[np.bool_], grid: Grid, min_mm3: float, disc
     return Numbering(levels, confidence, "review" if reasons else "ok", reasons)
 
 
-def _describe(levels: NDArray[np.uint8], grid: Grid) -> list[_Found]:
+def _describe(levels: NDArray[np.integer], grid: Grid) -> list[_Found]:
     found = []
     for level, box in enumerate(ndimage.find_objects(levels), start=1):
         d, h, w = box
@@ -116,8 +130,31 @@ def _describe(levels: NDArray[np.uint8], grid: Grid) -> list[_Found]:
         whole = d.start > 0 and d.stop < grid.shape[0]
         below_mm = (grid.shape[1] - h.stop) * grid.spacing_mm[1]
         frame = fit_frame(points, part.affine, whole)
-        found.append(_Found(level, frame.centre_mm, len(points) * grid.voxel_mm3, frame.tilt_deg, below_mm))
+        # All but the outermost hundredths: a single voxel that sticks out is no width.
+        front, back = np.quantile(frame.project_mm(points)[:, 1], (0.99, 0.01))
+        volume_mm3 = len(points) * grid.voxel_mm3
+        found.append(_Found(level, frame.centre_mm, volume_mm3, float(front - back), frame.tilt_deg, below_mm))
     return found
+
+
+def _remnants(lowest: Sequence[_Found]) -> list[_Found]:
+    """Those of the lowest components, from the bottom, that are too small and too short to be L5/S1."""
+    remnants: list[_Found] = []
+    for disc, above in pairwise(lowest):
+        small = disc.volume_mm3 < _REMNANT_VOLUME * above.volume_mm3
+        short = disc.ap_width_mm < _REMNANT_WIDTH * above.ap_width_mm
+        if not (small and short):
+            break
+        remnants.append(disc)
+    return remnants
+
+
+def _remnant_doubts(remnants: Sequence[_Found], found: Sequence[_Found]) -> list[_Doubt]:
+    return [
+        _Doubt(f"a lowest structure of {disc.ap_width_mm:.0f} mm from front to back and {disc.volume_mm3:.0f} mm3 was "
+               "left out as a remnant of S1/S2; if it is L5/S1, every level is one too low", 1, found[-1].level)
+        for disc in remnants
+    ]  # fmt: skip
 
 
 def _count_doubts(found: Sequence[_Found], discs: int) -> list[_Doubt]:

@@ -123,7 +123,7 @@ def _gather(residents: Residents, case: jax.Array, where: jax.Array) -> tuple[ja
     _, depth, height, width, channels = residents.image.shape
     extent = residents.extent[case]
     position = where.at[..., 0].set(jnp.clip(where[..., 0], 0.0, extent[0] - 1.0))
-    inside = ((position >= -0.5) & (position <= extent - 0.5)).all(axis=-1)
+    inside = ((position >= -0.5) & (position <= extent[None, None] - 0.5)).all(axis=-1)
     low = jnp.floor(position).astype(jnp.int32)
     part = position - low
     base = case * (depth * height * width)
@@ -134,8 +134,9 @@ def _gather(residents: Residents, case: jax.Array, where: jax.Array) -> tuple[ja
     for dd in (0, 1):
         for dh in (0, 1):
             for dw in (0, 1):
-                corner = jnp.clip(low + jnp.array([dd, dh, dw]), 0, extent - 1)
-                weight = jnp.prod(jnp.where(jnp.array([dd, dh, dw]) == 1, part, 1.0 - part), axis=-1)
+                step = jnp.array([[[dd, dh, dw]]])
+                corner = jnp.clip(low + step, 0, extent[None, None] - 1)
+                weight = jnp.prod(jnp.where(step == 1, part, 1.0 - part), axis=-1)
                 index = base + (corner[..., 0] * height + corner[..., 1]) * width + corner[..., 2]
                 image = image + weight[..., None] * flat_image[index]
                 share = share + weight * flat_share[index]

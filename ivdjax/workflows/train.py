@@ -65,7 +65,9 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
         },
         "validation": {f"{name} on the working grid": value for name, value in result.validation.items()},
     }  # fmt: skip
-    write_model(model, Model(config, {"disc": result.parameters}, meta))
+    # Where the data lay on this machine is nobody else's business, and no use to them.
+    described = replace(config, data=replace(config.data, root="", cache="", subject_table=""))
+    write_model(model, Model(described, {"disc": result.parameters}, meta))
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items()) or "no held-out cases"
     print(f"trained in {result.seconds:.0f} s ({figures})")
     print(f"model: {model}\nnext: python infer.py --model {model} --output OUT INPUT")

@@ -87,6 +87,20 @@ def test_fragment_and_merged_discs_are_for_review():
     assert any("grown together" in reason for reason in number_from_bottom(merged, GRID, 200.0, 5).reasons)
 
 
+def test_remnant_in_the_sacrum_is_left_out_and_said():
+    remnant = disc(BOTTOM_MM - 30, -45.0, size=(20.0, 20.0, 6.0))
+    numbering = number_from_bottom(spine() | remnant, GRID, 200.0, 7)
+    assert numbering.verdict == "review" and "left out as a remnant of S1/S2" in numbering.reasons[0]
+    assert WORLD[numbering.levels == 1][:, 2].mean() == pytest.approx(BOTTOM_MM, abs=1.0)
+    assert set(numbering.confidence.values()) == {PRIOR / 2}
+
+
+def test_thin_lowest_disc_of_full_length_stays_l5_s1():
+    mask = spine(steps=(34,) * 5, bottom=BOTTOM_MM + 34) | disc(BOTTOM_MM, -31.0, size=(40.0, 34.0, 3.0))
+    numbering = number_from_bottom(mask, GRID, 200.0, 7)
+    assert WORLD[numbering.levels == 1][:, 2].mean() == pytest.approx(BOTTOM_MM, abs=1.0)
+
+
 def test_empty_mask():
     numbering = number_from_bottom(np.zeros(SHAPE, bool), GRID, 200.0, 7)
     assert not numbering.levels.any() and numbering.confidence == {}

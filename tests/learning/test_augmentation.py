@@ -1,0 +1,288 @@
+"""Random samples, on volumes whose values tell where they were read."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivdjax.config import AugmentationConfig
+from ivdjax.learning import augmentation
+from ivdjax.learning.augmentation import Residents, Sample, change_contrast
+
+STILL = AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=0, noise=0, gamma=(1, 1), remap=0, bias=0, blur=0,
+                           channel_dropout=0)  # fmt: skip
+BENT = AugmentationConfig(rotation_deg=30, scale=(0.8, 1.25), elastic_mm=3, elastic_step_mm=8, noise=0, gamma=(1, 1),
+                          remap=0, bias=0, blur=0)  # fmt: skip
+BOX = (16, 12)
+SPACING_MM = (3.0, 1.25, 1.25)
+
+
+def quick_keys(seed: int, count: int) -> jax.Array:
+    """Keys of a generator that compiles in a third of the default one's time."""
+    return jax.random.split(jax.random.key(seed, impl="unsafe_rbg"), count)
+
+
+def residents(
+    image: np.ndarray, share: np.ndarray, extent: Any = None, ignore_above: int = 0, centres: Any = ()
+) -> Residents:
+    """One volume (D, H, W, C) and the share of disc (D, H, W) in it."""
+    rows = np.resize(np.asarray(centres, np.float32), (15, 3)) if len(centres) else np.zeros((15, 3), np.float32)
+    return Residents(
+        jnp.asarray(image[None], jnp.uint8), jnp.asarray(share[None], jnp.uint8),
+        jnp.asarray([extent or share.shape], jnp.int32), jnp.asarray([ignore_above], jnp.int32),
+        jnp.asarray([SPACING_MM], jnp.float32), jnp.asarray(rows[None]), jnp.asarray([len(centres)], jnp.int32),
+    )  # fmt: skip
+
+
+def ramps(shape: tuple[int, int, int]) -> np.ndarray:
+    """Three channels (D, H, W, 3) that hold each voxel's own d, h and w; linear interpolation keeps them exact."""
+    return np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).astype(np.uint8)
+
+
+@partial(jax.jit, static_argnums=3)
+def draw(keys: jax.Array, volumes: Residents, disc_fraction: float, settings: AugmentationConfig) -> Sample:
+    return jax.vmap(lambda key: augmentation.draw_sample(key, volumes, BOX, disc_fraction, settings))(keys)
+
+
+def samples(keys: jax.Array, volumes: Residents, settings: AugmentationConfig) -> Sample:
+    return jax.tree.map(np.asarray, draw(keys, volumes, 0.5, settings))
+
+
+def test_without_any_strength_a_sample_is_a_plain_crop():
+    volume = ramps((6, 60, 50))
+    drawn = samples(quick_keys(0, 32), residents(volume, volume[..., 1], centres=[(3, 30, 20)]), STILL)
+    read = 255 * drawn.image
+    for sample, mask in zip(read, drawn.mask == 1, strict=True):
+        # One slice, rows along h, columns along w, one voxel apart but for the stretch of 5 % that is always drawn.
+        np.testing.assert_allclose(sample[mask][:, 0], sample[mask][0, 0], atol=1e-3)
+        assert mask[4:-4, 4:-4].all()
+        h_step, w_step = np.diff(sample[:, 6, 1])[4:-4], np.diff(sample[8, :, 2])[4:-4]
+        np.testing.assert_allclose(h_step, h_step[0], atol=1e-3)
+        np.testing.assert_allclose(h_step[0] * w_step, 1, atol=1e-3)
+        assert 0.95 <= h_step[0] <= 1.05
+        np.testing.assert_allclose(np.diff(sample[4:-4, 4:-4, 1], axis=1), 0, atol=1e-3)
+        np.testing.assert_allclose(np.diff(sample[4:-4, 4:-4, 2], axis=0), 0, atol=1e-3)
+    # The target is cut out at the same places as the image.
+    np.testing.assert_allclose(drawn.target, drawn.image[..., 1], atol=1e-6)
+
+
+def test_deformation_moves_image_target_and_mask_together():
+    volume = ramps((6, 60, 50))
+    volumes = residents(volume, volume[..., 1], ignore_above=20, centres=[(3, 30, 20)])
+    drawn = samples(jax.random.split(jax.random.key(0), 64), volumes, BENT)
+    np.testing.assert_allclose(drawn.target, drawn.image[..., 1], atol=1e-6)
+    rows = 255 * drawn.image[..., 1]
+    assert (rows[drawn.mask == 1] > 20 - 1e-3).all()  # what is to be ignored is, wherever it was moved to
+    assert (drawn.mask[rows > 20 + 1e-3] == 1).all()
+    slices = [255 * image[mask == 1][:, 0] for image, mask in zip(drawn.image, drawn.mask, strict=True) if mask.any()]
+    assert max(np.ptp(d) for d in slices) > 1  # a sample bends through neighbouring slices
+
+
+def test_one_key_gives_one_sample_in_any_batch():
+    volume = ramps((6, 60, 50))
+    volumes = residents(volume, 4 * volume[..., 1], ignore_above=30, centres=[(3, 30, 20)])
+    keys = jax.random.split(jax.random.key(5), 64)
+    first, second = samples(keys, volumes, BENT), samples(keys[::-1], volumes, BENT)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other[::-1])
+    assert len({image.tobytes() for image in first.image}) == 64
+    assert first.target.min() >= 0 and 0.8 < first.target.max() <= 1
+    assert set(np.unique(first.mask)) == {0.0, 1.0}
+
+
+def test_at_whole_positions_voxels_are_read_as_they_are():
+    random = np.random.default_rng(0)
+    image, share = random.integers(0, 256, (3, 9, 8, 2)), random.integers(0, 256, (3, 9, 8))
+    d, h, w = np.meshgrid(1, np.arange(2, 6), np.arange(3, 8), indexing="ij")
+    where = jnp.asarray(np.stack([d, h, w], axis=-1)[0], jnp.float32)
+    crop, target, mask = jax.jit(augmentation._gather)(residents(image, share), 0, where)
+    np.testing.assert_allclose(crop, image[1, 2:6, 3:8] / 255, rtol=1e-6)
+    np.testing.assert_allclose(target, share[1, 2:6, 3:8] / 255, rtol=1e-6)
+    assert (mask == 1).all()
+
+
+def test_what_lies_outside_is_empty_and_counts_for_nothing():
+    # A volume of (2, 6, 5) padded to (4, 10, 9) with values that must never be seen.
+    image, share = np.full((4, 10, 9, 1), 255), np.full((4, 10, 9), 255)
+    image[:2, :6, :5], share[:2, :6, :5] = 100, 0
+    volumes = residents(image, share, extent=(2, 6, 5), ignore_above=2)
+    h, w = jnp.meshgrid(jnp.arange(-2.0, 9.0), jnp.arange(-2.0, 8.0), indexing="ij")
+    for d in (-5.0, 0.5, 7.0):  # across slices a position is held inside
+        where = jnp.stack([jnp.full_like(h, d), h, w], axis=-1)
+        crop, target, mask = jax.jit(augmentation._gather)(volumes, 0, where)
+        inside = (h >= 0) & (h <= 5) & (w >= 0) & (w <= 4)
+        np.testing.assert_allclose(crop[..., 0], np.where(inside, 100 / 255, 0), rtol=1e-6)
+        assert (target == 0).all()
+        np.testing.assert_array_equal(mask == 1, inside & (h >= 2))
+
+
+@jax.jit
+def drawn_centres(keys: jax.Array, volumes: Residents, disc_fraction: float) -> jax.Array:
+    return jax.vmap(lambda key: augmentation._draw_centre(key, volumes, 0, BOX, disc_fraction))(keys)
+
+
+def centres(extent: tuple[int, int, int], discs: Any, disc_fraction: float) -> np.ndarray:
+    """Centres of 500 boxes in a volume of this extent."""
+    shape = (60, 100, 80)
+    volumes = residents(np.zeros((*shape, 1)), np.zeros(shape), extent, centres=discs)
+    return np.asarray(drawn_centres(quick_keys(1, 500), volumes, disc_fraction))
+
+
+@pytest.mark.parametrize("disc_fraction", [0.0, 1.0])
+def test_boxes_stay_inside_a_volume_that_is_larger(disc_fraction):
+    # The disc sits in the corner, where half of a box around it would stick out.
+    low, high = np.array([0, 7.5, 5.5]), np.array([4, 39 - 7.5, 29 - 5.5])
+    found = centres((5, 40, 30), [(0, 1, 29)], disc_fraction)
+    assert (found >= low - 1e-4).all() and (found <= high + 1e-4).all()
+    if disc_fraction:
+        assert np.isclose(found[:, 1], 7.5).mean() > 0.4 and np.isclose(found[:, 2], 23.5).mean() > 0.4
+    else:  # every place has its chance
+        np.testing.assert_allclose(found.min(axis=0), low, atol=1.0)
+        np.testing.assert_allclose(found.max(axis=0), high, atol=1.0)
+        np.testing.assert_allclose(found.mean(axis=0), (low + high) / 2, atol=1.5)
+
+
+def test_a_box_drawn_near_a_disc_holds_its_centroid():
+    away = np.abs(centres((60, 100, 80), [(30, 50, 40)], 1.0) - (30, 50, 40))
+    reach = np.array([25 / 3, 0.4 * 16, 0.4 * 12])  # 25 mm to either side, and less than half of the box
+    assert (away <= reach + 1e-4).all() and (away.max(axis=0) > 0.9 * reach).all()
+
+
+def test_each_disc_has_the_same_chance_and_a_volume_without_any_is_drawn_from_everywhere():
+    found = centres((5, 100, 80), [(2, 30, 40), (2, 50, 40), (2, 70, 40)], 1.0)
+    nearest = np.abs(found[:, 1:2] - np.array([[30, 50, 70]])).argmin(axis=1)
+    assert (np.bincount(nearest) > 120).all()
+    without = centres((5, 100, 80), [], 1.0)
+    assert without[:, 1].min() < 12 and without[:, 1].max() > 88
+
+
+def test_the_share_of_boxes_near_discs_is_as_asked():
+    found = centres((5, 100, 80), [(2, 10, 10)], 0.25)
+    near = (np.abs(found[:, 1] - 10) <= 6.4) & (np.abs(found[:, 2] - 10) <= 4.8)
+    assert 0.2 < near.mean() < 0.35
+
+
+def test_a_volume_smaller_than_the_box_is_centred():
+    found = centres((1, 10, 12), [(0, 2, 2)], 0.5)
+    np.testing.assert_array_equal(found, np.tile([0, 4.5, 5.5], (500, 1)))
+
+
+def positions_mm(settings: AugmentationConfig) -> np.ndarray:
+    """Offsets (8, H, W, 3) in mm of eight deformed boxes from their centre."""
+    spacing = jnp.asarray(SPACING_MM)
+    bend = partial(
+        augmentation._deformed_positions, centre=jnp.zeros(3), spacing_mm=spacing, box=BOX, settings=settings
+    )
+    return np.asarray(jax.jit(jax.vmap(bend))(quick_keys(2, 8))) * SPACING_MM
+
+
+def test_a_larger_scale_reads_a_smaller_part():
+    settings = AugmentationConfig(rotation_deg=0, scale=(2, 2), elastic_mm=0)
+    span = np.ptp(positions_mm(settings), axis=(1, 2))
+    np.testing.assert_allclose(span[:, 1] * span[:, 2], (15 * 1.25 / 2) * (11 * 1.25 / 2), rtol=1e-4)
+    np.testing.assert_allclose(span[:, 0], 0, atol=1e-5)
+
+
+def test_rotation_keeps_distances_in_mm_and_lies_mostly_in_the_plane():
+    offsets = positions_mm(AugmentationConfig(rotation_deg=30, scale=(1, 1), elastic_mm=0))
+    corner = np.linalg.norm(offsets[:, 0, 0], axis=-1)  # only the stretch of 5 % changes a length
+    np.testing.assert_allclose(corner, np.hypot(7.5 * 1.25, 5.5 * 1.25), rtol=0.051)
+    rows = offsets[:, -1, 0] - offsets[:, 0, 0]
+    in_plane, across = np.degrees(np.arctan2(rows[:, 2], rows[:, 1])), np.degrees(np.arcsin(rows[:, 0] / (15 * 1.25)))
+    assert 10 < np.abs(in_plane).max() <= 31 and 1 < np.abs(across).max() <= 11
+
+
+def test_rotations_are_about_the_axis_they_name():
+    quarter = float(np.pi / 2)
+    turn = lambda *angles: np.asarray(augmentation._rotation(jnp.asarray(angles, jnp.float32)))  # noqa: E731
+    np.testing.assert_allclose(turn(quarter, 0, 0) @ [0, 1, 0], [0, 0, 1], atol=1e-6)  # about d: h becomes w
+    np.testing.assert_allclose(turn(0, quarter, 0) @ [0, 0, 1], [1, 0, 0], atol=1e-6)  # about h: w becomes d
+    np.testing.assert_allclose(turn(0, 0, quarter) @ [1, 0, 0], [0, 1, 0], atol=1e-6)  # about w: d becomes h
+
+
+def test_elastic_displacement_has_the_standard_deviation_asked_for_in_all_directions():
+    still, bent = (positions_mm(AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=mm, elastic_step_mm=4))
+                   for mm in (0, 3.0))  # fmt: skip
+    spread = (bent - still).std(axis=(0, 1, 2))
+    assert (spread > 0.5 * 3.0).all() and (spread < 1.3 * 3.0).all()
+
+
+def contrast(settings: AugmentationConfig, image: np.ndarray, count: int = 32) -> np.ndarray:
+    return np.asarray(
+        jax.jit(jax.vmap(lambda key: change_contrast(key, jnp.asarray(image), settings)))(quick_keys(3, count))
+    )
+
+
+def still(**changes: Any) -> AugmentationConfig:
+    return AugmentationConfig(**{**vars(STILL), **changes})
+
+
+GREY = np.random.default_rng(4).uniform(0.1, 0.9, (16, 12, 3)).astype(np.float32)
+
+
+def test_gamma_is_an_exponent_of_each_channel():
+    np.testing.assert_allclose(contrast(still(gamma=(2, 2)), GREY, 1)[0], GREY**2, rtol=1e-4)
+    exponents = np.log(contrast(still(gamma=(0.5, 2)), GREY)) / np.log(GREY)
+    np.testing.assert_allclose(exponents, np.broadcast_to(exponents[:, :1, :1], exponents.shape), rtol=1e-3)
+    found = exponents[:, 0, 0]
+    assert 0.5 <= found.min() < 0.6 and 1.6 < found.max() <= 2 and (np.ptp(found, axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("dropout", [0.5, 1.0])
+def test_one_channel_survives_dropout(dropout):
+    alive = contrast(still(channel_dropout=dropout), GREY, 128).any(axis=(1, 2))
+    assert (alive.sum(axis=1) >= 1).all()
+    assert set(alive.argmax(axis=1)) == {0, 1, 2}
+    if dropout == 1:
+        assert (alive.sum(axis=1) == 1).all()
+    else:  # 0.5 of the two that are not spared
+        assert 0.55 < alive.mean() < 0.8
+    alone = contrast(still(channel_dropout=dropout), GREY[..., :1])
+    np.testing.assert_allclose(alone, np.broadcast_to(GREY[..., :1], alone.shape), rtol=1e-5)
+
+
+def test_remapping_is_one_curve_a_channel_and_leaves_air_dark():
+    image = np.broadcast_to(np.linspace(0, 1, 16 * 12, dtype=np.float32).reshape(16, 12, 1), (16, 12, 2))
+    mapped = contrast(still(remap=1, remap_probability=1), image, 64)
+    air = image <= 0.02
+    np.testing.assert_allclose(mapped[:, air], np.broadcast_to(image[air], mapped[:, air].shape), atol=1e-5)
+    assert (np.abs(mapped - image).max(axis=(1, 2)) > 0).all()  # every channel of every sample
+    rises = np.diff(mapped.reshape(64, -1, 2)[:, 8:], axis=1)
+    assert (rises >= -1e-5).all(axis=1).mean() > 0.4  # half of the curves only rise; some fall
+    assert (rises <= 1e-5).all(axis=1).any()
+    never = contrast(still(remap=1, remap_probability=0), image, 4)
+    np.testing.assert_allclose(never, np.broadcast_to(image, never.shape), atol=1e-5)
+
+
+def test_a_bias_field_is_smooth_and_shared_by_the_channels():
+    image = np.full((16, 12, 2), 0.5, np.float32)
+    field = contrast(still(bias=0.3), image) / 0.5
+    np.testing.assert_allclose(field[..., 0], field[..., 1], rtol=1e-6)
+    assert (np.abs(field - 1) < 1.5 * 0.3).all()  # the cubic may overshoot its control points
+    assert (np.ptp(field, axis=(1, 2)) > 0.01).all()
+    assert (np.abs(np.diff(field, axis=1)) < np.ptp(field, axis=(1, 2))[:, None, None] / 3).all()
+
+
+def test_noise_is_drawn_for_each_voxel_within_its_strength():
+    image = np.full((16, 12, 2), 0.5, np.float32)
+    image[:, :6] = 1.0
+    noisy = contrast(still(noise=0.1), image)
+    strength = (noisy[:, :, 6:] - 0.5).std(axis=(1, 2, 3))
+    assert strength.min() < 0.02 < 0.07 < strength.max() < 0.12
+    assert noisy.max() == 1.0  # intensities stay between 0 and 1
+
+
+def test_blur_keeps_the_sum_and_smooths():
+    point = np.zeros((15, 15, 1), np.float32)
+    point[7, 7] = 1.0
+    blurred = contrast(still(blur=1.0), point)
+    np.testing.assert_allclose(blurred.sum(axis=(1, 2, 3)), 1.0, rtol=1e-3)
+    peaks = blurred[:, 7, 7, 0]
+    assert peaks.min() < 0.3 and peaks.max() > 0.9
+    np.testing.assert_allclose(blurred, blurred.transpose(0, 2, 1, 3), atol=1e-6)
+    np.testing.assert_allclose(blurred, blurred[:, ::-1], atol=1e-6)
