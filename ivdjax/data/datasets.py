@@ -71,7 +71,7 @@ def find_cases(root: Path, data: DataConfig) -> list[CaseFiles]:
 
 def is_case(folder: Path, channels: Sequence[str]) -> bool:
     """Whether a folder holds a file of at least one of the channels."""
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if not folder.is_dir() or folder.name.startswith("."):
         return False
     return any(_role(path, folder.name, channels) in channels for path in folder.iterdir())

@@ -95,7 +95,7 @@ def build_train_step(
         metrics = {
             "loss": total / count,
             "dice": common / jnp.maximum(both, 1.0),
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
         return TrainState(state.step + 1, params, moved, average), metrics

@@ -178,22 +178,29 @@ def _find_references(job: Evaluation) -> tuple[list[CaseFiles], list[str]]:
     return assign_subjects(found, subjects, job.references), failures
 
 
-def _given_to_inference(job: Evaluation, found: list[CaseFiles]) -> list[CaseFiles]:
-    """The references of cases that the predicting run was given, or all where it left no (readable) summary.
-
-    A case named by `--cases`, or with a prediction from an earlier run into the same folder, always counts.
-    """
+def _run_statuses(job: Evaluation) -> dict[str, str]:
+    """The status of each case in the summary that inference left; empty without one."""
     path = job.predictions / SUMMARY
-    if job.cases or not path.is_file():
-        return found
+    if not path.is_file():
+        return {}
     with path.open(newline="", encoding="utf-8") as stream:
-        given = {row.get("case") for row in csv.DictReader(stream)}
+        return {row.get("case") or "": row.get("status") or "" for row in csv.DictReader(stream)}
+
+
+def _given_to_inference(job: Evaluation, found: list[CaseFiles]) -> list[CaseFiles]:
+    """The references of cases that the predicting run was given, or all where it left no summary.
+
+    A case named by `--cases`, or with a prediction that the summary does not know, always counts.
+    """
+    given = _run_statuses(job)
+    if job.cases or not given:
+        return found
     kept = [f for f in found if f.name in given or _prediction_path(job, f.name).is_file()]
     if not kept:
         return found
     left_out = sorted({f.name for f in found} - {f.name for f in kept})
     if left_out:
-        _say(f"not among the {len(given)} cases of {path}, left out: {_some(left_out)}")
+        _say(f"not among the {len(given)} cases of {job.predictions / SUMMARY}, left out: {_some(left_out)}")
     return kept
 
 
@@ -251,7 +258,11 @@ def _score(job: Evaluation, files: CaseFiles, failures: list[str]) -> _Scored:
         raise CaseError(f"case {files.name}: its reference {files.labels} is gone")
     path = _prediction_path(job, files.name)
     prediction = None
-    if path.is_file():
+    if _run_statuses(job).get(files.name) == "failed":
+        _say(
+            f"case {files.name}: failed in inference by {job.predictions / SUMMARY}; each of its discs counts as missed"
+        )
+    elif path.is_file():
         try:
             prediction = read_labels(path, files.name)
         except CaseError as error:

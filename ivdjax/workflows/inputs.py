@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ivdjax.data.datasets import CaseFiles, find_case, is_case
+from ivdjax.data.datasets import LABELS, CaseFiles, find_case, is_case
 from ivdjax.imaging.files import IMAGE_SUFFIXES, split_suffix
 from ivdjax.volume import CaseError, UserError
 
@@ -72,7 +72,7 @@ def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
         raise UserError(f"there is no file or folder {path}")
     if is_case(path, channels):
         return [_from_folder(path, channels)]
-    found = [_from_folder(p, channels) for p in sorted(path.iterdir()) if p.is_dir() and is_case(p, channels)]
+    found = [case for p in sorted(path.iterdir()) if (case := _from_subfolder(p, channels)) is not None]
     if not found:
         raise UserError(
             f"{path} is no case and holds none; a case is a folder NAME with NAME_{channels[0]}.nii.gz "
@@ -81,8 +81,21 @@ def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
     return found
 
 
+def _from_subfolder(path: Path, channels: Sequence[str]) -> InputCase | None:
+    """The case in a folder of a folder; None if it is none."""
+    try:
+        return _from_folder(path, channels) if path.is_dir() and is_case(path, channels) else None
+    except OSError as error:
+        return InputCase(path.name, problem=f"case {path.name}: {path} cannot be read: {error.strerror}")
+
+
 def _from_folder(path: Path, channels: Sequence[str]) -> InputCase:
-    name = path.name or path.resolve().name
+    name = path.resolve().name
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        return InputCase(shown, problem=f"case {shown}: the folder's name is no valid UTF-8; rename it")
     try:
         files = find_case(path, channels)
     except CaseError as error:
@@ -99,7 +112,10 @@ def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
     stem, suffix = split_suffix(path)
     if suffix.lower() not in IMAGE_SUFFIXES:
         raise UserError(f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)})")
-    name = stem.removesuffix(f"_{channels[0]}") or stem
+    if stem.casefold() == LABELS or stem.casefold().endswith(f"_{LABELS}"):
+        raise UserError(f"{path} is a reference by its name, not an image; leave it out")
+    # A plain <channel>.nii.gz tells nothing; its folder is then the case.
+    name = path.resolve().parent.name if stem == channels[0] else stem.removesuffix(f"_{channels[0]}")
     return InputCase(name, CaseFiles(name, name, {channels[0]: path}))
 
 

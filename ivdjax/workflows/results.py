@@ -14,12 +14,31 @@ from ivdjax.imaging.files import write_labels
 from ivdjax.reports.overview import write_overview
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json, write_whole
+from ivdjax.volume import UserError
 from ivdjax.workflows.model import Model
 from ivdjax.workflows.outputs import whole_folder
 from ivdjax.workflows.segmenter import CaseResult
 
 OUTPUTS = ("{case}_discs.nii.gz", "{case}_discs.csv", "{case}_discs.json", "{case}_overview.png", "report.html")
 """Names of a case's files."""
+
+
+def refuse_foreign(folder: Path, files: CaseFiles) -> None:
+    """Makes sure that a case's output folder may be replaced: it is absent, empty, or holds an earlier result.
+
+    Raises:
+        UserError: it holds the case's own images, or anything else that no inference wrote.
+    """
+    if any(folder.resolve() == path.resolve().parent for path in files.channels.values()):
+        raise UserError(
+            f"{folder} holds the images of case {files.name}: results would replace them; choose another --output"
+        )
+    if not folder.exists() or (folder / f"{files.name}_discs.json").is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise UserError(
+            f"{folder} exists and holds no result of case {files.name}: it is not replaced; choose another --output"
+        )
 
 
 def provenance(files: CaseFiles, model: Model) -> dict[str, Any]:
@@ -41,12 +60,14 @@ def provenance(files: CaseFiles, model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_result(folder: Path, result: CaseResult, model: Model, source: dict[str, Any]) -> None:
+def write_result(folder: Path, files: CaseFiles, result: CaseResult, model: Model, source: dict[str, Any]) -> None:
     """Writes every output of a case into its folder, which appears whole or not at all.
 
     Raises:
+        UserError: as `refuse_foreign`.
         OSError: the disk is full or not writable.
     """
+    refuse_foreign(folder, files)
     case, name = result.case, result.case.name
     with whole_folder(folder) as part:
         write_labels(part / f"{name}_discs.nii.gz", result.labels)
@@ -75,7 +96,7 @@ def stored_summary(folder: Path, case: str, source: dict[str, Any]) -> CaseSumma
         return None
     try:
         stored = json.loads((folder / f"{case}_discs.json").read_text(encoding="utf-8"))
-        if any(stored[key] != value for key, value in source.items()):
+        if any(stored[key] != source[key] for key in ("input", "model")):
             return None
         return CaseSummary(case, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0)
     except (OSError, ValueError, KeyError, TypeError):

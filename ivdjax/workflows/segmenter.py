@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from ivdjax.data.preparation import prepare, restore_labels
 from ivdjax.discs.measures import measure_discs
@@ -50,15 +51,19 @@ class CaseResult:
 
 
 def load_segmenter(folder: str | Path) -> Segmenter:
-    """The model in a folder, on the default device.
+    """The model in a folder, on the default device, compiled: no case pays for that, and no `--timeout` counts it.
 
     Raises:
         UserError: no such model, or a damaged one.
     """
     model = read_model(folder)
     use_compilation_cache()
-    network = build_disc_net(model.config.disc.network)
-    return Segmenter(model, build_predict(network.apply), jax.device_put(model.parameters["disc"]))
+    config = model.config
+    predict = build_predict(build_disc_net(config.disc.network).apply)
+    params = jax.device_put(model.parameters["disc"])
+    boxes = np.zeros((config.inference.batch_size, *config.disc.training.crop, len(model.channels)), np.uint8)
+    jax.block_until_ready(predict(params, jax.device_put(boxes)))
+    return Segmenter(model, predict, params)
 
 
 def find_discs(segmenter: Segmenter, case: Case) -> CaseResult:

@@ -207,8 +207,8 @@ def _begin_with(state: TrainState, init: Any) -> TrainState:
     if wanted != given:
         odd = sorted(k for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))[0]
         raise UserError(
-            f"--init: the model's network differs from disc.network at {odd}: {given.get(odd)} in the model, "
-            f"{wanted.get(odd)} here; use the model's own network settings and channels"
+            f"--init: the model's network differs from disc.network at {odd}: {given.get(odd, 'nothing')} in the model, "
+            f"{wanted.get(odd, 'nothing')} here; use the model's own network settings and channels"
         )
     params = jax.tree.map(jax.numpy.asarray, init)
     return state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))

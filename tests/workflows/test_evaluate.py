@@ -106,6 +106,13 @@ def test_only_cases_that_inference_was_given_count(job, capsys):
     assert "left out: c" in err and "case failed: no prediction" in err
 
 
+def test_old_prediction_of_a_case_that_failed_since_counts_as_missed(job, capsys):
+    (job.predictions / "summary.csv").write_text("case,status\na,done\nb,failed\n")
+    assert evaluate(job) == 0
+    assert result(job)["levels_right"] == 7 and result(job)["levels_total"] == 14
+    assert "case b: failed in inference" in capsys.readouterr().err
+
+
 def test_predictions_without_a_reference_are_named(job, capsys):
     add_prediction(job.predictions, "stranger", discs())
     assert evaluate(job) == 0

@@ -89,6 +89,23 @@ def test_cohort_with_a_bad_case_then_a_rerun(model, cohort):
     assert {p: p.read_bytes() for p in (request.output / "a").iterdir()} == before
 
 
+def test_images_and_foreign_folders_are_never_replaced(model, cohort):
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds the images of case a"):
+            infer(request_of(model, cohort, output=cohort, overwrite=overwrite))
+        (cohort.parent / "out" / "b").mkdir(parents=True, exist_ok=True)
+        (cohort.parent / "out" / "b" / "thesis.tex").write_text("years of work")
+        with pytest.raises(UserError, match="holds no result of case b"):
+            infer(request_of(model, cohort, overwrite=overwrite))
+    assert (cohort / "a" / "a_t2.nii.gz").is_file() and (cohort.parent / "out" / "b" / "thesis.tex").is_file()
+
+
+def test_output_that_cannot_be_made_is_refused(model, cohort):
+    (cohort.parent / "file").write_text("")
+    with pytest.raises(UserError, match="--output"):
+        infer(request_of(model, cohort, output=cohort.parent / "file" / "out"))
+
+
 @pytest.mark.slow
 def test_results_of_another_input_are_not_replaced_unasked(model, cohort):
     request = request_of(model, cohort, inputs=(str(cohort / "a"),))
@@ -96,8 +113,10 @@ def test_results_of_another_input_are_not_replaced_unasked(model, cohort):
     image = np.full(CANONICAL, 5, np.float32)
     image[2:4] = 50
     write_volume(cohort / "a" / "a_t2.nii.gz", image, Grid(SHAPE, AFFINE))
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match=r"1 of 1 cases \(a\); use --overwrite"):
         infer(request)
+    infer(request_of(model, cohort, inputs=(str(cohort / "b"),)))
+    assert [row["case"] for row in summary(request)] == ["a", "b"]  # earlier results stay in the summary
 
 
 def test_nothing_is_written_for_a_model_that_is_none(cohort):

@@ -85,3 +85,25 @@ def test_a_name_for_several_cases_is_refused(tmp_path):
     add_case(tmp_path, "a")
     add_case(tmp_path, "b")
     refused("names one case, but INPUT holds 2", [tmp_path], name="P")
+
+
+def test_a_plain_channel_file_is_named_by_its_folder_and_a_reference_is_no_image(tmp_path):
+    path = touch(tmp_path / "P7" / "t2.nii.gz")
+    (case,) = find_inputs([str(path)], ("t2",))
+    assert case.name == "P7"
+    refused("is a reference by its name", [touch(tmp_path / "P7" / "P7_Labels.nii.gz")], ("t2",))
+
+
+def test_a_folder_by_its_relative_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(add_case(tmp_path, "a"))
+    (case,) = find_inputs(["."], DIXON)
+    assert case.name == "a" and case.files is not None
+
+
+def test_a_name_that_is_no_utf8_is_the_cases_own_problem(tmp_path):
+    folder = tmp_path / "M\udcfcller"
+    for channel in DIXON:
+        touch(folder / f"{channel}.nii.gz")
+    add_case(tmp_path, "a")
+    problems = {case.name: case.problem for case in find_inputs([str(tmp_path)], DIXON)}
+    assert problems == {"a": "", "M\\xfcller": "case M\\xfcller: the folder's name is no valid UTF-8; rename it"}

@@ -1,0 +1,114 @@
+"""Training volumes on the device: padded, exact, and in turns that depend on the step alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ivdjax.config import TrainingConfig
+from ivdjax.data.preparation import Prepared
+from ivdjax.learning.devices import data_mesh
+from ivdjax.volume import Grid, UserError
+from ivdjax.workflows import residents
+from ivdjax.workflows.residents import MAX_DISCS, ResidentSets, stack_residents
+
+MIB = 2**20
+
+
+def prepared(name: str, shape: tuple[int, int, int] = (2, 8, 6), value: int = 7, levels: int = 2) -> Prepared:
+    """A case whose level k is one voxel thick and lies in row 2 k - 1."""
+    labels = np.zeros(shape, np.uint8)
+    for level in range(1, levels + 1):
+        labels[:, 2 * level - 1, 1:4] = level
+    grid = Grid(shape, np.diag([4.0, 1.25, 1.5, 1.0]))
+    image = np.full((1, *shape), value, np.uint8)
+    return Prepared(name, name, ("t2",), image, labels, (labels > 0) * np.uint8(255), 3, grid, grid, grid)
+
+
+def sets(cases: list[Prepared], seed: int = 0, **training: Any) -> ResidentSets:
+    return ResidentSets(cases, replace(TrainingConfig(resident_steps=10), **training), seed, data_mesh())
+
+
+def values(volumes: Any) -> list[int]:
+    return np.asarray(volumes.image)[:, 0, 0, 0, 0].tolist()
+
+
+def test_cases_are_padded_at_their_end_and_keep_their_extent():
+    first, second = prepared("a", (2, 8, 6), 7), prepared("b", (3, 5, 9), 9)
+    stacked = stack_residents([first, second], (3, 8, 9))
+    assert stacked.image.shape == (2, 3, 8, 9, 1) and stacked.occupancy.shape == (2, 3, 8, 9)
+    for place, case in enumerate((first, second)):
+        d, h, w = case.grid.shape
+        np.testing.assert_array_equal(stacked.image[place, :d, :h, :w, 0], case.image[0])
+        np.testing.assert_array_equal(stacked.occupancy[place, :d, :h, :w], case.occupancy)
+        assert stacked.image[place].sum() == case.image.sum() and stacked.occupancy[place].sum() == case.occupancy.sum()
+    np.testing.assert_array_equal(stacked.extent, [[2, 8, 6], [3, 5, 9]])
+    np.testing.assert_array_equal(stacked.ignore_above, [3, 3])
+    np.testing.assert_allclose(stacked.spacing_mm, [[4, 1.25, 1.5]] * 2)
+
+
+def test_channels_come_last_in_their_order():
+    case = prepared("a")
+    image = np.stack([case.image[0], case.image[0] + 1])
+    stacked = stack_residents([replace(case, channels=("fat", "wat"), image=image)], (2, 8, 6))
+    np.testing.assert_array_equal(stacked.image[0, 0, 0, 0], [7, 8])
+
+
+def test_centres_are_those_of_the_discs_and_fill_up_the_table():
+    stacked = stack_residents([prepared("a", levels=3), prepared("b", levels=0)], (2, 8, 6))
+    np.testing.assert_array_equal(stacked.discs, [3, 0])
+    assert stacked.centres.shape == (2, MAX_DISCS, 3)
+    np.testing.assert_allclose(stacked.centres[0], [[0.5, 1 + 2 * (k % 3), 2] for k in range(MAX_DISCS)])
+    np.testing.assert_array_equal(stacked.centres[1], np.zeros((MAX_DISCS, 3)))
+
+
+def test_more_discs_than_the_table_holds_never_point_beyond_it():
+    stacked = stack_residents([prepared("a", (1, 40, 6), levels=18)], (1, 40, 6))
+    assert stacked.discs[0] == MAX_DISCS and stacked.centres[0, -1, 1] == 2 * MAX_DISCS - 1
+
+
+def test_everything_lies_on_the_device_where_it_fits():
+    chosen = sets([prepared(name, value=place) for place, name in enumerate("abc")], resident_mib=1)
+    volumes = chosen.at(0)
+    assert values(volumes) == [0, 1, 2] and volumes.image.sharding.is_fully_replicated
+    assert chosen.at(12345) is volumes
+
+
+def test_a_subset_rotates_where_not_everything_fits(monkeypatch):
+    cases = [prepared(str(place), (1, 512, 512), place) for place in range(5)]  # half a MiB with its reference, each
+    turns = [values(sets(cases, resident_mib=1).at(step)) for step in (0, 10, 20, 30, 40, 50)]
+    assert all(len(set(turn)) == 2 for turn in turns)
+    assert set().union(*turns) == {0, 1, 2, 3, 4}
+    # A run that was resumed at a step sees what an uninterrupted one saw there.
+    walked = sets(cases, resident_mib=1)
+    assert [values(walked.at(step)) for step in (0, 9, 10, 19, 20, 30, 40, 50)] == [
+        turns[0], turns[0], turns[1], turns[1], *turns[2:]
+    ]  # fmt: skip
+    assert [values(sets(cases, seed=1, resident_mib=1).at(step)) for step in (0, 10, 20, 30, 40, 50)] != turns
+
+
+def test_no_more_voxels_than_an_index_can_count(monkeypatch):
+    monkeypatch.setattr(residents, "MAX_VOXELS", 2 * 2 * 8 * 6 + 5)
+    assert len(values(sets([prepared(name) for name in "abc"]).at(0))) == 2
+
+
+@pytest.mark.parametrize(
+    ("cases", "words"),
+    [
+        ([], "no case is left for training; give more cases, or hold out fewer"),
+        ([prepared("a"), replace(prepared("b"), labels=None)], "case b has no reference labels.*add b_Labels"),
+        ([prepared("a"), replace(prepared("b"), channels=("fat",))], "case b has the channels fat, but case a has t2"),
+        ([prepared("a", (3, 512, 512))], "one volume takes 1.5 MiB, above disc.training.resident_mib = 1; raise it"),
+    ],
+)
+def test_unusable_cases_are_refused(cases, words):
+    with pytest.raises(UserError, match=words):
+        sets(cases, resident_mib=1)
+
+
+def test_a_case_without_labels_cannot_be_stacked():
+    with pytest.raises(ValueError, match="case a has no reference labels"):
+        stack_residents([replace(prepared("a"), labels=None)], (2, 8, 6))
