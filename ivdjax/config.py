@@ -1,26 +1,21 @@
 """The configuration: plain YAML into frozen dataclasses, strictly.
 
 An unknown key is refused with the nearest known one, a value of the wrong type or length is named with its key, and a
-number that YAML read as text (`1e-3` without a dot) is explained. Overrides have the form `section.key=value`.
+number that YAML read as text (`1e-3` without a dot) is explained; so is one out of its range (see `schema`). Overrides
+have the form `section.key=value`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ivdjax.volume import UserError
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be used; the message names the key, the value met and the remedy."""
+from ivdjax.schema import ConfigError, check_values, parse, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -259,15 +254,16 @@ class Config:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
-def read_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with overrides of the form `section.key=value` (the value in YAML).
 
     Raises:
-        ConfigError: no such file, not YAML, an unknown key, a wrong type or length, or a value out of its range.
+        ConfigError: no such file, not YAML, a key that is unknown or stands twice, a wrong type or length, or a value
+            out of its range.
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no configuration at {path}; see the configs/ folder for those that exist") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -286,8 +282,8 @@ def parse_config(tree: dict[str, Any]) -> Config:
     Raises:
         ConfigError: as `read_config`.
     """
-    config = _parse(Config, tree, "")
-    _check(config)
+    config: Config = parse(Config, tree)
+    check_values(_flat(plain_config(config)))
     return config
 
 
@@ -325,100 +321,13 @@ def _override(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {section} is a value, not a section")
         node = child
     try:
-        node[last] = yaml.safe_load(text) if text else ""  # YAML reads an empty text as null
+        node[last] = parse_yaml(text) if text else ""  # YAML reads an empty text as null
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
 
 
-def _parse(kind: Any, value: Any, key: str) -> Any:
-    """`value` as `kind` (a dataclass, a tuple type or a scalar type), or a ConfigError that names `key`."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _parse_section(kind, value, key)
-    if typing.get_origin(kind) is tuple:
-        return _parse_tuple(kind, value, key)
-    if isinstance(kind, types.UnionType):
-        raise TypeError(f"{key}: unions are not used in the configuration")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise ConfigError(f"{key} must be {_describe(kind)}, not {value!r}{_hint(kind, value)}")
-
-
-def _parse_section(kind: Any, value: Any, key: str) -> Any:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{key or 'the configuration'} must hold keys and values, not {value!r}")
-    hints = typing.get_type_hints(kind)
-    for name in value:
-        if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(hints)}"
-            raise ConfigError(f"unknown key {(key + '.' if key else '') + str(name)!r}; {advice}")
-    prefix = f"{key}." if key else ""
-    given = {name: _parse(hints[name], value[name], prefix + name) for name in value}
-    missing = [f.name for f in fields(kind) if f.name not in given
-               and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]  # fmt: skip
-    if missing:
-        raise ConfigError(f"{prefix}{missing[0]} is missing")
-    return kind(**given)
-
-
-def _parse_tuple(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
-    kinds = typing.get_args(kind)
-    if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{key} must be a list, not {value!r}; write [{value}]")
-    if kinds[-1] is Ellipsis:
-        kinds = (kinds[0],) * len(value)
-    elif len(kinds) != len(value):
-        raise ConfigError(f"{key} takes {len(kinds)} values, not {len(value)}: {list(value)!r}")
-    return tuple(_parse(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-
-
-def _describe(kind: Any) -> str:
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(kind, str(kind))
-
-
-def _hint(kind: Any, value: Any) -> str:
-    if kind in (int, float) and isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return ""
-        return f"; YAML reads {value} as text, write {number!r}"
-    if kind is str:
-        return f'; put it in quotes: "{value}"'
-    return ""
-
-
-def _check(config: Config) -> None:
-    """Refuses values that have the right type but cannot work."""
-    data, training, network = config.data, config.disc.training, config.disc.network
-    positive = {
-        "disc.training.steps": training.steps, "disc.training.batch_size": training.batch_size,
-        "disc.training.log_every": training.log_every, "disc.training.checkpoint_every": training.checkpoint_every,
-        "disc.optimizer.learning_rate": config.disc.optimizer.learning_rate,
-        "disc.network.groups": network.groups, "disc.network.stem": network.stem,
-        "preparation.spacing_mm[0]": config.preparation.spacing_mm[0],
-        "preparation.spacing_mm[1]": config.preparation.spacing_mm[1],
-        "inference.batch_size": config.inference.batch_size, "inference.discs": config.inference.discs,
-    }  # fmt: skip
-    for key, value in positive.items():
-        if not value > 0:
-            raise ConfigError(f"{key} must be above 0, not {value!r}")
-    if not data.channels or len(set(data.channels)) != len(data.channels):
-        raise ConfigError(f"data.channels needs one or more different names, not {list(data.channels)!r}")
-    if not 0 <= config.inference.overlap < 1:
-        raise ConfigError(f"inference.overlap must be at least 0 and below 1, not {config.inference.overlap!r}")
-    if config.disc.optimizer.name not in ("adamw", "sgd"):
-        raise ConfigError(f"disc.optimizer.name must be adamw or sgd, not {config.disc.optimizer.name!r}")
-    if any(side % 4 for side in training.crop) or min(training.crop) < 4:
-        raise ConfigError(
-            f"disc.training.crop must be divisible by 4, the network's stride, not {list(training.crop)!r}"
-        )
-    if data.root and data.phantom_cases:
-        raise ConfigError("data.root and data.phantom_cases exclude each other; keep one")
-    for key, sizes in (("phantom_shape", data.phantom_shape), ("phantom_spacing_mm", data.phantom_spacing_mm)):
-        if len(sizes) not in (0, 3):
-            raise ConfigError(f"data.{key} takes three values (D, H, W) or none, not {list(sizes)!r}")
-    if data.folds == 1 or data.folds < 0:
-        raise ConfigError(f"data.folds must be 0 (none) or at least 2, not {data.folds!r}")
+__all__ = [
+    "AugmentationConfig", "Config", "ConfigError", "DataConfig", "DiscNetConfig", "InferenceConfig", "LossConfig",
+    "OptimizerConfig", "PreparationConfig", "StageConfig", "TrainingConfig", "config_differences", "parse_config",
+    "plain_config", "read_config",
+]  # fmt: skip

@@ -64,6 +64,7 @@ def test_differences_name_the_keys():
         ("- a\n- b", "must hold keys and values, not list"),
         ("", "must hold keys and values, not NoneType"),
         ("a: [1", "cannot be read as YAML"),
+        ("seed: 1\ndata:\n  folds: 2\n  folds: 3", "cannot be read as YAML: line 4: key 'folds' stands there twice"),
         ("name: \udc00", "cannot be read as YAML"),
         ("data: {chanels: [t2]}", "unknown key 'data.chanels'; did you mean 'channels'"),
         ("zzz: 1", "unknown key 'zzz'; known here: name, seed"),
@@ -74,7 +75,8 @@ def test_differences_name_the_keys():
         ("disc: {optimizer: {learning_rate: 1e-3}}", "YAML reads 1e-3 as text, write 0.001"),
         ("disc: {optimizer: {learning_rate: fast}}", "learning_rate must be a number, not 'fast'$"),
         ("disc: {optimizer: {learning_rate: true}}", "learning_rate must be a number, not True"),
-        ("name: 7", 'name must be text, not 7; put it in quotes: "7"'),
+        ("name: 7", "name must be text, not 7; YAML reads an unquoted 022 as a number; put names in quotes as they"),
+        ("name: 7.5", 'name must be text, not 7.5; put it in quotes: "7.5"'),
         ("data: {synthetic: maybe}", "data.synthetic must be true or false, not 'maybe'"),
         ("data: {channels: t2}", r"data.channels must be a list, not 't2'; write \[t2\]"),
         ("data: {channels: [1]}", r"data.channels\[0\] must be text, not 1"),
@@ -108,6 +110,11 @@ def test_refusals_name_the_key_the_value_and_the_remedy(tmp_path, text, words):
         ("seed=[1", "the value is not YAML"),
         ("data.rot=x", "unknown key 'data.rot'; did you mean 'root'"),
         ("disc.training.steps=1e3", "YAML reads 1e3 as text"),
+        (
+            "data.validation=[022,061]",
+            r"data.validation\[0\] must be text, not 18; YAML reads an unquoted 022 as a number",
+        ),
+        ("disc={training: {steps: 1, steps: 2}}", "not YAML: line 1: key 'steps' stands there twice; keep one"),
     ],
 )
 def test_overrides_that_cannot_be_used(path, override, words):

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOOR = {
-    "config": 0, "volume": 0,
+    "config": 0, "schema": 0, "volume": 0,
     "imaging": 1, "networks": 1,
     "data": 2, "discs": 2, "reports": 2, "learning": 2,
     "workflows": 3,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ivdjax.config import DiscNetConfig
 from ivdjax.networks.layers import ConvUnit, DenseAtrousPyramid, DenseBlock, GroupNorm, enlarge, halve
 
 STRIDE = 4
@@ -88,18 +89,6 @@ class DiscNet(nn.Module):
         return x
 
 
-def build_disc_net(settings: Any) -> DiscNet:
-    """The network of a `DiscNetConfig` (or anything with the same attributes)."""
-    names = (
-        "stem",
-        "growth",
-        "layers",
-        "bottleneck",
-        "se_ratio",
-        "aspp_rates",
-        "aspp_growth",
-        "path",
-        "path_layers",
-        "groups",
-    )
-    return DiscNet(**{name: getattr(settings, name) for name in names})
+def build_disc_net(settings: DiscNetConfig) -> DiscNet:
+    """The network with these widths and depths."""
+    return DiscNet(**{setting.name: getattr(settings, setting.name) for setting in fields(settings)})

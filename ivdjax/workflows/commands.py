@@ -18,6 +18,8 @@ from ivdjax.volume import CaseError, UserError
 
 DONE, FAILED, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
+_AFTER_STOP = "nothing was left half written; the same command again goes on from there or begins anew"
+
 
 class Terminated(BaseException):
     """SIGTERM arrived; raised in the main thread, so that `finally` blocks and context managers clean up."""
@@ -52,9 +54,9 @@ def run_command(main: Callable[[], int]) -> int:
     except CaseError as error:
         return _say(f"error: {error}", FAILED)
     except KeyboardInterrupt:
-        return _say("stopped by Ctrl-C; the same command goes on from here", INTERRUPTED)
+        return _say(f"stopped by Ctrl-C; {_AFTER_STOP}", INTERRUPTED)
     except Terminated:
-        return _say("stopped by SIGTERM; the same command goes on from here", TERMINATED)
+        return _say(f"stopped by SIGTERM; {_AFTER_STOP}", TERMINATED)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): give the interpreter's last flush somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,7 +79,7 @@ def describe_os_error(error: OSError) -> str:
     """One line in plain words about a failed file operation, with the file's name where it is known."""
     where = f": {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}; free some space, then the same command goes on from here"
+        return f"the disk is full{where}; free some space, then give the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write or read{where}; choose another folder or change its rights"
     return f"{error.strerror or error}{where}"

@@ -14,9 +14,9 @@ from typing import Any
 
 from ivdjax import __version__
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
+from ivdjax.imaging.folders import whole_folder
 from ivdjax.volume import UserError
 from ivdjax.workflows.model_card import model_card
-from ivdjax.workflows.outputs import whole_folder
 from ivdjax.workflows.weights import Parameters, read_weights, sha256_of, write_weights
 
 SCHEMA_VERSION = 1

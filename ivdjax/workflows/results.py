@@ -11,12 +11,12 @@ from ivdjax import __version__
 from ivdjax.config import plain_config
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.imaging.files import write_labels
+from ivdjax.imaging.folders import whole_folder
 from ivdjax.reports.overview import write_overview
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json, write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.model import Model
-from ivdjax.workflows.outputs import whole_folder
 from ivdjax.workflows.segmenter import CaseResult
 
 OUTPUTS = ("{case}_discs.nii.gz", "{case}_discs.csv", "{case}_discs.json", "{case}_overview.png", "report.html")

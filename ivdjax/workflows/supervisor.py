@@ -9,8 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,6 +24,9 @@ Work = Callable[[Any], Any]
 
 START_LIMIT_S = 900.0
 """How long a worker may take to start and build its state."""
+
+MAX_FAILED_STARTS = 2
+"""After so many in a row no further worker is tried."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,6 @@ class Result:
         return self.status != "done"
 
 
-def exit_code(results: Iterable[Result]) -> int:
-    """0 when every case is done or there is none, 1 when at least one failed."""
-    return int(any(result.failed for result in results))
-
-
 def run_cohort(
     tasks: Sequence[Task], build: Callable[[], Work], timeout_s: float | None = None, log: Path | None = None
 ) -> Iterator[Result]:
@@ -66,21 +65,26 @@ def run_cohort(
     - its worker dies, by a signal or for lack of memory;
     - its function raises: CaseError and UserError give their message, anything else its type and message.
 
-    After the first two another worker is started. Tracebacks and whatever the worker prints go to `log` (appended;
+    After the first two another worker is started; once `MAX_FAILED_STARTS` in a row did not become ready, the remaining
+    cases fail at once, with the last one's reason. Tracebacks and whatever the worker prints go to `log` (appended;
     without a log: to stderr). When the generator ends or is closed, or this process ends, the worker ends as well.
 
     Raises:
         UserError: `build` failed in the first worker; nothing was started.
     """
     crew = _Crew(build, log)
+    failed_starts = 0
     try:
         for number, task in enumerate(tasks):
-            start = crew.start()
+            if failed_starts < MAX_FAILED_STARTS:
+                start = crew.start()
             if start.status != "ready":
                 if number == 0:
                     raise UserError(start.reason)
+                failed_starts += 1
                 yield Result(task.case, "failed", reason=start.reason)
                 continue
+            failed_starts = 0
             begin = time.monotonic()
             answer = crew.ask(task, timeout_s)
             yield Result(task.case, answer.status, answer.payload, answer.reason, time.monotonic() - begin)
@@ -115,7 +119,9 @@ class _Crew:
         self._process = context.Process(
             target=worker.serve, args=(self._build, far_end, self._log), name="ivdjax worker", daemon=True
         )
-        # Ctrl-C reaches every process of the terminal; a worker born with SIGINT blocked leaves the answer to us.
+        # Ctrl-C reaches every process of the terminal; a worker born with SIGINT blocked leaves the answer to us. The
+        # tracker that Python starts beside the first worker unblocks SIGINT again, so it must be there before.
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()
@@ -123,7 +129,10 @@ class _Crew:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             far_end.close()
         late = f"the worker process was not ready after {START_LIMIT_S:g} s; is the model's disk or the machine stuck?"
-        return self._listen(START_LIMIT_S, late, "while it was starting")
+        answer = self._listen(START_LIMIT_S, late, "while it was starting")
+        if answer.status != "ready":
+            self.stop()  # it may linger after its answer, and must not be taken for one that waits for a task
+        return answer
 
     def ask(self, task: Task, timeout_s: float | None) -> _Answer:
         """The worker's answer to one task, or why there is none."""
@@ -148,7 +157,7 @@ class _Crew:
             process.close()
         if line is not None:
             line.close()
-        if self._log is not None and self._log.exists() and self._log.stat().st_size == 0:
+        if self._log is not None and self._log.is_file() and self._log.stat().st_size == 0:
             self._log.unlink()
 
     def _listen(self, limit_s: float | None, late: str, when: str) -> _Answer:

@@ -49,7 +49,7 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
     folder = output if fold is None else output / f"fold_{fold}"
     _claim(config, folder, init)
     model = folder / "model"
-    if _is_finished(model, config):
+    if _is_finished(model, _published(config)):
         print(f"{config.name}: nothing to do, all of its training is done\nmodel: {model}")
         return model
     start = _start_parameters(init)
@@ -65,9 +65,7 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
         },
         "validation": {f"{name} on the working grid": value for name, value in result.validation.items()},
     }  # fmt: skip
-    # Where the data lay on this machine is nobody else's business, and no use to them.
-    described = replace(config, data=replace(config.data, root="", cache="", subject_table=""))
-    write_model(model, Model(described, {"disc": result.parameters}, meta))
+    write_model(model, Model(_published(config), {"disc": result.parameters}, meta))
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items()) or "no held-out cases"
     print(f"trained in {result.seconds:.0f} s ({figures})")
     print(f"model: {model}\nnext: python infer.py --model {model} --output OUT INPUT")
@@ -159,6 +157,11 @@ def _start_parameters(init: Path | None) -> Parameters | None:
     if "disc" not in model.parameters:
         raise UserError(f"--init: {init} holds {', '.join(model.networks)}, but no network for disc")
     return model.parameters["disc"]
+
+
+def _published(config: Config) -> Config:
+    """The configuration as the model tells it: where the data lay on this machine is no use to anybody else."""
+    return replace(config, data=replace(config.data, root="", cache="", subject_table=""))
 
 
 def _is_finished(model: Path, config: Config) -> bool:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ivdjax.volume import CaseError, UserError
+from ivdjax.workflows.commands import describe_os_error
 
 
 def serve(build: Callable[[], Callable[[Any], Any]], line: Connection, log: Path | None) -> None:
     """Answers tasks until the line is closed: `(status, payload, reason)` each, after a first one when it is ready."""
     _end_with_parent()
     _offer_to_memory_killer()
-    if log is not None:
-        _redirect_output(log)
     try:
+        if log is not None:
+            _redirect_output(log)
         work = build()
     except Exception as error:
         line.send(("failed", None, _describe(error, "start of the worker", log)))
@@ -54,9 +55,12 @@ def _describe(error: Exception, where: str, log: Path | None) -> str:
     """The message for the user; the traceback of what is not the user's to mend goes to the log."""
     if isinstance(error, (CaseError, UserError)):
         return str(error)
-    print(f"{where}:", file=sys.stderr)
-    traceback.print_exception(error)
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a full disk takes no traceback, and the answer matters more
+        print(f"{where}:", file=sys.stderr)
+        traceback.print_exception(error)
+        sys.stderr.flush()
+    if isinstance(error, OSError):
+        return describe_os_error(error)
     seen = f"; the traceback is in {log}" if log is not None else ""
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return f"memory ran out; use a smaller case or more memory ({type(error).__name__}{seen})"

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from ivdjax.config import AugmentationConfig, DiscNetConfig, LossConfig, OptimizerConfig, StageConfig, TrainingConfig
 from ivdjax.learning.augmentation import Residents, draw_sample
@@ -19,6 +20,7 @@ from ivdjax.learning.devices import data_mesh, share
 from ivdjax.learning.losses import path_losses
 from ivdjax.learning.steps import TrainState, build_predict, build_train_step, initial_state
 from ivdjax.networks.disc_net import build_disc_net
+from ivdjax.networks.layers import ConvUnit
 
 STAGE = StageConfig(
     network=DiscNetConfig(stem=4, growth=(4, 4, 4), layers=(1, 1, 1), aspp_rates=(1,), aspp_growth=4, path=(4, 4, 4),
@@ -175,23 +177,33 @@ def test_prediction_is_the_probability_of_the_fused_output():
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(1 - 3 * (boxes[..., 0] / 255))), rtol=1e-5)
 
 
+class Small(nn.Module):
+    """Two maps of one convolution; enough where the devices are the subject, and quickly compiled."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        features = ConvUnit(4, 3, groups=4)(x)
+        maps = nn.Dense(4)(features)
+        return maps[..., 0], jnp.moveaxis(maps[..., 1:], -1, 0)
+
+
 FOUR_DEVICES = """
 import jax, numpy as np
-from tests.learning.test_steps import AUGMENTATION, NETWORK, SEED, STAGE, assert_close, host, residents
 from ivdjax.learning.devices import data_mesh, share
 from ivdjax.learning.optimizer import build_optimizer
 from ivdjax.learning.steps import TrainState, build_train_step
+from tests.learning.test_steps import AUGMENTATION, SEED, STAGE, Small, assert_close, host, residents
 
 assert len(jax.devices()) == 4
-random = np.random.default_rng(0)
-wanted = jax.eval_shape(NETWORK.init, jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))["params"]
+random, network = np.random.default_rng(0), Small()
+wanted = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))["params"]
 params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), wanted)
 optimizer = build_optimizer(STAGE.optimizer, STAGE.training.steps).init(params)
 start = host(TrainState(np.int32(0), params, optimizer, params))
 results = []
 for devices in (1, 4):
     mesh = data_mesh(jax.devices()[:devices])
-    step = build_train_step(NETWORK.apply, STAGE, AUGMENTATION, SEED, mesh)
+    step = build_train_step(network.apply, STAGE, AUGMENTATION, SEED, mesh)
     state, volumes = share(start, mesh), share(residents(), mesh)
     metrics = []
     for _ in range(3):

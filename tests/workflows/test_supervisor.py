@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ from typing import Any
 import pytest
 
 from ivdjax.volume import CaseError, UserError
-from ivdjax.workflows.supervisor import Result, Task, describe_exit, exit_code, run_cohort
+from ivdjax.workflows import supervisor
+from ivdjax.workflows.supervisor import Result, Task, describe_exit, run_cohort
 
 
 def build_actor(marks: Path, start_s: float = 0.0):
@@ -49,6 +53,36 @@ def build_nothing(error: Exception | None):
     if error is None:
         os.kill(os.getpid(), signal.SIGKILL)
     raise error
+
+
+class FullDisk(io.StringIO):
+    """A stream of which nothing reaches the disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def build_actor_on_a_full_disk(marks: Path):
+    sys.stderr = FullDisk()
+    return build_actor(marks)
+
+
+def build_after_failures(marks: Path, failing: tuple[int, ...], linger_s: float):
+    """A build that fails in the workers of these numbers, from 0; such a process stays a while after its answer."""
+    number = len(list(marks.glob("start_*")))
+    (marks / f"start_{number}").touch()
+    if number in failing:
+        threading.Thread(target=time.sleep, args=(linger_s,)).start()
+        raise UserError(f"start {number} failed")
+    return act
+
+
+def build_stuck_later(marks: Path):
+    """A build that never ends, but in the first worker."""
+    (marks / f"start_{os.getpid()}").touch()
+    if len(list(marks.glob("start_*"))) > 1:
+        time.sleep(60)
+    return act
 
 
 def is_alive(pid: int) -> bool:
@@ -99,7 +133,6 @@ def test_each_failure_stays_with_its_case(tmp_path):
     assert "exit code 3" in by_case["gone"].reason
     text = log.read_text()
     assert "case broken:" in text and "Traceback" in text and "case bad:" not in text
-    assert exit_code(results) == 1 and exit_code(results[:1]) == 0 and exit_code([]) == 0
 
 
 def test_clock_starts_with_the_case_and_not_with_the_worker(tmp_path):
@@ -115,7 +148,7 @@ def test_no_task_starts_no_worker(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(UserError("no model at m"), "^no model at m$"), (OSError("disk"), "OSError: disk"), (None, "while it was start")],
+    [(UserError("no model at m"), "^no model at m$"), (OSError("disk"), "^disk$"), (None, "while it was start")],
 )
 def test_failing_build_is_refused_at_once(tmp_path, error, words):
     log = tmp_path / "worker.log"
@@ -123,10 +156,64 @@ def test_failing_build_is_refused_at_once(tmp_path, error, words):
         list(run_cohort([Task("a", None), Task("b", None)], functools.partial(build_nothing, error), log=log))
 
 
+DEATH = ("exit", 3)
+
+
+def test_a_worker_that_failed_to_build_is_never_given_a_case(tmp_path):
+    tasks = [Task("a", DEATH), Task("b", ("give", 1)), Task("c", ("give", 2)), Task("d", ("give", 3))]
+    results = list(run_cohort(tasks, functools.partial(build_after_failures, tmp_path, (1,), 30.0)))
+    assert [r.status for r in results] == ["failed", "failed", "done", "done"]
+    assert results[1].reason == "start 1 failed"
+    assert len(list(tmp_path.glob("start_*"))) == 3
+
+
+def test_after_two_failed_starts_in_a_row_the_rest_fails_at_once(tmp_path):
+    tasks = [Task(case, DEATH if case in "ac" else ("give", case)) for case in "abcdefg"]
+    # Workers 0 (case a), 2 (case c) begin; 1 does not, alone; 3 and 4 do not, in a row.
+    results = list(run_cohort(tasks, functools.partial(build_after_failures, tmp_path, (1, 3, 4), 0.0)))
+    reasons = [r.reason for r in results]
+    assert "exit code 3" in reasons[0] and "exit code 3" in reasons[2]
+    assert reasons[1] == "start 1 failed" and reasons[3] == "start 3 failed"
+    assert reasons[4:] == ["start 4 failed"] * 3
+    assert len(list(tmp_path.glob("start_*"))) == 5
+
+
+def test_stuck_starts_cost_their_limit_twice_and_not_once_a_case(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "START_LIMIT_S", 2.0)
+    tasks = [Task("a", DEATH), *(Task(str(n), ("give", n)) for n in range(9))]
+    begin = time.monotonic()
+    results = list(run_cohort(tasks, functools.partial(build_stuck_later, tmp_path)))
+    assert time.monotonic() - begin < 12.0
+    assert all("not ready after 2 s" in result.reason for result in results[1:]) and len(results) == 10
+
+
+def test_a_full_disk_is_said_in_plain_words_and_costs_no_worker(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/a.nii.gz")
+    tasks = [Task("a", ("give", 1)), Task("b", ("raise", full)), Task("c", ("give", 2))]
+    a, b, c = run_cohort(tasks, functools.partial(build_actor, tmp_path), log=tmp_path / "worker.log")
+    assert b.reason == "the disk is full: out/a.nii.gz; free some space, then give the same command again"
+    assert a.payload[1] == c.payload[1]
+
+
+def test_a_log_that_takes_nothing_costs_no_worker(tmp_path):
+    build = functools.partial(build_actor_on_a_full_disk, tmp_path)
+    tasks = [Task("a", ("give", 1)), Task("b", ("raise", KeyError("spacing"))), Task("c", ("give", 2))]
+    a, b, c = run_cohort(tasks, build, log=tmp_path / "worker.log")
+    assert b.reason.startswith("KeyError: 'spacing'")
+    assert a.payload[1] == c.payload[1]
+
+
+def test_a_log_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^File exists: .*/file$"):
+        list(run_cohort([Task("a", ("give", 1))], functools.partial(build_actor, tmp_path), log=tmp_path / "file/log"))
+
+
 def test_what_a_worker_prints_goes_to_the_log(tmp_path, capfd):
     log = tmp_path / "logs" / "worker.log"
     tasks = [Task("a", ("print", "from the worker"))]
-    assert not exit_code(list(run_cohort(tasks, functools.partial(build_actor, tmp_path), log=log)))
+    (result,) = run_cohort(tasks, functools.partial(build_actor, tmp_path), log=log)
+    assert result.status == "done"
     assert log.read_text() == "from the worker\n"
     assert "".join(capfd.readouterr()) == ""
 
@@ -139,6 +226,27 @@ def test_empty_log_is_removed_and_worker_ends_with_the_generator(tmp_path):
     assert is_alive(pid) and log.exists()
     cohort.close()
     assert not is_alive(pid) and not log.exists()
+
+
+def masked(payload: Any) -> set[signal.Signals]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def build_masked():
+    return masked
+
+
+def test_ctrl_c_never_reaches_a_worker_not_even_the_first(root):
+    code = (
+        "import signal\n"
+        "from ivdjax.workflows.supervisor import Task, run_cohort\n"
+        "from tests.workflows.test_supervisor import build_masked\n"
+        "if __name__ == '__main__':\n"
+        "    print([signal.SIGINT in r.payload for r in run_cohort([Task('a', None)], build_masked)])"
+    )
+    # A process of its own: in this one, a worker has been started before.
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[True]\n"
 
 
 SCRIPT = """

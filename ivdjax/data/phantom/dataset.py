@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,9 +14,11 @@ import numpy as np
 from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.phantom.phantom import Phantom, make_phantom
 from ivdjax.imaging.files import write_labels, write_volume
+from ivdjax.imaging.folders import clean_leftovers, whole_folder
 from ivdjax.volume import UserError
 
 TRUTH_FILE = "truth.json"
+_FRESH = ".fresh"  # a whole set inside a folder that is in use, about to take the place of an earlier one
 _GENERATOR = "ivdjax.data.phantom"
 
 
@@ -60,7 +61,9 @@ def write_phantoms(output: str | Path, phantoms: PhantomSet, overwrite: bool = F
                    progress: Callable[[range], Any] = lambda indices: indices) -> Path:  # fmt: skip
     """Writes a dataset: `<output>/<case>/<case>_<channel>.nii.gz`, `_Labels` beside them, and `truth.json`.
 
-    All is made in a folder beside `output` and moved at the end, so that a set appears whole or not at all.
+    A set in a new or empty folder appears whole or not at all. In place of an earlier set, it is made whole first and
+    then moved case by case; a kill in between leaves no `truth.json`, and the same call again makes it good. What
+    killed runs left half made is removed.
 
     Args:
         output: the folder; new, empty, or with `overwrite` one that holds an earlier set.
@@ -76,25 +79,44 @@ def write_phantoms(output: str | Path, phantoms: PhantomSet, overwrite: bool = F
             name that was not made here.
         OSError: the disk refuses.
     """
-    output = Path(output)
-    earlier = _earlier_cases(output, phantoms, overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".partial", dir=output.parent) as partial:
-        truth = {}
-        for index in progress(range(phantoms.cases)):
-            name, subject, seed, visit = phantoms.member(index)
-            phantom = make_phantom(seed, phantoms.options, visit, name)
-            write_case(Path(partial) / name, phantom)
-            truth[name] = {"subject": subject, "visit": visit, "seed": seed, "hard": phantom.hard,
-                           "discs": [disc.plain() for disc in phantom.truth]}  # fmt: skip
-        made = {"generator": _GENERATOR, "seed": phantoms.seed, "options": asdict(phantoms.options), "cases": truth}
-        (Path(partial) / TRUTH_FILE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-        output.mkdir(exist_ok=True)
-        for name in earlier:
-            shutil.rmtree(output / name, ignore_errors=True)
-        for name in [*truth, TRUTH_FILE]:
-            (Path(partial) / name).replace(output / name)
-    return output
+    place = Path(output).resolve()  # a link to a folder stays one
+    clean_leftovers(place)
+    in_use = _in_use(place)
+    earlier = _earlier_cases(place, phantoms, overwrite) if in_use else []
+    with whole_folder(place / _FRESH if in_use else place) as part:
+        _write_set(part, phantoms, progress)
+    if in_use:
+        _replace_set(place, earlier)
+    return Path(output)
+
+
+def _write_set(folder: Path, phantoms: PhantomSet, progress: Callable[[range], Any]) -> None:
+    """All cases and their truth into an empty folder."""
+    truth = {}
+    for index in progress(range(phantoms.cases)):
+        name, subject, seed, visit = phantoms.member(index)
+        phantom = make_phantom(seed, phantoms.options, visit, name)
+        write_case(folder / name, phantom)
+        truth[name] = {"subject": subject, "visit": visit, "seed": seed, "hard": phantom.hard,
+                       "discs": [disc.plain() for disc in phantom.truth]}  # fmt: skip
+    made = {"generator": _GENERATOR, "seed": phantoms.seed, "options": asdict(phantoms.options), "cases": truth}
+    (folder / TRUTH_FILE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def _replace_set(output: Path, earlier: list[str]) -> None:
+    """Moves the fresh set to the place of the earlier one.
+
+    The truth goes first and comes last, so that it never stands beside other cases than its own; until then the fresh
+    set's truth says which cases were made here.
+    """
+    fresh = output / _FRESH
+    for name in earlier:
+        shutil.rmtree(output / name, ignore_errors=True)
+    (output / TRUTH_FILE).unlink(missing_ok=True)
+    for path in sorted(path for path in fresh.iterdir() if path.name != TRUTH_FILE):
+        path.replace(output / path.name)
+    (fresh / TRUTH_FILE).replace(output / TRUTH_FILE)
+    fresh.rmdir()
 
 
 def write_case(folder: Path, phantom: Phantom) -> None:
@@ -108,20 +130,23 @@ def write_case(folder: Path, phantom: Phantom) -> None:
     write_labels(folder / f"{folder.name}_Labels.nii.gz", labels)
 
 
-def _earlier_cases(output: Path, phantoms: PhantomSet, overwrite: bool) -> list[str]:
-    """Names of the cases in `output` that are to be replaced; refuses what must not be touched."""
+def _in_use(output: Path) -> bool:
+    """Whether there is something in the folder already."""
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give a folder as output")
-    if not output.exists() or not any(output.iterdir()):
-        return []
+    return output.exists() and any(output.iterdir())
+
+
+def _earlier_cases(output: Path, phantoms: PhantomSet, overwrite: bool) -> list[str]:
+    """Names of the cases in `output` that are to be replaced; refuses what must not be touched."""
     if not overwrite:
         raise UserError(f"{output} is not empty; give --overwrite to replace the phantoms in it, or another output")
-    earlier = _read_names(output / TRUTH_FILE)
+    earlier = {*_read_names(output / TRUTH_FILE), *_read_names(output / _FRESH / TRUTH_FILE)}
     for index in range(phantoms.cases):
         name = phantoms.member(index)[0]
         if (output / name).exists() and name not in earlier:
             raise UserError(f"{output / name} was not made by {_GENERATOR}; move it away or give another output")
-    return [name for name in earlier if (output / name).is_dir()]
+    return sorted(name for name in earlier if (output / name).is_dir())
 
 
 def _read_names(path: Path) -> list[str]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +88,62 @@ def test_an_interrupted_set_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "set", PhantomSet(2, options=TINY), progress=stop_after_one)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_same_call(tmp_path: Path, root: Path) -> None:
+    code = (
+        "import time; from tests.data.phantom.test_dataset import *\n"
+        "def stop(indices):\n"
+        "    yield indices[0]\n"
+        "    print(flush=True); time.sleep(60)\n"
+        f"write_phantoms({str(tmp_path / 'set')!r}, PhantomSet(2, options=TINY), progress=stop)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    left = [path.name for path in tmp_path.iterdir()]
+    assert len(left) == 1 and left[0].startswith(".set.") and (tmp_path / left[0] / "S01").is_dir()
+    write_phantoms(tmp_path / "set", PhantomSet(1, options=TINY))
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2, 3])
+def test_a_replacement_stopped_at_any_move_is_made_good_by_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    root = write_phantoms(tmp_path / "set", PhantomSet(3, seed=1, options=TINY))
+    (root / "note.txt").write_text("mine")
+    move, done = Path.replace, []
+
+    def stop(source: Path, target: Path) -> Path:
+        if source.parent.name == ".fresh":
+            if len(done) == moves:
+                raise KeyboardInterrupt
+            done.append(source)
+        return move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stop)
+        if moves < 3:
+            with pytest.raises(KeyboardInterrupt):
+                write_phantoms(root, PhantomSet(2, seed=2, options=TINY), overwrite=True)
+        else:  # two cases and the truth: nothing is left to move
+            write_phantoms(root, PhantomSet(2, seed=2, options=TINY), overwrite=True)
+    assert (root / "truth.json").exists() == (moves == 3)
+    write_phantoms(root, PhantomSet(2, seed=2, options=TINY), overwrite=True)
+    assert sorted(path.name for path in root.iterdir()) == ["S01", "S02", "note.txt", "truth.json"]
+    truth = json.loads((root / "truth.json").read_text())
+    assert truth["seed"] == 2 and sorted(truth["cases"]) == ["S01", "S02"]
+
+
+def test_an_empty_folder_and_a_link_to_one_are_filled(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    assert write_phantoms(tmp_path / "link", PhantomSet(1, options=TINY)) == tmp_path / "link"
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "truth.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
 
 
 @pytest.mark.parametrize("given", [{"cases": 0}, {"cases": 1, "visits": 0}, {"cases": 1, "seed": -1}])

@@ -1,12 +1,14 @@
 """Output folders that appear whole or not at all.
 
 A folder is filled under a hidden temporary name beside its final one and renamed at the end. What a killed run leaves
-behind is found and removed by the next one that writes the same folder; a running one is recognized by its lock.
+behind is found and removed by the next one that writes the same folder; a running one is recognized by its lock. On a
+file system without locks folders are written all the same, and what a killed run left there stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -32,7 +34,7 @@ def whole_folder(final: str | Path) -> Iterator[Path]:
     part.chmod(0o777 & ~_umask())
     lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
         yield part
         _flush(part)
         _replace(part, final)
@@ -55,19 +57,22 @@ def clean_leftovers(final: str | Path) -> None:
 
 
 def _replace(part: Path, final: Path) -> None:
+    try:
+        part.rename(final)  # one step where nothing, or an empty folder, is replaced
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
     old = part.with_suffix(".old")
-    replaced = final.exists() or final.is_symlink()
-    if replaced:
-        final.rename(old)
+    final.rename(old)
     try:
         part.rename(final)
     except OSError:
-        if replaced:
-            old.rename(final)
+        old.rename(final)
         raise
     if old.is_dir() and not old.is_symlink():
         shutil.rmtree(old, ignore_errors=True)
-    elif replaced:
+    else:
         old.unlink()
 
 
@@ -87,12 +92,21 @@ def _locked(part: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not _lock(handle)
     finally:
         os.close(handle)
-    return False
+
+
+def _lock(handle: int) -> bool:
+    """Locks an open folder as long as it is open; whether that was possible.
+
+    It is not where another process holds it, nor on file systems that lock no folder (NFS, Lustre without flock).
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _flush(folder: Path) -> None:

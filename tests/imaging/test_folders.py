@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from ivdjax.workflows.outputs import clean_leftovers, whole_folder
+from ivdjax.imaging.folders import clean_leftovers, whole_folder
 
 
 def names(folder):
@@ -44,6 +46,17 @@ def test_existing_folder_is_replaced_as_a_whole(tmp_path):
     assert names(tmp_path) == ["case"] and names(final) == ["new.txt"]
 
 
+def test_an_empty_folder_is_replaced_in_one_step(tmp_path, monkeypatch):
+    final = tmp_path / "case"
+    final.mkdir()
+    renamed = []
+    rename = type(final).rename
+    monkeypatch.setattr(type(final), "rename", lambda old, new: renamed.append(new) or rename(old, new))
+    with whole_folder(final) as part:
+        (part / "new.txt").touch()
+    assert renamed == [final] and names(tmp_path) == ["case"] and names(final) == ["new.txt"]
+
+
 def test_a_link_is_replaced_and_its_target_kept(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     final = tmp_path / "case"
@@ -57,7 +70,7 @@ def test_a_link_is_replaced_and_its_target_kept(tmp_path):
 def test_folder_of_a_killed_run_is_removed_and_that_of_a_living_one_kept(tmp_path, root):
     final = tmp_path / "case"
     code = (
-        "import sys, time; from ivdjax.workflows.outputs import whole_folder\n"
+        "import sys, time; from ivdjax.imaging.folders import whole_folder\n"
         f"with whole_folder({str(final)!r}) as part:\n"
         "    (part / 'half.txt').touch(); print(part.name, flush=True); time.sleep(60)"
     )
@@ -82,3 +95,14 @@ def test_version_set_aside_by_a_killed_run_comes_back(tmp_path):
     (tmp_path / ".case.zzzz.old").mkdir()
     clean_leftovers(tmp_path / "case")
     assert ".case.zzzz.old" not in names(tmp_path)
+
+
+def test_where_folders_cannot_be_locked_they_are_written_and_none_is_taken_for_left_over(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".case.abc12_.part").mkdir()  # a running process may be filling it: nobody can know
+    with whole_folder(tmp_path / "case") as part:
+        (part / "a.txt").touch()
+    assert names(tmp_path) == [".case.abc12_.part", "case"] and names(tmp_path / "case") == ["a.txt"]

@@ -1,0 +1,188 @@
+"""What a configuration may hold: plain values into dataclasses, strictly, and the ranges in which numbers can work.
+
+Nothing here knows the configuration's classes: `parse` follows the types that a dataclass declares, and `check_values`
+looks at dotted keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from ivdjax.volume import LEVEL_NAMES, UserError
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used; the message names the key, the value met and the remedy."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, but a key that stands twice in one mapping is refused; YAML silently keeps the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        for index, (key, _) in enumerate(node.value):
+            if key.value in keys[:index]:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: key {key.value!r} stands there twice; keep one")
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain value that a YAML text stands for; None for an empty one.
+
+    Raises:
+        yaml.YAMLError: not YAML, or a key stands twice in one mapping.
+    """
+    return yaml.load(text, _Loader)
+
+
+def parse(kind: Any, value: Any, key: str = "") -> Any:
+    """A plain value as `kind`: a dataclass, a tuple type or one of int, float, str and bool.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a wrong type or length; the message names the dotted `key`.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _parse_section(kind, value, key)
+    if typing.get_origin(kind) is tuple:
+        return _parse_tuple(kind, value, key)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is kind:
+        return value
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
+    raise ConfigError(f"{key} must be {words}, not {value!r}{_hint(kind, value)}")
+
+
+def _parse_section(kind: Any, value: Any, key: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key or 'the configuration'} must hold keys and values, not {value!r}")
+    hints, prefix = typing.get_type_hints(kind), f"{key}." if key else ""
+    for name in value:
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), hints, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(hints)}"
+            raise ConfigError(f"unknown key {prefix + str(name)!r}; {advice}")
+    given = {name: parse(hints[name], value[name], prefix + name) for name in value}
+    for field in dataclasses.fields(kind):
+        if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{prefix}{field.name} is missing")
+    return kind(**given)
+
+
+def _parse_tuple(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
+    kinds = typing.get_args(kind)
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{key} must be a list, not {value!r}; write [{value}]")
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    elif len(kinds) != len(value):
+        raise ConfigError(f"{key} takes {len(kinds)} values, not {len(value)}: {list(value)!r}")
+    return tuple(parse(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _hint(kind: Any, value: Any) -> str:
+    if kind is str and type(value) is int:
+        return "; YAML reads an unquoted 022 as a number; put names in quotes as they are written"
+    if kind is str:
+        return f'; put it in quotes: "{value}"'
+    if kind in (int, float) and isinstance(value, str):
+        try:
+            return f"; YAML reads {value} as text, write {float(value)!r}"
+        except ValueError:
+            return ""
+    return ""
+
+
+# A range, and the sections and keys that it holds for; in a list it holds for every item. Every number of the
+# configuration stands in one of them, but for the crop.
+_RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
+    ("above 0", lambda v: v > 0, {
+        "data.": "phantom_visits phantom_shape phantom_spacing_mm",
+        "preparation.": "spacing_mm max_slice_mm reformat_slice_mm",
+        "augmentation.": "scale elastic_step_mm gamma",
+        "disc.network.": "stem growth se_ratio aspp_rates aspp_growth path groups",
+        "disc.optimizer.": "learning_rate clip_norm",
+        "disc.training.": "steps batch_size log_every checkpoint_every resident_mib resident_steps",
+        "inference.": "batch_size discs",
+    }),
+    ("at least 0", lambda v: v >= 0, {
+        "": "seed",
+        "data.": "phantom_cases phantom_seed",
+        "augmentation.": "rotation_deg elastic_mm noise bias blur",
+        "disc.network.": "layers bottleneck path_layers",
+        "disc.loss.": "cross_entropy_steps alpha gamma auxiliary",
+        "disc.optimizer.": "warmup_steps weight_decay",
+        "disc.training.": "validate_every validation_cases",
+        "inference.": "slice_smoothing_mm min_disc_mm3",
+    }),
+    ("within 0 to 1", lambda v: 0 <= v <= 1, {
+        "augmentation.": "remap remap_probability channel_dropout",
+        "disc.optimizer.": "final_fraction",
+        "disc.training.": "disc_fraction",
+    }),
+    ("at least 0 and below 1", lambda v: 0 <= v < 1, {
+        "disc.optimizer.": "momentum average_decay",
+        "inference.": "overlap",
+    }),
+    ("above 0 and below 1", lambda v: 0 < v < 1, {"inference.": "threshold"}),
+    ("within 0 to 100", lambda v: 0 <= v <= 100, {"preparation.": "percentiles"}),
+    ("0 (none) or at least 2", lambda v: v == 0 or v >= 2, {"data.": "folds"}),
+)  # fmt: skip
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Refuses values that have the right type but cannot work, alone or together.
+
+    Args:
+        values: every value of a configuration by its dotted key, tuples as lists.
+
+    Raises:
+        ConfigError: the first such value; what is infinite or not a number is always one.
+    """
+    for words, fits, sections in _RANGES:
+        for key in (section + name for section, names in sections.items() for name in names.split()):
+            items = enumerate(values[key]) if isinstance(values[key], list) else [("", values[key])]
+            for index, number in items:
+                if not fits(number) or number == math.inf:
+                    place = key if index == "" else f"{key}[{index}]"
+                    raise ConfigError(f"{place} must be {words}{' and finite' * (number == math.inf)}, not {number!r}")
+    for holds, message in _rules(values):
+        if not holds:
+            raise ConfigError(message)
+
+
+def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
+    """What no single number shows: whether it holds, and the message if it does not."""
+    channels = values["data.channels"]
+    yield (
+        len(set(channels)) == len(channels) > 0,
+        f"data.channels needs one or more different names, not {channels!r}",
+    )
+    for one, other in (("data.root", "data.phantom_cases"), ("data.subject_pattern", "data.subject_table")):
+        yield not (values[one] and values[other]), f"{one} and {other} exclude each other; keep one"
+    for key in ("data.phantom_shape", "data.phantom_spacing_mm"):
+        yield len(values[key]) in (0, 3), f"{key} takes three values (D, H, W) or none, not {values[key]!r}"
+    low, high = values["preparation.percentiles"]
+    yield low < high, f"preparation.percentiles must rise, not {[low, high]!r}"
+    for key in ("augmentation.scale", "augmentation.gamma"):
+        low, high = values[key]
+        yield low <= high, f"{key} must be (smallest, largest), not {[low, high]!r}"
+    rates = values["disc.network.aspp_rates"]
+    yield len(rates) > 0, f"disc.network.aspp_rates needs one or more rates, not {rates!r}"
+    name = values["disc.optimizer.name"]
+    yield name in ("adamw", "sgd"), f"disc.optimizer.name must be adamw or sgd, not {name!r}"
+    crop = values["disc.training.crop"]
+    yield (
+        all(side >= 4 and side % 4 == 0 for side in crop),
+        f"disc.training.crop must be divisible by 4, the network's stride, not {crop!r}",
+    )
+    discs, named = values["inference.discs"], len(LEVEL_NAMES)
+    yield discs <= named, f"inference.discs must be at most {named}, the levels that have a name, not {discs!r}"

@@ -1,0 +1,123 @@
+"""The ranges of a configuration's numbers, rules over several values, and keys that stand twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from ivdjax.config import Config, ConfigError, parse_config, plain_config
+from ivdjax.schema import parse_yaml
+
+
+def tree(key: str, value: Any) -> dict[str, Any]:
+    """A configuration that gives one dotted key."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return {"name": "x"} | value
+
+
+def numeric_keys(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key whose default is a number or a list of numbers, with that default."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from numeric_keys(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):
+            # The two lists that are empty by default stand for three values.
+            yield prefix + name, value or {"phantom_shape": [9, 9, 9], "phantom_spacing_mm": [1.0] * 3}.get(name)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield prefix + name, value
+
+
+NUMBERS = [(key, value) for key, value in numeric_keys(plain_config(Config("x"))) if value is not None]
+
+
+def test_the_numbers_are_found():
+    assert {"seed", "data.phantom_shape", "disc.network.aspp_rates", "inference.threshold"} < dict(NUMBERS).keys()
+
+
+@pytest.mark.parametrize(("key", "default"), NUMBERS, ids=[key for key, _ in NUMBERS])
+def test_no_number_may_be_negative_infinite_or_none(key, default):
+    whole = isinstance(default[0] if isinstance(default, list) else default, int)
+    for bad in (-(2**40),) if whole else (-1.0, -math.inf, math.inf, math.nan):
+        value = [*default[:-1], bad] if isinstance(default, list) else bad
+        with pytest.raises(ConfigError, match=rf"^{key}.* must be .*, not "):
+            parse_config(tree(key, value))
+
+
+ALONE = {
+    "above 0": {
+        "disc.network.se_ratio": 0, "disc.network.growth": [1, 0, 1], "disc.network.path": [0, 1, 1],
+        "disc.network.aspp_rates": [1, 0], "disc.network.aspp_growth": 0, "disc.training.resident_steps": 0,
+        "disc.training.resident_mib": 0, "disc.optimizer.clip_norm": 0, "augmentation.scale": [0, 1],
+        "augmentation.gamma": [0.0, 1.0], "augmentation.elastic_step_mm": 0, "preparation.max_slice_mm": 0,
+        "preparation.reformat_slice_mm": 0, "data.phantom_visits": 0, "data.phantom_shape": [1, 0, 1],
+        "inference.discs": 0, "inference.batch_size": 0,
+    },
+    "within 0 to 1": {
+        "augmentation.remap": 1.1, "augmentation.remap_probability": 2, "augmentation.channel_dropout": 1.5,
+        "disc.optimizer.final_fraction": 1.1, "disc.training.disc_fraction": 1.01,
+    },
+    "at least 0 and below 1": {"disc.optimizer.average_decay": 1, "disc.optimizer.momentum": 1.0},
+    "above 0 and below 1": {"inference.threshold": 0},
+    "within 0 to 100": {"preparation.percentiles": [0.5, 100.5]},
+    "above 0 and finite": {"disc.optimizer.learning_rate": math.inf},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"), [(key, value, words) for words, keys in ALONE.items() for key, value in keys.items()]
+)
+def test_a_number_at_the_edge_of_its_range_is_refused_with_the_range(key, value, words):
+    with pytest.raises(ConfigError, match=rf"^{key}(\[\d\])? must be {words}, not "):
+        parse_config(tree(key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("disc.network.layers", [0, 0, 0]), ("disc.network.path_layers", [0, 0, 0]), ("inference.discs", 15),
+        ("disc.training.validate_every", 0), ("disc.training.validation_cases", 0), ("augmentation.scale", [1, 1]),
+        ("augmentation.gamma", [1, 1]), ("disc.training.disc_fraction", 1), ("augmentation.remap", 1),
+        ("preparation.percentiles", [0, 100]), ("disc.optimizer.average_decay", 0), ("inference.min_disc_mm3", 0),
+        ("disc.loss.auxiliary", 0), ("disc.loss.cross_entropy_steps", 0), ("inference.overlap", 0), ("data.folds", 2),
+    ],
+)  # fmt: skip
+def test_the_edge_that_works_is_taken(key, value):
+    parse_config(tree(key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("inference.discs", 16, "inference.discs must be at most 15, the levels that have a name, not 16"),
+        ("inference.threshold", 1.0, "inference.threshold must be above 0 and below 1, not 1.0"),
+        ("preparation.percentiles", [50, 50], r"preparation.percentiles must rise, not \[50.0, 50.0\]"),
+        ("augmentation.scale", [1.2, 0.8], r"augmentation.scale must be \(smallest, largest\), not \[1.2, 0.8\]"),
+        ("augmentation.gamma", [1.2, 0.8], r"augmentation.gamma must be \(smallest, largest\), not \[1.2, 0.8\]"),
+        ("disc.network.aspp_rates", [], r"disc.network.aspp_rates needs one or more rates, not \[\]"),
+        ("data.phantom_shape", [9, 9], r"data.phantom_shape takes three values \(D, H, W\) or none, not \[9, 9\]"),
+        ("data", {"root": "a", "phantom_cases": 1}, "data.root and data.phantom_cases exclude each other; keep one"),
+        ("data", {"subject_pattern": "a", "subject_table": "b"}, "data.subject_pattern and data.subject_table exclude"),
+    ],
+)
+def test_values_that_cannot_go_together_are_refused(key, value, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_config(tree(key, value))
+
+
+def test_a_key_twice_in_one_mapping_is_refused_and_once_in_each_is_not():
+    with pytest.raises(yaml.YAMLError, match="line 3: key 'a' stands there twice; keep one"):
+        parse_yaml("x:\n  a: 1\n  a: 1\n")
+    with pytest.raises(yaml.YAMLError, match="line 1: key 'a' stands there twice"):
+        parse_yaml("{a: 1, b: {c: 2}, 'a': 3}")
+    assert parse_yaml("a: {b: 1}\nb: {a: 1}") == {"a": {"b": 1}, "b": {"a": 1}}
+
+
+def test_a_merged_key_may_be_overridden():
+    text = "base: &base {steps: 1, seed: 2}\nouter: {inner: &inner {<<: *base, steps: 3}}\nlast: {<<: *inner, seed: 4}"
+    read = parse_yaml(text)
+    assert read["outer"]["inner"] == {"steps": 3, "seed": 2} and read["last"] == {"steps": 3, "seed": 4}
