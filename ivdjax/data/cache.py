@@ -109,18 +109,18 @@ def cached_cases(folder: Path, config: Config | None = None) -> list[Prepared]:
 
 
 def training_cases(config: Config, folder: Path, progress: Progress | None = None) -> list[Prepared]:
-    """The configuration's cases, prepared from its images, or out of `folder` where the images are not at hand.
+    """The configuration's cases, prepared from the images in `data.root`, or where that is empty out of `folder`.
 
     Raises:
         UserError: neither images nor stored cases; as `find_cases` and `cached_cases`.
         CaseError: as `prepare_cases`.
     """
-    root = Path(config.data.root)
-    if config.data.root and root.is_dir():
+    if config.data.root:
+        root = Path(config.data.root)
         return prepare_cases(find_cases(root, config.data), config, folder, progress)
     stored = cached_cases(folder, config)
     if not stored:
-        raise UserError(f"no images at data.root ({config.data.root or 'empty'}) and no prepared cases in {folder}")
+        raise UserError(f"data.root is empty and there are no prepared cases in {folder}; give data.root=DATA_ROOT")
     return stored
 
 

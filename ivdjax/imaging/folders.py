@@ -56,6 +56,26 @@ def clean_leftovers(final: str | Path) -> None:
             old.rename(final)
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Whether no other process has entered this block for an existing folder; it is kept out until the block ends.
+
+    On a file system without locks nobody is kept out, and the answer is True.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
+    except BlockingIOError:
+        free = False
+    except OSError:
+        free = True
+    try:
+        yield free
+    finally:
+        os.close(handle)
+
+
 def _replace(part: Path, final: Path) -> None:
     try:
         part.rename(final)  # one step where nothing, or an empty folder, is replaced

@@ -154,6 +154,18 @@ def train_disc_stage(
             if start:
                 journal.say(f"disc: resumed from step {start} of {total}")
             watch = _Watch(journal, "disc", checkpoints)
+
+            def validate(step: int, cases: Sequence[Prepared]) -> dict[str, float]:
+                figures = _validate(config, cases, predict, state.average, stop)
+                if figures:
+                    journal.validation(step, figures)
+                return figures
+
+            def is_due(step: int) -> bool:
+                return every > 0 and step > 0 and step % every == 0 and step < total
+
+            if is_due(start):  # a stop between a checkpoint and its validation must leave no hole
+                validate(start, held_out[: settings.validation_cases])
             for step in range(start + 1, total + 1):
                 state, metrics = step_once(state, residents.at(step - 1))
                 watch.flush()
@@ -164,15 +176,11 @@ def train_disc_stage(
                     watch.save(step, state, metrics)
                 if asked:
                     stop.raise_if_asked()
-                if every and step % every == 0 and step < total:
+                if is_due(step):
                     watch.flush()
-                    figures = _validate(config, held_out[: settings.validation_cases], predict, state.average, stop)
-                    if figures:
-                        journal.validation(step, figures)
-            figures = _validate(config, held_out, predict, state.average, stop)
+                    validate(step, held_out[: settings.validation_cases])
+            figures = validate(total, held_out)
             stop.raise_if_asked()
-            if figures:
-                journal.validation(total, figures)
             seconds = journal.seconds
     return StageResult(jax.tree.map(np.asarray, state.average), figures, seconds, total)
 
@@ -180,7 +188,7 @@ def train_disc_stage(
 def _validate(
     config: Config, cases: Sequence[Prepared], predict: Predict, params: Any, stop: _Stop
 ) -> dict[str, float]:
-    """Mean and worst Dice of all discs as one mask on the working grid, over the held-out cases with labels.
+    """Mean and worst Dice of all discs as one mask on the working grid, over the held-out cases with outlined discs.
 
     Nothing without such a case, and nothing once a stop is asked for.
     """
@@ -188,7 +196,7 @@ def _validate(
     for case in cases:
         if stop.signal:
             return {}
-        if case.labels is not None:
+        if case.labels is not None and case.labels.any():
             probability = disc_probability(case, predict, params, config)
             scores.append(working_dice(case, probability, config.inference.threshold))
     return {"all_discs_dice": float(np.mean(scores)), "worst_all_discs_dice": float(min(scores))} if scores else {}
@@ -207,8 +215,8 @@ def _begin_with(state: TrainState, init: Any) -> TrainState:
     if wanted != given:
         odd = sorted(k for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))[0]
         raise UserError(
-            f"--init: the model's network differs from disc.network at {odd}: {given.get(odd, 'nothing')} in the model, "
-            f"{wanted.get(odd, 'nothing')} here; use the model's own network settings and channels"
+            f"--init: the model's network differs from disc.network at {odd}: {given.get(odd, 'nothing')} in the "
+            f"model, {wanted.get(odd, 'nothing')} here; use the model's own network settings and channels"
         )
     params = jax.tree.map(jax.numpy.asarray, init)
     return state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))

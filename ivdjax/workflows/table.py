@@ -31,14 +31,18 @@ class StepTable:
     def append(self, step: int, values: Mapping[str, Number]) -> None:
         """Adds one row; numbers have nine significant digits, as many as float32 needs.
 
+        Rows of this step or later ones go: what is done again after a resume takes the place of what was done before.
+
         Raises:
             OSError: the file cannot be written.
         """
         named = {"step": step, **values}
         new = [name for name in named if name not in self._columns]
         row = [_text(named[name]) if name in named else "" for name in [*self._columns, *new]]
-        self._rows.append(row)
-        if new:
+        kept = [old for old in self._rows if int(old[0]) < step]
+        again = len(kept) < len(self._rows)
+        self._rows = [*kept, row]
+        if new or again:
             self._columns += new
             self._rewrite()
             return

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
 from ivdjax.data.cache import training_cases
 from ivdjax.data.folds import fold_of, hold_out
-from ivdjax.data.phantom.dataset import TRUTH_FILE, PhantomSet, write_phantoms
+from ivdjax.data.phantom.dataset import PhantomSet, holds_phantoms, write_phantoms
 from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.preparation import Prepared
+from ivdjax.imaging.folders import alone
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.volume import UserError
 from ivdjax.workflows.model import Model, read_model, write_model
@@ -47,6 +48,17 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
     """
     _check_fold(config, fold)
     folder = output if fold is None else output / f"fold_{fold}"
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder} is a file; give a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder) as undisturbed:
+        if not undisturbed:
+            raise UserError(f"another train.py is at work in {folder}; wait for it, or choose another --output")
+        return _train_alone(config, output, folder, fold, init)
+
+
+def _train_alone(config: Config, output: Path, folder: Path, fold: int | None, init: Path | None) -> Path:
+    """As `train`, in a folder that no other process trains in."""
     _claim(config, folder, init)
     model = folder / "model"
     if _is_finished(model, _published(config)):
@@ -54,7 +66,7 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
         return model
     start = _start_parameters(init)
     use_compilation_cache()
-    cases = prepared_cases(config, folder)
+    cases = prepared_cases(config, output)  # folds share phantoms and cache
     training, held_out = split_cases(config, cases, fold)
     print(f"{config.name}: {len(training)} cases to train on, {len(held_out)} held out; run folder {folder}")
     result = train_disc_stage(config, training, held_out, folder, start)
@@ -84,13 +96,13 @@ def with_phantoms(config: Config, folder: Path) -> Config:
     if not data.phantom_cases:
         return config
     root = folder / PHANTOMS
-    if not (root / TRUTH_FILE).exists():
-        options = PhantomOptions(
-            channels=data.channels,
-            shape=cast("tuple[int, int, int]", data.phantom_shape) or None,
-            spacing_mm=cast("tuple[float, float, float]", data.phantom_spacing_mm) or None,
-        )
-        phantoms = PhantomSet(data.phantom_cases, data.phantom_seed, data.phantom_visits, options)
+    options = PhantomOptions(
+        channels=data.channels,
+        shape=cast("tuple[int, int, int]", data.phantom_shape) or None,
+        spacing_mm=cast("tuple[float, float, float]", data.phantom_spacing_mm) or None,
+    )
+    phantoms = PhantomSet(data.phantom_cases, data.phantom_seed, data.phantom_visits, options)
+    if not holds_phantoms(root, phantoms):
         write_phantoms(
             root, phantoms, overwrite=True, progress=partial(tqdm, desc="phantoms", unit="case", disable=None)
         )
@@ -175,19 +187,17 @@ def _is_finished(model: Path, config: Config) -> bool:
 def _claim(config: Config, folder: Path, init: Path | None) -> None:
     """Makes the run's folder for this configuration, or makes sure that it is this configuration's.
 
-    A folder in which neither phantoms were made nor training begun is free for any: whoever mistyped `data.root` need
-    not clear it away.
+    A folder in which no training has begun is free for any: whoever mistyped `data.root` need not clear it away.
 
     Raises:
-        ConfigError: it was begun with another one, and the message names the keys that differ; or it is a file.
+        ConfigError: it was begun with another one, and the message names the keys that differ, or with an unknown one.
     """
     path = folder / RESOLVED
     wanted = {"config": plain_config(config), "init": str(init) if init else ""}
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output {folder} is a file; give a folder")
-    begun = (folder / PHANTOMS).exists() or any(folder.glob("*/journal.csv"))
-    if not (begun and path.exists()):
-        folder.mkdir(parents=True, exist_ok=True)
+    begun = any(folder.glob("*/journal.csv"))
+    if begun and not path.exists():
+        raise ConfigError(f"{folder} holds a run without its {RESOLVED}; choose another --output, or remove the folder")
+    if not begun:
         part = path.with_name(f".{path.name}.part")
         part.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         part.replace(path)

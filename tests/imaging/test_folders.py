@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ivdjax.imaging.folders import clean_leftovers, whole_folder
+from ivdjax.imaging.folders import alone, clean_leftovers, whole_folder
 
 
 def names(folder):
@@ -106,3 +106,18 @@ def test_where_folders_cannot_be_locked_they_are_written_and_none_is_taken_for_l
     with whole_folder(tmp_path / "case") as part:
         (part / "a.txt").touch()
     assert names(tmp_path) == [".case.abc12_.part", "case"] and names(tmp_path / "case") == ["a.txt"]
+
+
+def test_alone_keeps_another_process_out_until_the_block_ends(tmp_path):
+    asked = "import sys; from pathlib import Path; from ivdjax.imaging.folders import alone\n"
+    asked += "with alone(Path(sys.argv[1])) as free: print(free)"
+
+    def other() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", asked, str(tmp_path)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    with alone(tmp_path) as free:
+        assert free
+        assert other() == "False"
+    assert other() == "True"

@@ -7,19 +7,22 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
+from flax import linen as nn
 
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
 from ivdjax.data.cache import write_prepared
 from ivdjax.data.preparation import Prepared
+from ivdjax.networks.layers import ConvUnit
 from ivdjax.volume import Grid, UserError
 from ivdjax.workflows import stage as stage_workflow
 from ivdjax.workflows import train as workflow
@@ -53,8 +56,6 @@ def config(tmp_path: Path) -> Config:
         "data": {"cache": str(tmp_path / "stored"), "validation": ["a1"], "folds": 3},
         "augmentation": {"elastic_mm": 0, "bias": 0},
         "disc": {
-            "network": {"stem": 4, "growth": [4, 4, 4], "layers": [1, 1, 1], "aspp_rates": [1], "aspp_growth": 4,
-                        "path": [4, 4, 4], "path_layers": [0, 0, 0], "groups": 4},
             "loss": {"cross_entropy_steps": 3},
             "training": {"steps": STEPS, "batch_size": 4, "crop": [16, 16], "log_every": 3, "checkpoint_every": 4,
                          "resident_mib": 1},
@@ -118,12 +119,18 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], Non
     monkeypatch.setattr(Journal, "row", row)
 
 
-@pytest.fixture
-def compiled_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lets the sittings of one configuration share their compiled programs, as the compilation cache would.
+class Small(nn.Module):
+    """A network that compiles in a few seconds."""
 
-    The generator of random numbers is one that compiles in a third of the default one's time.
-    """
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        maps = nn.Dense(4)(ConvUnit(4, 3, groups=4)(x))
+        return maps[..., 0], jnp.moveaxis(maps[..., 1:], -1, 0)
+
+
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small network in place of the configured one; the sittings of one test share its compiled programs."""
 
     def share(name: str) -> None:
         build, made = getattr(stage_workflow, name), []
@@ -134,10 +141,9 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         monkeypatch.setattr(stage_workflow, name, shared)
 
+    monkeypatch.setattr(stage_workflow, "build_disc_net", lambda settings: Small())
     share("build_train_step")
     share("build_predict")
-    with jax.default_prng_impl("unsafe_rbg"):
-        yield
 
 
 def fail(*args: Any) -> None:
@@ -145,7 +151,7 @@ def fail(*args: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, compiled_once, capsys, config):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, small_network, capsys, config):
     whole = read_model(train(config, tmp_path / "whole"))
     assert whole.meta["training"] == {"cases": 2, "held_out": ["a1", "a2"], "disc_steps": 8, "crops": 32}
     assert 0 <= whole.meta["validation"]["all_discs_dice on the working grid"] <= 1
@@ -222,7 +228,7 @@ def test_a_run_begun_with_a_model_goes_on_with_it(tmp_path, stage, config):
 
 def test_a_folder_in_which_nothing_began_is_free_for_another_configuration(tmp_path, stage, config):
     mistyped = replace(config, data=replace(config.data, cache=str(tmp_path / "sotred")))
-    with pytest.raises(UserError, match="no images at data.root .* and no prepared cases in .*sotred"):
+    with pytest.raises(UserError, match="data.root is empty and there are no prepared cases in .*sotred"):
         train(mistyped, tmp_path / "run")
     train(config, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"] == plain_config(config)
@@ -272,7 +278,7 @@ def test_folds_hold_out_each_subject_once_in_folders_of_their_own(tmp_path, stag
 def test_no_cases_at_all_are_refused(tmp_path, monkeypatch, stage, capsys, config):
     nowhere = replace(config, data=replace(config.data, root=str(tmp_path / "none"), cache=""))
     assert command(monkeypatch, tmp_path, nowhere) == 2
-    assert f"no images at data.root ({tmp_path / 'none'}) and no prepared cases in" in capsys.readouterr().err
+    assert f"data.root must be a folder of cases; there is none at {tmp_path / 'none'}" in capsys.readouterr().err
 
 
 def test_holding_out_everything_or_somebody_unknown_is_refused(config):
@@ -316,9 +322,10 @@ def test_phantoms_are_made_once_and_only_where_they_are_asked_for(tmp_path, monk
     def write(root: Path, phantoms: Any, overwrite: bool, progress: Any) -> None:
         made.append(phantoms)
         root.mkdir()
-        (root / workflow.TRUTH_FILE).touch()
+        (root / "made").touch()
 
     monkeypatch.setattr(workflow, "write_phantoms", write)
+    monkeypatch.setattr(workflow, "holds_phantoms", lambda root, phantoms: (root / "made").exists())
     asked = replace(config, data=replace(config.data, channels=("fat", "wat"), phantom_cases=2, phantom_seed=5))
     for _ in range(2):
         found = with_phantoms(asked, tmp_path)

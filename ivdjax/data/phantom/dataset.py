@@ -90,6 +90,21 @@ def write_phantoms(output: str | Path, phantoms: PhantomSet, overwrite: bool = F
     return Path(output)
 
 
+def holds_phantoms(folder: str | Path, phantoms: PhantomSet) -> bool:
+    """Whether a folder holds just this set, whole."""
+    path = Path(folder) / TRUTH_FILE
+    if not path.is_file():
+        return False
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        names = [phantoms.member(index)[0] for index in range(phantoms.cases)]
+        return made["seed"] == phantoms.seed and list(made["cases"]) == names and (
+            made["options"] == json.loads(json.dumps(asdict(phantoms.options)))
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def _write_set(folder: Path, phantoms: PhantomSet, progress: Callable[[range], Any]) -> None:
     """All cases and their truth into an empty folder."""
     truth = {}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ivdjax.data.phantom import PhantomOptions, PhantomSet, make_phantom, write_phantoms
-from ivdjax.data.phantom.dataset import write_case
+from ivdjax.data.phantom.dataset import holds_phantoms, write_case
 from ivdjax.imaging.files import read_labels, read_volume
 from ivdjax.volume import UserError
 
@@ -157,3 +157,13 @@ def test_a_phantom_without_labels_is_not_written(tmp_path: Path) -> None:
     bare = replace(phantom, case=replace(phantom.case, labels=None))
     with pytest.raises(ValueError, match="must have labels"):
         write_case(tmp_path / "one", bare)
+
+
+def test_holds_phantoms_knows_a_set_by_seed_cases_and_options(tmp_path):
+    made = PhantomSet(2, 3, options=TINY)
+    assert not holds_phantoms(tmp_path / "set", made)
+    write_phantoms(tmp_path / "set", made)
+    assert holds_phantoms(tmp_path / "set", PhantomSet(2, 3, options=TINY))
+    assert not holds_phantoms(tmp_path / "set", PhantomSet(2, 4, options=TINY))
+    assert not holds_phantoms(tmp_path / "set", PhantomSet(1, 3, options=TINY))
+    assert not holds_phantoms(tmp_path / "set", PhantomSet(2, 3, options=replace(TINY, hard="scoliosis")))
