@@ -40,6 +40,7 @@ class DataConfig:
             outlined disc take no part in any loss.
         credit: who made the training data; kept in the model.
         licence: licence of the training data; kept in the model.
+        limits: sentences on what the model was not trained for; kept in the model.
         synthetic: whether the training data are phantoms; kept in the model and shown with its results.
     """
 
@@ -58,6 +59,7 @@ class DataConfig:
     all_discs_outlined: bool = False
     credit: str = ""
     licence: str = ""
+    limits: tuple[str, ...] = ()
     synthetic: bool = False
 
 

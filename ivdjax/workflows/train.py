@@ -75,6 +75,7 @@ def _train_alone(config: Config, output: Path, folder: Path, fold: int | None, i
             "cases": len(training), "held_out": [case.name for case in held_out], "disc_steps": result.steps,
             "crops": result.steps * config.disc.training.batch_size,
         },
+        "limits": list(config.data.limits),
         "validation": {f"{name} on the working grid": value for name, value in result.validation.items()},
     }  # fmt: skip
     write_model(model, Model(_published(config), {"disc": result.parameters}, meta))

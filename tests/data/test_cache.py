@@ -128,7 +128,7 @@ def test_the_cache_is_enough_without_the_images(tmp_path: Path, config: Config) 
     assert all(same(a, b) for a, b in zip(first, second, strict=True))
     with pytest.raises(UserError, match="prepared with other settings"):
         training_cases(replace(elsewhere, preparation=PreparationConfig(spacing_mm=(2.0, 2.0))), tmp_path / "cache")
-    with pytest.raises(UserError, match=r"no images at data\.root"):
+    with pytest.raises(UserError, match=r"data\.root is empty and there are no prepared cases"):
         training_cases(elsewhere, tmp_path / "empty")
     assert cached_cases(tmp_path / "empty") == []
 

@@ -194,6 +194,29 @@ def test_validations_look_at_a_few_cases_and_the_last_at_all(tmp_path, fake, cap
     assert "validation at step 10: all_discs_dice 0.8333, worst_all_discs_dice 0.6667" in capsys.readouterr().err
 
 
+def test_a_stop_between_a_checkpoint_and_its_validation_leaves_no_hole(tmp_path, fake):
+    fake.on_predict = lambda: (send(signal.SIGTERM)(), send(signal.SIGTERM)())
+    with pytest.raises(Terminated):
+        run(tmp_path, (prepared("b"),), validate_every=4)
+    assert saved(tmp_path) == [4] and steps(tmp_path, "validation") == []
+    fake.on_predict = lambda: None
+    run(tmp_path, (prepared("b"),), validate_every=4)
+    assert steps(tmp_path, "validation") == [4, 8, 10] and fake.seen == list(range(1, STEPS + 1))
+
+
+def test_a_stage_that_is_done_validates_again_without_a_second_row(tmp_path, fake):
+    for _ in range(2):
+        result = run(tmp_path, (prepared("b"),), validate_every=4)
+    assert steps(tmp_path, "validation") == [4, 8, 10] and steps(tmp_path) == [3, 6, 9, 10]
+    assert result.validation["all_discs_dice"] == pytest.approx(2 / 3)
+
+
+def test_a_held_out_case_in_which_no_disc_is_outlined_tells_nothing(tmp_path, fake):
+    result = run(tmp_path, (prepared("b", 0), prepared("c", 8)))
+    assert result.validation == {"all_discs_dice": 1.0, "worst_all_discs_dice": 1.0}
+    assert run(tmp_path / "other", (prepared("b", 0),)).validation == {}
+
+
 def test_held_out_cases_without_labels_validate_nothing(tmp_path, fake):
     result = run(tmp_path, (replace(prepared("b"), labels=None),), validate_every=4)
     assert result.validation == {} and steps(tmp_path, "validation") == []

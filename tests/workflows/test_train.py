@@ -22,6 +22,7 @@ from flax import linen as nn
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
 from ivdjax.data.cache import write_prepared
 from ivdjax.data.preparation import Prepared
+from ivdjax.imaging.folders import alone
 from ivdjax.networks.layers import ConvUnit
 from ivdjax.volume import Grid, UserError
 from ivdjax.workflows import stage as stage_workflow
@@ -331,3 +332,37 @@ def test_phantoms_are_made_once_and_only_where_they_are_asked_for(tmp_path, monk
         found = with_phantoms(asked, tmp_path)
         assert found.data.root == str(tmp_path / "data") and found.data.phantom_cases == 0
     assert len(made) == 1
+
+
+def test_phantoms_of_another_set_are_made_anew(tmp_path, monkeypatch, config):
+    made: list[Any] = []
+    monkeypatch.setattr(workflow, "write_phantoms", lambda root, phantoms, **options: made.append(phantoms))
+    asked = replace(config, data=replace(config.data, channels=("fat", "wat"), phantom_cases=2, phantom_seed=5))
+    for seed in (5, 6):
+        with_phantoms(replace(asked, data=replace(asked.data, phantom_seed=seed)), tmp_path)
+    assert [phantoms.seed for phantoms in made] == [5, 6]
+
+
+def test_two_runs_never_share_a_folder(tmp_path, stage, config):
+    (tmp_path / "run").mkdir()
+    with alone(tmp_path / "run"), pytest.raises(UserError, match="another train.py is at work in .*run; wait for it"):
+        train(config, tmp_path / "run")
+    assert train(config, tmp_path / "run").is_dir()
+
+
+def test_a_run_that_lost_its_configuration_is_refused(tmp_path, stage, config):
+    stage.error = Terminated()
+    with pytest.raises(Terminated):
+        train(config, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(ConfigError, match="run holds a run without its config.json; choose another --output"):
+        train(config, tmp_path / "run")
+
+
+def test_folds_share_what_is_prepared(tmp_path, monkeypatch, stage, config):
+    folders = []
+    cases = [prepared(name) for name in ("a1", "b1", "c1")]
+    monkeypatch.setattr(workflow, "prepared_cases", lambda config, folder: folders.append(folder) or cases)
+    for fold in (0, 1):
+        train(config, tmp_path / "run", fold)
+    assert folders == [tmp_path / "run"] * 2
