@@ -138,13 +138,16 @@ def train_disc_stage(
         raise UserError(f"disc.training.batch_size: {error}") from None
     predict = build_predict(network.apply)
     residents = ResidentSets(training, settings, config.seed, mesh)
-    state = initial_state(network, stage, len(config.data.channels), config.seed)
-    if init is not None:
-        state = _begin_with(state, init)
+
+    def begin() -> TrainState:
+        fresh = initial_state(network, stage, len(config.data.channels), config.seed)
+        return fresh if init is None else _begin_with(fresh, init)
+
+    abstract = jax.eval_shape(begin)  # also the check of `init`, before anything is written
     with Checkpoints(folder / "disc" / "checkpoints") as checkpoints:
-        restored = checkpoints.restore_latest(jax.eval_shape(lambda: state))
+        restored = checkpoints.restore_latest(abstract)
         start = restored.step if restored else 0
-        state = share(restored.state if restored else state, mesh)
+        state = share(restored.state if restored else begin(), mesh)
         with (
             Journal(folder, "disc", total, start, slices_per_step=settings.batch_size) as journal,
             _stop_requests() as stop,
