@@ -18,7 +18,7 @@ from ivdjax.config import Config
 from ivdjax.data.preparation import Prepared
 from ivdjax.learning.checkpoint import Checkpoints
 from ivdjax.learning.devices import data_mesh, share
-from ivdjax.learning.steps import Metrics, TrainState, build_predict, build_train_step, initial_state
+from ivdjax.learning.steps import Metrics, TrainState, abstract_state, build_predict, build_train_step, initial_state
 from ivdjax.networks.disc_net import build_disc_net
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import Terminated
@@ -138,16 +138,18 @@ def train_disc_stage(
         raise UserError(f"disc.training.batch_size: {error}") from None
     predict = build_predict(network.apply)
     residents = ResidentSets(training, settings, config.seed, mesh)
-
-    def begin() -> TrainState:
-        fresh = initial_state(network, stage, len(config.data.channels), config.seed)
-        return fresh if init is None else _begin_with(fresh, init)
-
-    abstract = jax.eval_shape(begin)  # also the check of `init`, before anything is written
+    channels = len(config.data.channels)
+    abstract = abstract_state(network, stage, channels)
+    if init is not None:
+        _refuse_other_network(abstract, init)
     with Checkpoints(folder / "disc" / "checkpoints") as checkpoints:
         restored = checkpoints.restore_latest(abstract)
         start = restored.step if restored else 0
-        state = share(restored.state if restored else begin(), mesh)
+        state = restored.state if restored else initial_state(network, stage, channels, config.seed)
+        if init is not None and not restored:
+            params = jax.tree.map(jax.numpy.asarray, init)
+            state = state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))
+        state = share(state, mesh)
         with (
             Journal(folder, "disc", total, start, slices_per_step=settings.batch_size) as journal,
             _stop_requests() as stop,
@@ -205,8 +207,8 @@ def _validate(
     return {"all_discs_dice": float(np.mean(scores)), "worst_all_discs_dice": float(min(scores))} if scores else {}
 
 
-def _begin_with(state: TrainState, init: Any) -> TrainState:
-    """The state with a model's parameters.
+def _refuse_other_network(state: TrainState, init: Any) -> None:
+    """Makes sure that a model's parameters are those of the state's network.
 
     Raises:
         UserError: another network.
@@ -221,8 +223,6 @@ def _begin_with(state: TrainState, init: Any) -> TrainState:
             f"--init: the model's network differs from disc.network at {odd}: {given.get(odd, 'nothing')} in the "
             f"model, {wanted.get(odd, 'nothing')} here; use the model's own network settings and channels"
         )
-    params = jax.tree.map(jax.numpy.asarray, init)
-    return state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.setattr(stage, "build_train_step", lambda *args: made.step)
     monkeypatch.setattr(stage, "build_predict", lambda apply: made.predict)
     monkeypatch.setattr(stage, "initial_state", lambda *args: start)
+    monkeypatch.setattr(stage, "abstract_state", lambda *args: jax.eval_shape(lambda: start))
     return made
 
 
