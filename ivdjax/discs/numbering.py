@@ -7,7 +7,7 @@ know that by itself; what it can see of the contrary lowers the confidence and a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -40,6 +40,9 @@ _REMNANT_VOLUME, _REMNANT_WIDTH = 0.4, 0.7
 """A lowest component below both shares of the one above it is taken for a remnant of S1/S2. Among 22 patients' outlined
 L5/S1 discs one had less than 0.4 of the volume of L4/5, and none less than 0.77 of its AP width."""
 _MOST_REMNANTS = 2
+_STRAY_MM = 25.0
+"""A component whose centroid lies farther than this off the line through the others is no disc of this spine. In 28
+patients no outlined disc lies farther off it than 15 mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +63,9 @@ class Numbering:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Found:
-    """One component as numbering sees it."""
+    """One component as numbering sees it; compared by identity."""
 
     level: int
     centroid_mm: NDArray[np.float64]
@@ -84,9 +87,10 @@ class _Doubt:
 def number_from_bottom(mask: NDArray[np.bool_], grid: Grid, min_mm3: float, discs: int) -> Numbering:
     """Numbers the components of a disc mask from the lowest (1 = L5/S1) upward.
 
-    Components above the last number are dropped: discs of the thoracic spine look like lumbar ones. A lowest component
-    much smaller and shorter than the next is left out as a remnant of S1/S2, which the reasons say. An empty mask gives
-    an empty map, no confidence and the verdict review.
+    Components above the last number are dropped: discs of the thoracic spine look like lumbar ones. So are those far
+    off the line through the others. A lowest component much smaller and shorter than the next is left out as a remnant
+    of S1/S2. Of what is left out, whatever could be a disc by its size is named in the reasons. An empty mask gives an
+    empty map, no confidence and the verdict review.
 
     Args:
         mask: disc or not, (D, H, W) in canonical order.
@@ -102,12 +106,18 @@ def number_from_bottom(mask: NDArray[np.bool_], grid: Grid, min_mm3: float, disc
     if mask.shape != grid.shape:
         raise ValueError(f"the mask's shape {mask.shape} must be that of its grid, {grid.shape}")
     numbered = components(mask, grid, min_mm3)
-    remnants = _remnants(_describe(np.where(numbered <= _MOST_REMNANTS + 1, numbered, 0), grid))
-    numbered = np.maximum(numbered - len(remnants), 0)
-    levels = np.where(numbered <= discs, numbered, 0).astype(np.uint8)
-    found = _describe(levels, grid)
+    candidates = _describe(numbered, grid)
+    strays = _strays(candidates)
+    spine = [disc for disc in candidates if disc not in strays]
+    remnants = _remnants(spine[: _MOST_REMNANTS + 1])
+    kept = spine[len(remnants) :][:discs]
+    number = np.zeros(len(candidates) + 1, np.uint8)
+    number[[disc.level for disc in kept]] = range(1, len(kept) + 1)
+    levels = number[numbered]
+    found = [replace(disc, level=place) for place, disc in enumerate(kept, start=1)]
     doubts = [
         *_remnant_doubts(remnants, found),
+        *_stray_doubts(strays, found),
         *_count_doubts(found, discs),
         *_lowest_doubts(found),
         *_step_doubts(found),
@@ -135,6 +145,38 @@ def _describe(levels: NDArray[np.integer], grid: Grid) -> list[_Found]:
         volume_mm3 = len(points) * grid.voxel_mm3
         found.append(_Found(level, frame.centre_mm, volume_mm3, float(front - back), frame.tilt_deg, below_mm))
     return found
+
+
+def _strays(candidates: Sequence[_Found]) -> list[_Found]:
+    """Components off the line of the spine, the farthest first; none among fewer than four, which make no line."""
+    spine, strays = list(candidates), list[_Found]()
+    while len(spine) >= 4:
+        off_mm = _off_line_mm(spine)
+        worst = int(off_mm.argmax())
+        if off_mm[worst] <= _STRAY_MM:
+            break
+        strays.append(spine.pop(worst))
+    return strays
+
+
+def _off_line_mm(discs: Sequence[_Found]) -> NDArray[np.float64]:
+    """Distance (N,) of each centroid, across, from a parabola through all of them by height, weighted by volume."""
+    x, y, z = np.array([disc.centroid_mm for disc in discs]).T
+    height = (z - z.mean()) / max(float(np.ptp(z)), 1.0)
+    weight = np.sqrt([disc.volume_mm3 for disc in discs])
+    return np.hypot(*(values - np.polyval(np.polyfit(height, values, 2, w=weight), height) for values in (x, y)))
+
+
+def _stray_doubts(strays: Sequence[_Found], found: Sequence[_Found]) -> list[_Doubt]:
+    """Doubts about strays as large as a disc; smaller ones are left out without a word, as specks are."""
+    if not found:
+        return []
+    median = float(np.median([disc.volume_mm3 for disc in found]))
+    return [
+        _Doubt(f"a structure of {disc.volume_mm3:.0f} mm3 far off the line of the other discs was left out", 1,
+               found[-1].level)
+        for disc in strays if disc.volume_mm3 >= _SMALL * median
+    ]  # fmt: skip
 
 
 def _remnants(lowest: Sequence[_Found]) -> list[_Found]:

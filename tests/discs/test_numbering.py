@@ -101,6 +101,21 @@ def test_thin_lowest_disc_of_full_length_stays_l5_s1():
     assert WORLD[numbering.levels == 1][:, 2].mean() == pytest.approx(BOTTOM_MM, abs=1.0)
 
 
+def aside(z, size):
+    """A block 30 mm in front of the spine."""
+    local = WORLD - [0.0, 30.0, z]
+    return np.all(np.abs(local) <= np.array(size) / 2, axis=-1)
+
+
+@pytest.mark.parametrize(("size", "words"), [((8.0, 8.0, 8.0), ()), ((30.0, 12.0, 12.0), ("far off the line",))])
+def test_strays_get_no_number_and_are_named_if_as_large_as_a_disc(size, words):
+    numbering = number_from_bottom(spine() | aside(BOTTOM_MM + 51, size), GRID, 200.0, 7)
+    z = [WORLD[numbering.levels == level][:, 2].mean() for level in range(1, 8)]
+    assert z == pytest.approx([BOTTOM_MM + 34 * i for i in range(7)], abs=1.0)
+    assert len(numbering.reasons) == len(words)
+    assert all(word in reason for word, reason in zip(words, numbering.reasons, strict=True))
+
+
 def test_empty_mask():
     numbering = number_from_bottom(np.zeros(SHAPE, bool), GRID, 200.0, 7)
     assert not numbering.levels.any() and numbering.confidence == {}
