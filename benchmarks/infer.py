@@ -1,6 +1,6 @@
 """Wall time and peak memory of `infer.py` on one case, with an empty and with a filled compilation cache.
 
-    python benchmarks/infer.py --model models/phantom_dixon [--output DIR] [INPUT ...]
+    python benchmarks/infer.py --model models/phantom_dixon [--repeats N] [INPUT ...]
 
 Without INPUT a synthetic case of 36 x 256 x 256 voxels with the model's channels is made. Peak memory is the largest
 resident set of any one process (the worker's, in practice).
@@ -40,6 +40,7 @@ def main() -> int:
 
 
 def _phantom(folder: Path, model: str) -> Path:
+    sys.path.insert(0, str(ROOT))
     from ivdjax.data.phantom import PhantomOptions, PhantomSet, write_phantoms
     from ivdjax.workflows.model import read_model
 
