@@ -36,11 +36,6 @@ def focal_loss(
     return (loss * mask).sum(), mask.sum()
 
 
-def cross_entropy(logits: jax.Array, target: jax.Array, mask: jax.Array) -> Sums:
-    """Binary cross-entropy, the warm-up of section 2.4; arguments and result as `focal_loss`."""
-    return focal_loss(logits, target, mask, (1.0, 1.0), 0.0)
-
-
 def path_losses(
     fused: jax.Array,
     auxiliary: jax.Array,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -24,19 +22,13 @@ class DiscNet(nn.Module):
     A DenseNet backbone with squeeze-and-excitation gives maps at full, half and quarter resolution; on the coarsest
     lies the densely connected atrous pyramid. Each of the three maps then goes through a path of its own, with its own
     layers and its own auxiliary output, so that each resolution is trained as a task of its own; the paths meet at full
-    resolution in the fused output. Attributes as in `ivdjax.config.DiscNetConfig`.
+    resolution in the fused output.
+
+    Attributes:
+        settings: widths and depths.
     """
 
-    stem: int = 16
-    growth: tuple[int, int, int] = (16, 16, 16)
-    layers: tuple[int, int, int] = (4, 4, 8)
-    bottleneck: int = 0
-    se_ratio: int = 4
-    aspp_rates: tuple[int, ...] = (3, 6, 12, 18, 24)
-    aspp_growth: int = 32
-    path: tuple[int, int, int] = (16, 32, 64)
-    path_layers: tuple[int, int, int] = (1, 1, 1)
-    groups: int = 8
+    settings: DiscNetConfig
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -59,36 +51,42 @@ class DiscNet(nn.Module):
         auxiliary = [enlarge(nn.Dense(1)(p), 2**level)[..., 0] for level, p in enumerate(paths)]
         # A 1 x 1 convolution of the concatenated paths is the sum of one product a path; taken before the maps are
         # enlarged, with which it commutes, it costs a sixteenth on the coarsest.
-        y = sum(enlarge(nn.Dense(self.path[0], use_bias=False)(p), 2**level) for level, p in enumerate(paths))
-        y = ConvUnit(self.path[0], 3, groups=self.groups)(nn.relu(GroupNorm(self.groups)(y)))
+        y = sum(enlarge(nn.Dense(self.settings.path[0], use_bias=False)(p), 2**level) for level, p in enumerate(paths))
+        y = ConvUnit(self.settings.path[0], 3, groups=self.settings.groups)(nn.relu(GroupNorm(self.settings.groups)(y)))
         logits = nn.Dense(1)(y)[..., 0]
         return logits.astype(jnp.float32), jnp.stack(auxiliary).astype(jnp.float32)
 
     def _backbone(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Maps at full, half and quarter resolution; the last has passed the atrous pyramid."""
-        x = ConvUnit(self.stem, 3, groups=self.groups)(x)
+        x = ConvUnit(self.settings.stem, 3, groups=self.settings.groups)(x)
         full = self._block(0, x)
         half = self._block(1, self._transition(full))
         quarter = self._block(2, self._transition(half))
-        pyramid = DenseAtrousPyramid(self.aspp_rates, self.aspp_growth, self.groups)(quarter)
+        pyramid = DenseAtrousPyramid(self.settings.aspp_rates, self.settings.aspp_growth, self.settings.groups)(quarter)
         return full, half, pyramid
 
     def _block(self, level: int, x: jax.Array) -> jax.Array:
-        return DenseBlock(self.growth[level], self.layers[level], self.bottleneck, self.se_ratio, self.groups)(x)
+        return DenseBlock(
+            self.settings.growth[level],
+            self.settings.layers[level],
+            self.settings.bottleneck,
+            self.settings.se_ratio,
+            self.settings.groups,
+        )(x)
 
     def _transition(self, x: jax.Array) -> jax.Array:
         """DenseNet's transition: half of the channels, half of the resolution."""
-        channels = max(x.shape[-1] // 2 // self.groups, 1) * self.groups
-        return halve(ConvUnit(channels, 1, groups=self.groups)(x))
+        channels = max(x.shape[-1] // 2 // self.settings.groups, 1) * self.settings.groups
+        return halve(ConvUnit(channels, 1, groups=self.settings.groups)(x))
 
     def _path(self, level: int, x: jax.Array) -> jax.Array:
         """One resolution path: a 1 x 1 reduction, then its own 3 x 3 layers."""
-        x = ConvUnit(self.path[level], 1, groups=self.groups)(x)
-        for _ in range(self.path_layers[level]):
-            x = ConvUnit(self.path[level], 3, groups=self.groups)(x)
+        x = ConvUnit(self.settings.path[level], 1, groups=self.settings.groups)(x)
+        for _ in range(self.settings.path_layers[level]):
+            x = ConvUnit(self.settings.path[level], 3, groups=self.settings.groups)(x)
         return x
 
 
 def build_disc_net(settings: DiscNetConfig) -> DiscNet:
     """The network with these widths and depths."""
-    return DiscNet(**{setting.name: getattr(settings, setting.name) for setting in fields(settings)})
+    return DiscNet(settings)

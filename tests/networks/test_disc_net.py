@@ -106,7 +106,7 @@ def test_widths_and_depths_come_from_the_configuration():
     settings = DiscNetConfig(stem=6, growth=(2, 4, 6), layers=(1, 2, 3), bottleneck=2, se_ratio=2, aspp_rates=(1, 2, 5),
                              aspp_growth=10, path=(3, 5, 7), path_layers=(1, 2, 0), groups=2)  # fmt: skip
     network = build_disc_net(settings)
-    assert {name: getattr(network, name) for name in vars(settings)} == dataclasses.asdict(settings)
+    assert network.settings == settings
     params = abstract(network, boxes(1, 16, 16, 1))["params"]
     for level, (growth, layers) in enumerate(zip(settings.growth, settings.layers, strict=True)):
         units = [params[f"DenseBlock_{level}"][f"ConvUnit_{2 * i + 1}"]["Conv_0"]["kernel"] for i in range(layers)]
@@ -122,7 +122,3 @@ def test_widths_and_depths_come_from_the_configuration():
     assert [params[f"ConvUnit_{i}"]["Conv_0"]["kernel"].shape for i in (4, 6, 7)] == [
         (3, 3, 3, 3), (3, 3, 5, 5), (3, 3, 5, 5)
     ]  # fmt: skip
-
-
-def test_the_default_network_is_the_configuration_s_default():
-    assert build_disc_net(DiscNetConfig()) == DiscNet()
