@@ -126,7 +126,7 @@ def test_each_failure_stays_with_its_case(tmp_path):
     assert by_case["bad"].reason == "bad: no image"
     assert by_case["broken"].reason == f"KeyError: 'spacing'; the traceback is in {log}"
     assert "memory ran out" in by_case["memory"].reason
-    assert "pickle" in by_case["unsendable"].reason
+    assert "local object" in by_case["unsendable"].reason
     assert "longer than the 1 s of --timeout" in by_case["slow"].reason
     assert 1.0 <= by_case["slow"].seconds < 5.0
     assert "SIGKILL" in by_case["killed"].reason and "memory" in by_case["killed"].reason
@@ -250,12 +250,13 @@ def test_ctrl_c_never_reaches_a_worker_not_even_the_first(root):
 
 
 SCRIPT = """
-import functools, pathlib, sys, time
+import functools, pathlib, signal, sys, time
 from ivdjax.workflows.commands import run_command
 from ivdjax.workflows.supervisor import Task, run_cohort
 from tests.workflows.test_supervisor import build_actor
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with Ctrl-C ignored
     for result in run_cohort([Task("a", ("give", 1)), Task("b", ("sleep", 60))],
                              functools.partial(build_actor, pathlib.Path(sys.argv[1]))):
         print(result.payload[1], flush=True)
