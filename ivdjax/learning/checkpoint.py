@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import logging
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -122,8 +124,9 @@ class Checkpoints:
             except Exception as error:  # Orbax and its storage raise whatever the damage leads them to
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 remarks.append(f"checkpoint {checkpoint.path} is damaged and was passed over: {reason}")
-                continue
-            return Restored(state, checkpoint.step, metadata, tuple(remarks))
+            else:
+                return Restored(state, checkpoint.step, metadata, tuple(remarks))
+            _drop_unfinished_reads()
         if remarks:
             raise UserError(f"no checkpoint in {self.folder} is whole; remove the folder to begin anew\n"
                             + "\n".join(remarks))  # fmt: skip
@@ -214,6 +217,17 @@ def _read_through(folder: Path) -> None:
         raise ValueError("it holds no arrays")
     for key in keys:
         store.read(key).result()
+
+
+def _drop_unfinished_reads() -> None:
+    """Collects, in silence, the reads that Orbax leaves unfinished when a load fails; else each prints a traceback when
+    the collector comes by it, at some later moment.
+    """
+    shown, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = shown
 
 
 def _check_room(folder: Path, state: Any) -> None:
