@@ -1,7 +1,8 @@
 """Finds, numbers and measures intervertebral discs: python infer.py --model models/NAME --output OUT INPUT [INPUT ...]
 
-INPUT is a case folder (NAME/NAME_<channel>.nii.gz), a folder of case folders, one image file where the model has one
-channel, or channel=path pairs together with --case NAME. For research; not a medical device.
+INPUT is a case folder (NAME/NAME_<channel>.nii.gz), a folder of case folders, one image file (NAME_<channel>.nii.gz
+where the model has several channels), or channel=path pairs together with --case NAME. A case may lack channels of the
+model; its verdict then names them. For research; not a medical device.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from ivdjax.volume import UserError
+from ivdjax.workflows.anchor import parse_anchor
 from ivdjax.workflows.commands import CommandParser, run_command
 
 
@@ -22,17 +24,20 @@ def main() -> int:
     parser.add_argument("--case", metavar="NAME", help="name of the case, for channel=path pairs")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     parser.add_argument("--timeout", type=float, metavar="S", help="give a case up after S seconds")
+    parser.add_argument("--anchor", metavar="L4/5=X,Y,Z", help="a point in the disc of that level, RAS+ mm; one case")
+    parser.add_argument("--set", action="append", default=[], metavar="inference.KEY=VALUE", help="another setting")
     options = parser.parse_args()
 
     def run() -> int:
         if options.timeout is not None and not options.timeout > 0:
             raise UserError(f"--timeout must be above 0 seconds, not {options.timeout:g}")
+        anchor = parse_anchor(options.anchor) if options.anchor is not None else None
         from ivdjax.workflows.infer import InferenceRequest, infer  # after the options are known to be right
 
         rows = infer(
             InferenceRequest(
                 Path(options.model), Path(options.output), tuple(options.inputs), options.case, options.overwrite,
-                options.timeout,
+                options.timeout, tuple(options.set), anchor,
             )
         )  # fmt: skip
         return int(any(row.status == "failed" for row in rows))

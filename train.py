@@ -17,7 +17,8 @@ def main() -> int:
                         help="override one value of the configuration; may be repeated")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/NAME)")
     parser.add_argument("--fold", type=int, metavar="K", help="hold out fold K (0 to data.folds - 1)")
-    parser.add_argument("--stage", choices=("disc", "all"), default="all", help="stage to train (default: all)")
+    parser.add_argument("--stage", choices=("region", "disc", "localization", "all"), default="all",
+                        help="stage to train (default: all)")
     parser.add_argument("--init", metavar="MODEL", help="begin with the parameters of this model's folder")
     options = parser.parse_args()
 
@@ -28,7 +29,8 @@ def main() -> int:
             train,
         )  # after the options are known to be right: importing JAX takes a second
 
-        train(config, output, options.fold, Path(options.init) if options.init else None)
+        stage = None if options.stage == "all" else options.stage
+        train(config, output, options.fold, Path(options.init) if options.init else None, stage)
         return 0
 
     return run_command(run)

@@ -17,6 +17,9 @@ import yaml
 
 from ivdjax.schema import ConfigError, check_values, parse, parse_yaml
 
+STAGES: tuple[str, ...] = ("region", "disc", "localization")
+"""The stages of a training in the order in which they run: each may use what the ones before it have learned."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -30,11 +33,13 @@ class DataConfig:
         subject_table: CSV with the columns case and subject, and fold where folds are given, in place of the pattern.
         validation: case names held out from training (with every other case of the same subject).
         folds: number of folds by subject for `--fold K`; 0: none.
-        phantom_cases: synthetic cases to make in the run's folder when `root` is empty.
+        phantom_cases: synthetic cases to make in the run's folder; beside a `root` they only ever train.
         phantom_seed: seed of those cases.
         phantom_visits: cases of one synthetic subject.
         phantom_shape: voxels (D, H, W) of those cases; empty: the phantom's own.
         phantom_spacing_mm: voxel size (D, H, W) of those cases; empty: the phantom's own.
+        phantom_fields: fields of view of those cases in turn (full, slab, clinical); empty: full.
+        phantom_hard: hard kinds of those cases in turn, "" for an ordinary one; empty: all ordinary.
         cache: folder for prepared cases, enough in itself where the images are not at hand; empty: the run's folder.
         all_discs_outlined: whether every visible disc has a label. If not, voxels more than 5 mm above the top
             outlined disc take no part in any loss.
@@ -42,6 +47,8 @@ class DataConfig:
         licence: licence of the training data; kept in the model.
         limits: sentences on what the model was not trained for; kept in the model.
         synthetic: whether the training data are phantoms; kept in the model and shown with its results.
+        paper_figures: whether the data are IVDM3Seg's public sets, so that a cross-validation's tables show the figures
+            of the paper beside its own.
     """
 
     root: str = ""
@@ -55,12 +62,15 @@ class DataConfig:
     phantom_visits: int = 1
     phantom_shape: tuple[int, ...] = ()
     phantom_spacing_mm: tuple[float, ...] = ()
+    phantom_fields: tuple[str, ...] = ()
+    phantom_hard: tuple[str, ...] = ()
     cache: str = ""
     all_discs_outlined: bool = False
     credit: str = ""
     licence: str = ""
     limits: tuple[str, ...] = ()
     synthetic: bool = False
+    paper_figures: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,9 @@ class DiscNetConfig:
     """Widths and depths of the segmentation network (paper, section 2.1, Fig. 3).
 
     Attributes:
+        architecture: densenet (the paper's), or unet: a plain U-Net of four downsamplings, of which only `stem` and
+            `groups` tell the widths, to compare with.
+        pyramid: how the atrous rates are connected: dense (the paper's), parallel or serial.
         stem: channels after the first convolution.
         growth: channels that each dense layer adds, for the blocks at full, half and quarter resolution.
         layers: number of dense layers in the three blocks.
@@ -129,6 +142,8 @@ class DiscNetConfig:
         groups: channels in one group of the group normalisation.
     """
 
+    architecture: str = "densenet"
+    pyramid: str = "dense"
     stem: int = 16
     growth: tuple[int, int, int] = (16, 16, 16)
     layers: tuple[int, int, int] = (4, 4, 8)
@@ -142,8 +157,45 @@ class DiscNetConfig:
 
 
 @dataclass(frozen=True)
+class UNetConfig:
+    """Widths and depth of a U-Net (paper, section 2.3 and reference 13).
+
+    Attributes:
+        width: channels at full resolution; each level below has twice as many.
+        downsamplings: by two each.
+        layers: convolutions at each resolution, on the way down and on the way up.
+        groups: channels in one group of the group normalisation.
+    """
+
+    width: int = 8
+    downsamplings: int = 4
+    layers: int = 2
+    groups: int = 8
+
+
+@dataclass(frozen=True)
+class VNetConfig:
+    """Widths and depths of the 3D localization network (paper, section 2.2 and reference 11).
+
+    Attributes:
+        widths: channels at each resolution, from the finest.
+        layers: convolutions in the residual block of each resolution.
+        slice_pooling: factors by which slices are pooled between the resolutions; in plane it is always 2, so that a
+            slab of few slices survives.
+        groups: channels in one group of the group normalisation.
+    """
+
+    widths: tuple[int, ...] = (8, 16, 32, 64, 96)
+    layers: tuple[int, ...] = (1, 2, 2, 2, 3)
+    slice_pooling: tuple[int, ...] = (1, 2, 2, 1)
+    groups: int = 8
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """Cross-entropy first, focal loss after it (paper, section 2.4, eq. 1).
+
+    One form serves all stages; "disc" stands for every class that is not background.
 
     Attributes:
         cross_entropy_steps: steps of cross-entropy (weighted by alpha) before the focal loss takes over.
@@ -190,8 +242,9 @@ class TrainingConfig:
     Attributes:
         steps: optimizer steps.
         batch_size: crops a step, over all devices.
-        crop: box (H, W) in voxels of the working grid; inference uses the same box.
-        disc_fraction: share of the crops that are centred near a disc; the others lie anywhere.
+        crop: box in voxels of the stage's grid, (H, W) or for localization (D, H, W); inference uses the same box.
+        disc_fraction: share of the crops that are centred near a disc; the others lie anywhere (in the spine region,
+            where there is one).
         log_every: steps between two rows of the journal.
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two validations on the held-out cases; 0: only at the end.
@@ -202,7 +255,7 @@ class TrainingConfig:
 
     steps: int = 1000
     batch_size: int = 8
-    crop: tuple[int, int] = (192, 128)
+    crop: tuple[int, ...] = (192, 128)
     disc_fraction: float = 0.6
     log_every: int = 10
     checkpoint_every: int = 100
@@ -214,25 +267,71 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """All that one stage (here: the segmentation of discs) is trained with."""
+    """What every stage is trained with."""
 
-    network: DiscNetConfig = field(default_factory=DiscNetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
 @dataclass(frozen=True)
-class InferenceConfig:
-    """From probabilities to discs.
+class RegionConfig(StageConfig):
+    """The stage that finds the spine region (paper, section 2.3).
 
     Attributes:
-        batch_size: boxes that the network sees at once.
+        spacing_mm: in-plane spacing (H, W) of its grid; a region needs no fine detail.
+        dilation_mm: by how much the outlined discs are dilated before their convex hull is taken.
+    """
+
+    network: UNetConfig = field(default_factory=UNetConfig)
+    spacing_mm: tuple[float, float] = (2.5, 2.5)
+    dilation_mm: float = 10.0
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(crop=(128, 128)))
+
+
+@dataclass(frozen=True)
+class DiscConfig(StageConfig):
+    """The stage that outlines discs (paper, section 2.1), on the working grid.
+
+    Attributes:
+        within_region: whether the loss counts inside the predicted spine region alone (paper, section 2.3).
+    """
+
+    network: DiscNetConfig = field(default_factory=DiscNetConfig)
+    within_region: bool = True
+
+
+@dataclass(frozen=True)
+class LocalizationConfig(StageConfig):
+    """The stage that tells the seven discs apart (paper, section 2.2).
+
+    Attributes:
+        spacing_mm: of its grid (D, H, W).
+    """
+
+    network: VNetConfig = field(default_factory=VNetConfig)
+    spacing_mm: tuple[float, float, float] = (5.0, 3.0, 3.0)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=2, crop=(16, 112, 112)))
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """From probabilities to discs. Each step of the paper can be left out.
+
+    Attributes:
+        batch_size: boxes that the segmentation network sees at once.
         overlap: smallest share of a box that neighbouring boxes share.
         slice_smoothing_mm: standard deviation of a Gaussian over neighbouring slices' probabilities; 0: none.
         threshold: probability above which a voxel is disc.
         min_disc_mm3: smaller components are dropped.
         discs: how many discs are kept, from the lowest.
+        region: whether discs are looked for in the predicted spine region alone (paper, section 2.3).
+        localization: whether the localization network has a say (paper, section 2.2).
+        registration: whether the reference mask is registered and gives the spine's centre line (paper, section 2.2,
+            Fig. 4); if not, the line is fitted through the components themselves.
+        numbering: solver (weighs all evidence; a missed disc leaves a gap), line (the paper's: what the centre line
+            crosses, from the bottom up) or bottom (all components from the bottom up).
+        sure: confidence in every level below which a case is sent to review.
     """
 
     batch_size: int = 8
@@ -241,18 +340,32 @@ class InferenceConfig:
     threshold: float = 0.5
     min_disc_mm3: float = 200.0
     discs: int = 7
+    region: bool = True
+    localization: bool = True
+    registration: bool = True
+    numbering: str = "solver"
+    sure: float = 0.9
 
 
 @dataclass(frozen=True)
 class Config:
-    """One training run, and the model that comes of it."""
+    """One training run, and the model that comes of it.
+
+    Attributes:
+        name: of the run and its model.
+        seed: of everything random.
+        stages: that are trained, out of region, disc and localization; they run in this order.
+    """
 
     name: str
     seed: int = 0
+    stages: tuple[str, ...] = STAGES
     data: DataConfig = field(default_factory=DataConfig)
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    disc: StageConfig = field(default_factory=StageConfig)
+    region: RegionConfig = field(default_factory=RegionConfig)
+    disc: DiscConfig = field(default_factory=DiscConfig)
+    localization: LocalizationConfig = field(default_factory=LocalizationConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
@@ -329,7 +442,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 
 __all__ = [
-    "AugmentationConfig", "Config", "ConfigError", "DataConfig", "DiscNetConfig", "InferenceConfig", "LossConfig",
-    "OptimizerConfig", "PreparationConfig", "StageConfig", "TrainingConfig", "config_differences", "parse_config",
-    "plain_config", "read_config",
+    "STAGES", "AugmentationConfig", "Config", "ConfigError", "DataConfig", "DiscConfig", "DiscNetConfig",
+    "InferenceConfig", "LocalizationConfig", "LossConfig", "OptimizerConfig", "PreparationConfig", "RegionConfig",
+    "StageConfig", "TrainingConfig", "UNetConfig", "VNetConfig", "config_differences", "parse_config", "plain_config",
+    "read_config",
 ]  # fmt: skip

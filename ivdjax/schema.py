@@ -101,41 +101,55 @@ def _hint(kind: Any, value: Any) -> str:
     return ""
 
 
-# A range, and the sections and keys that it holds for; in a list it holds for every item. Every number of the
-# configuration stands in one of them, but for the crop.
+# A range, and the sections and keys that it holds for; in a list it holds for every item. "stage." stands for each of
+# the three stages. Every number of the configuration stands in one of them, but for the crops.
+_STAGES = ("region", "disc", "localization")
 _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
     ("above 0", lambda v: v > 0, {
         "data.": "phantom_visits phantom_shape phantom_spacing_mm",
         "preparation.": "spacing_mm max_slice_mm reformat_slice_mm",
         "augmentation.": "scale elastic_step_mm gamma",
+        "region.": "spacing_mm",
+        "region.network.": "width downsamplings layers groups",
         "disc.network.": "stem growth se_ratio aspp_rates aspp_growth path groups",
-        "disc.optimizer.": "learning_rate clip_norm",
-        "disc.training.": "steps batch_size log_every checkpoint_every resident_mib resident_steps",
+        "localization.": "spacing_mm",
+        "localization.network.": "widths layers slice_pooling groups",
+        "stage.optimizer.": "learning_rate clip_norm",
+        "stage.training.": "steps batch_size log_every checkpoint_every resident_mib resident_steps",
         "inference.": "batch_size discs",
     }),
     ("at least 0", lambda v: v >= 0, {
         "": "seed",
         "data.": "phantom_cases phantom_seed",
         "augmentation.": "rotation_deg elastic_mm noise bias blur",
+        "region.": "dilation_mm",
         "disc.network.": "layers bottleneck path_layers",
-        "disc.loss.": "cross_entropy_steps alpha gamma auxiliary",
-        "disc.optimizer.": "warmup_steps weight_decay",
-        "disc.training.": "validate_every validation_cases",
+        "stage.loss.": "cross_entropy_steps alpha gamma auxiliary",
+        "stage.optimizer.": "warmup_steps weight_decay",
+        "stage.training.": "validate_every validation_cases",
         "inference.": "slice_smoothing_mm min_disc_mm3",
     }),
     ("within 0 to 1", lambda v: 0 <= v <= 1, {
         "augmentation.": "remap remap_probability channel_dropout",
-        "disc.optimizer.": "final_fraction",
-        "disc.training.": "disc_fraction",
+        "stage.optimizer.": "final_fraction",
+        "stage.training.": "disc_fraction",
+        "inference.": "sure",
     }),
     ("at least 0 and below 1", lambda v: 0 <= v < 1, {
-        "disc.optimizer.": "momentum average_decay",
+        "stage.optimizer.": "momentum average_decay",
         "inference.": "overlap",
     }),
     ("above 0 and below 1", lambda v: 0 < v < 1, {"inference.": "threshold"}),
     ("within 0 to 100", lambda v: 0 <= v <= 100, {"preparation.": "percentiles"}),
     ("0 (none) or at least 2", lambda v: v == 0 or v >= 2, {"data.": "folds"}),
 )  # fmt: skip
+_CHOICES = {
+    "disc.network.architecture": ("densenet", "unet"),
+    "disc.network.pyramid": ("dense", "parallel", "serial"),
+    "stage.optimizer.name": ("adamw", "sgd"),
+    "inference.numbering": ("solver", "line", "bottom"),
+}
+"""Texts that name one of several things."""
 
 
 def check_values(values: Mapping[str, Any]) -> None:
@@ -148,15 +162,25 @@ def check_values(values: Mapping[str, Any]) -> None:
         ConfigError: the first such value; what is infinite or not a number is always one.
     """
     for words, fits, sections in _RANGES:
-        for key in (section + name for section, names in sections.items() for name in names.split()):
+        named = (section + name for section, names in sections.items() for name in names.split())
+        for key in (key for name in named for key in _every_stage(name)):
             items = enumerate(values[key]) if isinstance(values[key], list) else [("", values[key])]
             for index, number in items:
                 if not fits(number) or number == math.inf:
                     place = key if index == "" else f"{key}[{index}]"
                     raise ConfigError(f"{place} must be {words}{' and finite' * (number == math.inf)}, not {number!r}")
+    for name, choices in _CHOICES.items():
+        for key in _every_stage(name):
+            if values[key] not in choices:
+                raise ConfigError(f"{key} must be {', '.join(choices[:-1])} or {choices[-1]}, not {values[key]!r}")
     for holds, message in _rules(values):
         if not holds:
             raise ConfigError(message)
+
+
+def _every_stage(key: str) -> Iterator[str]:
+    """The keys that one of a table stands for."""
+    yield from (f"{stage}{key.removeprefix('stage')}" for stage in _STAGES) if key.startswith("stage.") else (key,)
 
 
 def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
@@ -166,8 +190,13 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
         len(set(channels)) == len(channels) > 0,
         f"data.channels needs one or more different names, not {channels!r}",
     )
-    for one, other in (("data.root", "data.phantom_cases"), ("data.subject_pattern", "data.subject_table")):
+    for one, other in (("data.subject_pattern", "data.subject_table"),):
         yield not (values[one] and values[other]), f"{one} and {other} exclude each other; keep one"
+    stages = values["stages"]
+    yield (
+        len(stages) > 0 and stages == [stage for stage in _STAGES if stage in stages],
+        f"stages must be one or more of {', '.join(_STAGES)}, in this order, not {stages!r}",
+    )
     for key in ("data.phantom_shape", "data.phantom_spacing_mm"):
         yield len(values[key]) in (0, 3), f"{key} takes three values (D, H, W) or none, not {values[key]!r}"
     low, high = values["preparation.percentiles"]
@@ -177,12 +206,30 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
         yield low <= high, f"{key} must be (smallest, largest), not {[low, high]!r}"
     rates = values["disc.network.aspp_rates"]
     yield len(rates) > 0, f"disc.network.aspp_rates needs one or more rates, not {rates!r}"
-    name = values["disc.optimizer.name"]
-    yield name in ("adamw", "sgd"), f"disc.optimizer.name must be adamw or sgd, not {name!r}"
-    crop = values["disc.training.crop"]
-    yield (
-        all(side >= 4 and side % 4 == 0 for side in crop),
-        f"disc.training.crop must be divisible by 4, the network's stride, not {crop!r}",
-    )
+    yield from _network_rules(values)
     discs, named = values["inference.discs"], len(LEVEL_NAMES)
     yield discs <= named, f"inference.discs must be at most {named}, the levels that have a name, not {discs!r}"
+
+
+def _network_rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
+    """How networks and crops fit together."""
+    unet = values["disc.network.architecture"] == "unet"
+    depth = values["region.network.downsamplings"]
+    for stage, stride in (("region", 2**depth), ("disc", 16 if unet else 4)):
+        crop = values[f"{stage}.training.crop"]
+        yield (
+            len(crop) == 2 and all(side >= stride and side % stride == 0 for side in crop),
+            f"{stage}.training.crop must be two sizes divisible by {stride}, the network's stride, not {crop!r}",
+        )
+    widths, layers, pooling = (values[f"localization.network.{key}"] for key in ("widths", "layers", "slice_pooling"))
+    yield (
+        len(widths) == len(layers) == len(pooling) + 1 >= 2,
+        "localization.network needs as many widths as layers, and one slice_pooling less, not "
+        f"{len(widths)}, {len(layers)} and {len(pooling)}",
+    )
+    crop = values["localization.training.crop"]
+    strides = (math.prod(pooling), 2 ** len(pooling), 2 ** len(pooling))
+    yield (
+        len(crop) == 3 and all(side >= s and side % s == 0 for side, s in zip(crop, strides, strict=True)),
+        f"localization.training.crop must be three sizes divisible by {strides}, the network's strides, not {crop!r}",
+    )

@@ -23,7 +23,7 @@ FLOOR = {
     "imaging": 1, "networks": 1,
     "data": 2, "discs": 2, "reports": 2, "learning": 2,
     "workflows": 3,
-    "train": 4, "infer": 4, "evaluate": 4,
+    "train": 4, "infer": 4, "evaluate": 4, "cross_validate": 4,
 }  # fmt: skip
 HOST = {"imaging", "data", "discs", "reports"}
 GRAPH = {"networks", "learning"}
@@ -97,7 +97,7 @@ def house() -> list[tuple[Path, str]]:
     """Every source file and its room."""
     package = ROOT / "ivdjax"
     files = [(path, path.relative_to(package).parts[0].removesuffix(".py")) for path in sorted(package.rglob("*.py"))]
-    scripts = [(ROOT / f"{name}.py", name) for name in ("train", "infer", "evaluate")]
+    scripts = [(ROOT / f"{name}.py", name) for name in ("train", "infer", "evaluate", "cross_validate")]
     return [(path, room) for path, room in files + scripts if path.is_file() and room != "__init__"]
 
 

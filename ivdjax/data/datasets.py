@@ -34,7 +34,7 @@ class CaseFiles:
     Attributes:
         name: the case, after its folder.
         subject: whose visit it is.
-        channels: the file of each channel, in the configuration's order.
+        channels: the file of each channel, in the configuration's order; of a partial case, of those that exist.
         labels: the reference's file, if there is one.
         ignored: names of other files in the case's folder.
         fold: the fold that the subject table assigns, if it does.
@@ -77,11 +77,17 @@ def is_case(folder: Path, channels: Sequence[str]) -> bool:
     return any(_role(path, folder.name, channels) in channels for path in folder.iterdir())
 
 
-def find_case(folder: Path, channels: Sequence[str]) -> CaseFiles:
+def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> CaseFiles:
     """The files of one case folder; its name is the case's, and its subject's until `assign_subjects` says otherwise.
 
+    Args:
+        folder: of the case.
+        channels: that are looked for.
+        partial: whether one of the channels is enough.
+
     Raises:
-        CaseError: no such folder, a channel without a file, or two files for one channel or for the labels.
+        CaseError: no such folder, a channel without a file (of a partial case: no channel with one), or two files for
+            one channel or for the labels.
         UserError: a channel of the name "labels".
     """
     folder = Path(folder)
@@ -101,13 +107,15 @@ def find_case(folder: Path, channels: Sequence[str]) -> CaseFiles:
         else:
             roles[role] = path
     missing = [c for c in channels if c not in roles]
-    if missing:
+    if missing and (not partial or len(missing) == len(channels)):
         raise CaseError(
             f"case {name}: no file for channel {', '.join(missing)} in {folder}; expected {name}_{missing[0]}.nii.gz "
             f"(or .nii, .mha, .nrrd), found {', '.join(p.name for p in roles.values()) or 'none'}"
         )
     labels = roles.get(LABELS) or _labels_aside(folder.parent / LABELS, name)
-    return CaseFiles(name, name, {c: roles[c] for c in channels}, labels, tuple(n for n in ignored if n[0] != "."))
+    return CaseFiles(
+        name, name, {c: roles[c] for c in channels if c in roles}, labels, tuple(n for n in ignored if n[0] != ".")
+    )
 
 
 def assign_subjects(cases: Sequence[CaseFiles], data: DataConfig, root: Path) -> list[CaseFiles]:
@@ -132,19 +140,25 @@ def assign_subjects(cases: Sequence[CaseFiles], data: DataConfig, root: Path) ->
     return list(cases)
 
 
-def read_case(files: CaseFiles, channels: Sequence[str]) -> Case:
+def read_case(files: CaseFiles, channels: Sequence[str], partial: bool = False) -> Case:
     """One case from its files: volume, numbered labels on the volume's grid, and what was remarked.
 
+    Args:
+        files: of the case.
+        channels: that the volume holds, in this order.
+        partial: whether one of the channels is enough; the volume then holds those that exist.
+
     Raises:
-        CaseError: a channel is missing, a file cannot be read, labels go beyond 15 or do not lie within the image.
+        CaseError: a channel is missing (of a partial case: every one), a file cannot be read, labels go beyond 15 or do
+            not lie within the image.
     """
     missing = [c for c in channels if c not in files.channels]
-    if missing:
+    if missing and (not partial or len(missing) == len(channels)):
         raise CaseError(f"case {files.name}: no file for channel {', '.join(missing)}")
     remarks: list[str] = []
     if files.ignored:
         remarks.append(f"case {files.name}: ignored {', '.join(files.ignored)}")
-    volume = read_volume({c: files.channels[c] for c in channels}, files.name, remarks.append)
+    volume = read_volume({c: files.channels[c] for c in channels if c in files.channels}, files.name, remarks.append)
     labels = None
     if files.labels is not None:
         read = read_labels(files.labels, files.name, remarks.append)

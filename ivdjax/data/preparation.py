@@ -10,7 +10,8 @@ remarked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ class Prepared:
         native: the file's own grid, in its own axis order.
         warnings: what was remarked on the way.
         fold: the fold that the subject table assigns, if it does.
+        missing: channels that the case lacks; they are 0 everywhere.
+        region: bool (D, H, W), the spine region, outside of which there are no discs; None: unknown, or not wanted.
     """
 
     name: str
@@ -61,10 +64,16 @@ class Prepared:
     native: Grid
     warnings: tuple[str, ...] = ()
     fold: int | None = None
+    missing: tuple[str, ...] = ()
+    region: NDArray[np.bool_] | None = None
 
 
-def prepare(case: Case, preparation: PreparationConfig, all_discs_outlined: bool) -> Prepared:
+def prepare(
+    case: Case, preparation: PreparationConfig, all_discs_outlined: bool, channels: Sequence[str] | None = None
+) -> Prepared:
     """A case on its working grid, each channel normalised by its own percentiles.
+
+    `channels` are those wanted, in their order; what the case lacks of them is 0. None stands for those it has.
 
     `all_discs_outlined` says whether every visible disc of the reference is outlined; if not, what lies more than
     `ABOVE_TOP_DISC_MM` above the top outlined disc is kept out of every loss by `ignore_above` (all of it where no disc
@@ -76,8 +85,12 @@ def prepare(case: Case, preparation: PreparationConfig, all_discs_outlined: bool
     tilt = obliqueness_deg(source.affine)
     if tilt > _OBLIQUE_DEG:
         remarks.append(f"case {case.name}: the slices are turned {tilt:.0f} degrees against the body; used as acquired")
-    image = np.empty((len(case.volume.channels), *grid.shape), np.uint8)
-    for index, (channel, values) in enumerate(zip(case.volume.channels, case.volume.array, strict=True)):
+    wanted = tuple(channels if channels is not None else case.volume.channels)
+    image = np.zeros((len(wanted), *grid.shape), np.uint8)
+    for index, channel in enumerate(wanted):
+        if channel not in case.volume.channels:
+            continue
+        values = case.volume.array[case.volume.channels.index(channel)]
         scaled, notes = normalized(values, preparation.percentiles)
         remarks += [f"case {case.name}: channel {channel}: {note}" for note in notes]
         image[index] = to_uint8(resample(scaled, source, grid, order=1))
@@ -89,8 +102,27 @@ def prepare(case: Case, preparation: PreparationConfig, all_discs_outlined: bool
         if not all_discs_outlined:
             ignore_above = _first_row(labels, grid)
     return Prepared(
-        case.name, case.subject, case.volume.channels, image, labels, occupancy, ignore_above, grid, source,
+        case.name, case.subject, wanted, image, labels, occupancy, ignore_above, grid, source,
         case.volume.native or source, tuple(remarks),
+        missing=tuple(channel for channel in wanted if channel not in case.volume.channels),
+    )  # fmt: skip
+
+
+def regrid(prepared: Prepared, spacing_mm: tuple[float | None, float, float]) -> Prepared:
+    """A prepared case on a coarser grid over the same field of view, as the region and localization networks see it.
+
+    None leaves the slices as they are. The region is left out.
+    """
+    grid = respaced(prepared.grid, spacing_mm)
+    image = np.stack([to_uint8(resample(c, prepared.grid, grid, order=1) / 255.0) for c in prepared.image])
+    labels = occupancy = None
+    if prepared.labels is not None:
+        labels, shares = resample_labels(prepared.labels, prepared.grid, grid)
+        occupancy = to_uint8(shares)
+    rows = prepared.ignore_above * prepared.grid.spacing_mm[1] / grid.spacing_mm[1]
+    return replace(
+        prepared, image=image, labels=labels, occupancy=occupancy, grid=grid, region=None,
+        ignore_above=min(int(np.ceil(rows - 1e-6)), grid.shape[1]),
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def path_losses(
 
     Args:
         fused: logits (N, H, W).
-        auxiliary: logits (P, N, H, W), one map a path.
+        auxiliary: logits (P, N, H, W), one map a path; a network without such paths has P = 0.
         target: (N, H, W), as in `focal_loss`.
         mask: (N, H, W).
         alpha: as in `focal_loss`.
@@ -61,9 +61,46 @@ def path_losses(
     """
     total, count = focal_loss(fused, target, mask, alpha, gamma)
     paths = auxiliary.shape[0]
+    if paths == 0:
+        return total, count
     wide = (paths, *target.shape)
     aside, _ = focal_loss(auxiliary, jnp.broadcast_to(target, wide), jnp.broadcast_to(mask, wide), alpha, gamma)
     return total + weight * aside / paths, count
+
+
+def level_loss(
+    logits: jax.Array, target: jax.Array, mask: jax.Array, alpha: tuple[float, float], gamma: jax.Array | float
+) -> Sums:
+    """Focal loss (paper, eq. 1) over several classes, p being the softmax probability of a voxel's true class.
+
+    Args:
+        logits: (..., K), class 0 being background.
+        target: (...), the number of the true class.
+        mask: (...), 1 where a voxel takes part, else 0.
+        alpha: weights of background and of every other class.
+        gamma: exponent; 0 is cross-entropy. It may be traced.
+
+    Returns:
+        (sum, count); (0, 0) for an empty mask.
+    """
+    true = jax.nn.one_hot(target.astype(jnp.int32), logits.shape[-1])
+    log_p = (jax.nn.log_softmax(logits) * true).sum(axis=-1)
+    # 1 - p from below 1, where the power of 0 < gamma < 1 has no gradient.
+    loss = -jnp.where(target > 0, alpha[1], alpha[0]) * (1.0 - jnp.minimum(jnp.exp(log_p), 1.0 - 1e-6)) ** gamma * log_p
+    return (loss * mask).sum(), mask.sum()
+
+
+def level_overlap_sums(logits: jax.Array, target: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Numerator and denominator of a Dice coefficient in which a voxel is common only if its level is right.
+
+    Args:
+        logits: (..., K), class 0 being background.
+        target: (...), the number of the true class.
+        mask: (...).
+    """
+    found = jnp.argmax(logits, axis=-1)
+    common = (found == target.astype(jnp.int32)) & (found > 0)
+    return 2.0 * (common * mask).sum(), ((found > 0) * mask).sum() + ((target > 0) * mask).sum()
 
 
 def overlap_sums(logits: jax.Array, target: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -18,9 +18,9 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from ivdjax.config import AugmentationConfig, StageConfig
-from ivdjax.learning.augmentation import Residents, draw_sample
+from ivdjax.learning.augmentation import Crop, Residents, draw_sample
 from ivdjax.learning.devices import AXIS, SHARED, map_devices, per_device_batch
-from ivdjax.learning.losses import overlap_sums, path_losses
+from ivdjax.learning.losses import level_loss, level_overlap_sums, overlap_sums, path_losses
 from ivdjax.learning.optimizer import build_optimizer, learning_rate_schedule
 
 Params = Any
@@ -60,18 +60,18 @@ def abstract_state(network: Any, stage: StageConfig, channels: int) -> TrainStat
 
 
 def _begin(network: Any, stage: StageConfig, channels: int, key: jax.Array) -> TrainState:
-    height, width = stage.training.crop
-    params = network.init(key, jnp.zeros((1, height, width, channels)))["params"]
+    params = network.init(key, jnp.zeros((1, *stage.training.crop, channels)))["params"]
     optimizer = build_optimizer(stage.optimizer, stage.training.steps).init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer, jax.tree.map(jnp.copy, params))
 
 
 def build_train_step(
-    apply: Apply, stage: StageConfig, augmentation: AugmentationConfig, seed: int, mesh: Mesh
+    apply: Apply, stage: StageConfig, crop: Crop, augmentation: AugmentationConfig, seed: int, mesh: Mesh
 ) -> Callable[[TrainState, Residents], tuple[TrainState, Metrics]]:
     """The compiled step: draws a batch, moves the parameters, gives loss, dice, gradient_norm and learning_rate.
 
     The state is donated. Losses and gradients are sums over all devices divided once by the voxels that took part.
+    `crop` says what samples are like, and by its `levels` whether one class is learned or several.
 
     Raises:
         ValueError: the devices do not divide the batch.
@@ -84,8 +84,7 @@ def build_train_step(
         index = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
         root = jax.random.fold_in(jax.random.key(seed), step)
         keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
-        training = stage.training
-        return jax.vmap(lambda k: draw_sample(k, residents, training.crop, training.disc_fraction, augmentation))(keys)
+        return jax.vmap(lambda k: draw_sample(k, residents, crop, augmentation))(keys)
 
     def device_step(state: TrainState, residents: Residents) -> tuple[TrainState, Metrics]:
         batch = draw(state.step, residents)
@@ -93,6 +92,9 @@ def build_train_step(
 
         def summed_loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             fused, auxiliary = apply({"params": params}, batch.image)
+            if crop.levels:
+                total, count = level_loss(fused, batch.target, batch.mask, stage.loss.alpha, gamma)
+                return total, (count, *level_overlap_sums(fused, batch.target, batch.mask))
             total, count = path_losses(
                 fused, auxiliary, batch.target, batch.mask, stage.loss.alpha, gamma, stage.loss.auxiliary
             )
@@ -117,12 +119,15 @@ def build_train_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
-def build_predict(apply: Apply) -> Callable[[Params, ArrayLike], jax.Array]:
-    """The compiled prediction: parameters and uint8 boxes (N, H, W, C) give the probability of disc (N, H, W)."""
+def build_predict(apply: Apply, levels: bool = False) -> Callable[[Params, ArrayLike], jax.Array]:
+    """The compiled prediction: parameters and uint8 boxes (N, ..., C) give probabilities.
+
+    Of disc (N, H, W); or with `levels` of each class, (N, D, H, W, K), class 0 being background.
+    """
 
     def predict(params: Params, boxes: ArrayLike) -> jax.Array:
         logits, _ = apply({"params": params}, jnp.asarray(boxes).astype(jnp.float32) / 255.0)
-        return jax.nn.sigmoid(logits)
+        return jax.nn.softmax(logits) if levels else jax.nn.sigmoid(logits)
 
     return jax.jit(predict)
 

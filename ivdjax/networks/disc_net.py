@@ -6,14 +6,30 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ivdjax.config import DiscNetConfig
-from ivdjax.networks.layers import ConvUnit, DenseAtrousPyramid, DenseBlock, GroupNorm, enlarge, halve
+from ivdjax.config import DiscNetConfig, UNetConfig
+from ivdjax.networks.layers import (
+    ConvUnit,
+    DenseAtrousPyramid,
+    DenseBlock,
+    GroupNorm,
+    ParallelAtrousPyramid,
+    SerialAtrousPyramid,
+    enlarge,
+    halve,
+)
+from ivdjax.networks.unet import UNet, build_unet
 
 STRIDE = 4
 """Height and width of a box must be divisible by this: two downsamplings by two."""
 
 PATHS = 3
 """Resolution paths, and so auxiliary outputs: full, half and quarter resolution."""
+
+PYRAMIDS = {"dense": DenseAtrousPyramid, "parallel": ParallelAtrousPyramid, "serial": SerialAtrousPyramid}
+"""How the atrous rates may be connected; the paper's is dense."""
+
+UNET_DOWNSAMPLINGS = 4
+"""Of the plain U-Net that may stand in for the network; its boxes are divisible by 16."""
 
 
 class DiscNet(nn.Module):
@@ -62,8 +78,10 @@ class DiscNet(nn.Module):
         full = self._block(0, x)
         half = self._block(1, self._transition(full))
         quarter = self._block(2, self._transition(half))
-        pyramid = DenseAtrousPyramid(self.settings.aspp_rates, self.settings.aspp_growth, self.settings.groups)(quarter)
-        return full, half, pyramid
+        pyramid = PYRAMIDS[self.settings.pyramid](
+            self.settings.aspp_rates, self.settings.aspp_growth, self.settings.groups
+        )
+        return full, half, pyramid(quarter)
 
     def _block(self, level: int, x: jax.Array) -> jax.Array:
         return DenseBlock(
@@ -87,6 +105,8 @@ class DiscNet(nn.Module):
         return x
 
 
-def build_disc_net(settings: DiscNetConfig) -> DiscNet:
-    """The network with these widths and depths."""
+def build_disc_net(settings: DiscNetConfig) -> DiscNet | UNet:
+    """The network with these widths and depths: the paper's, or for comparison a plain U-Net (no auxiliary outputs)."""
+    if settings.architecture == "unet":
+        return build_unet(UNetConfig(width=settings.stem, downsamplings=UNET_DOWNSAMPLINGS, groups=settings.groups))
     return DiscNet(settings)

@@ -1,4 +1,4 @@
-"""Building blocks shared by the networks. Arrays are (N, H, W, C), channels last.
+"""Building blocks shared by the networks. Arrays are (N, H, W, C), channels last, unless said otherwise.
 
 Every block normalises a new map once, right after its convolution, and not again in each layer that reads it: on a
 dense block this is the same function class as the pre-activation order, at a fraction of the normalisations, which on
@@ -24,12 +24,14 @@ class ConvUnit(nn.Module):
         kernel: side of the square kernel, odd.
         dilation: distance between the kernel's taps, in voxels.
         groups: channels in one group of the normalisation (fewer where `features` is not a multiple).
+        slope: of the rectifier below zero.
     """
 
     features: int
     kernel: int = 3
     dilation: int = 1
     groups: int = 8
+    slope: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -43,7 +45,7 @@ class ConvUnit(nn.Module):
                 kernel_dilation=(self.dilation, self.dilation),
                 use_bias=False,
             )(x)
-        return nn.relu(GroupNorm(self.groups)(x))
+        return nn.leaky_relu(GroupNorm(self.groups)(x), self.slope)
 
 
 class GroupNorm(nn.Module):
@@ -58,18 +60,20 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(N, H, W, C) to the same shape and type."""
-        n, _, _, channels = x.shape
+        """(N, ..., C), any number of axes in space, to the same shape and type."""
+        n, *space, channels = x.shape
+        axes = tuple(range(1, x.ndim - 1))
         size = math.gcd(self.group_size, channels)
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         x32 = x.astype(jnp.float32)
-        mean = x32.mean(axis=(1, 2)).reshape(n, channels // size, size).mean(axis=-1)
-        square = (x32 * x32).mean(axis=(1, 2)).reshape(n, channels // size, size).mean(axis=-1)
+        mean = x32.mean(axis=axes).reshape(n, channels // size, size).mean(axis=-1)
+        square = (x32 * x32).mean(axis=axes).reshape(n, channels // size, size).mean(axis=-1)
         inverse = jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0.0) + 1e-5)
         factor = jnp.repeat(inverse, size, axis=-1) * scale[None]
         offset = bias[None] - jnp.repeat(mean, size, axis=-1) * factor
-        return (x32 * factor[:, None, None] + offset[:, None, None]).astype(x.dtype)
+        beside = (n, *(1 for _ in space), channels)
+        return (x32 * factor.reshape(beside) + offset.reshape(beside)).astype(x.dtype)
 
 
 class SqueezeExcitation(nn.Module):
@@ -138,10 +142,61 @@ class DenseAtrousPyramid(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """The input followed by what each rate adds, in the order of the rates."""
         for rate in self.rates:
-            # The 1 x 1 unit keeps the cost of the wide concatenation linear, as in DenseASPP's own layers.
-            y = ConvUnit(2 * self.growth, 1, groups=self.groups)(x)
-            x = jnp.concatenate([x, ConvUnit(self.growth, 3, rate, self.groups)(y)], axis=-1)
+            x = jnp.concatenate([x, _atrous(x, rate, self.growth, self.groups)], axis=-1)
         return x
+
+
+class ParallelAtrousPyramid(nn.Module):
+    """Atrous spatial pyramid pooling as it was before the dense one (Chen et al., 2018): no rate reads another.
+
+    Channels and cost a rate are those of `DenseAtrousPyramid`, so that the two can be compared in one network: (N, H,
+    W, C) to (N, H, W, C + len(rates) * growth).
+
+    Attributes:
+        rates: dilation rates.
+        growth: channels a rate adds.
+        groups: channels in one group of the normalisation.
+    """
+
+    rates: tuple[int, ...]
+    growth: int
+    groups: int = 8
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The input followed by what each rate makes of it, in the order of the rates."""
+        return jnp.concatenate([x, *(_atrous(x, rate, self.growth, self.groups) for rate in self.rates)], axis=-1)
+
+
+class SerialAtrousPyramid(nn.Module):
+    """A cascade of atrous convolutions: each rate reads the output of the one before, the first reads the input.
+
+    All outputs lie behind the input, as in `DenseAtrousPyramid`: (N, H, W, C) to (N, H, W, C + len(rates) * growth).
+
+    Attributes:
+        rates: dilation rates, in the order of the cascade.
+        growth: channels a rate adds.
+        groups: channels in one group of the normalisation.
+    """
+
+    rates: tuple[int, ...]
+    growth: int
+    groups: int = 8
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The input followed by what each step of the cascade gives, in the order of the rates."""
+        maps = [x]
+        for rate in self.rates:
+            maps.append(_atrous(maps[-1], rate, self.growth, self.groups))
+        return jnp.concatenate(maps, axis=-1)
+
+
+def _atrous(x: jax.Array, rate: int, growth: int, groups: int) -> jax.Array:
+    """One rate of a pyramid, inside the module that calls it: (N, H, W, C) to (N, H, W, growth)."""
+    # The 1 x 1 unit keeps the cost of the wide concatenation linear, as in DenseASPP's own layers.
+    y = ConvUnit(2 * growth, 1, groups=groups)(x)  # made first: modules are named in the order in which they are made
+    return ConvUnit(growth, 3, rate, groups)(y)
 
 
 def halve(x: jax.Array) -> jax.Array:

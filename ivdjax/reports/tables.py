@@ -44,6 +44,9 @@ _PAPER_TABLES = (
 )
 
 
+_LEVELS = range(1, LUMBAR_DISCS + 1)
+
+
 @dataclass(frozen=True)
 class CaseSummary:
     """One row of summary.csv: what became of a case."""
@@ -108,17 +111,20 @@ def score_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return csv_text(SCORE_COLUMNS, rows)
 
 
-def score_tables(rows: Sequence[Mapping[str, Any]]) -> str:
+def score_tables(
+    rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+) -> str:
     """The paper's Tables 1 to 3 in markdown, one row a case, then mean, sd and worst of each disc and of all.
 
     Args:
         rows: mappings with case, level, dice, asd_mm, localization_error_mm, one a case and level; a missed disc has a
             Dice of 0 and distances that are no number. Means of distances are over found discs.
+        beside: rows of other evaluations by name, of which mean, sd and worst follow each table's own.
 
     Returns:
         Three tables; a disc that the reference lacks, or a distance of a missed disc, is a dash.
     """
-    return "\n".join(_paper_table(rows, *table) for table in _PAPER_TABLES)
+    return "\n".join(_paper_table(rows, beside or {}, *table) for table in _PAPER_TABLES)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -153,22 +159,39 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 
 
-def _paper_table(rows: Sequence[Mapping[str, Any]], title: str, corner: str, key: str, digits: int) -> str:
-    levels = range(1, LUMBAR_DISCS + 1)
-    cases = list(dict.fromkeys(str(row["case"]) for row in rows))
-    values = {(str(row["case"]), int(row["level"])): float(row[key]) for row in rows}
-    lines = [f"{title}\n", f"| {corner} | " + " | ".join(f"Disc_{level:02d}" for level in levels) + " | All |",
+def _paper_table(
+    rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str, corner: str, key: str, digits: int,
+) -> str:  # fmt: skip
+    lines = [f"{title}\n", f"| {corner} | " + " | ".join(f"Disc_{level:02d}" for level in _LEVELS) + " | All |",
              "|---" * (LUMBAR_DISCS + 2) + "|"]  # fmt: skip
-    for case in cases:
-        cells = [values.get((case, level), math.nan) for level in levels]
+    for case, cells in _by_case(rows, key).items():
         lines.append(_line(_cell_text(case), [*cells, _mean(cells)], digits))
-    columns = [[values.get((case, level), math.nan) for case in cases] for level in levels]
+    for name, others in {"": rows, **beside}.items():
+        for statistic, cells in _statistics(others, key).items():
+            words = f"{_cell_text(name)}, {statistic}" if name else statistic
+            lines.append(_line(f"**{words}**", cells, digits))
+    return "\n".join(lines) + "\n"
+
+
+def _by_case(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]]:
+    """The values of each case by level, not a number where there is none."""
+    values = {(str(row["case"]), int(row["level"])): float(row[key]) for row in rows}
+    cases = dict.fromkeys(str(row["case"]) for row in rows)
+    return {case: [values.get((case, level), math.nan) for level in _LEVELS] for case in cases}
+
+
+def _statistics(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]]:
+    """Mean, standard deviation and worst of each disc, and last of all discs of all cases."""
+    cases = _by_case(rows, key).values()
+    columns = [[cells[place] for cells in cases] for place in range(LUMBAR_DISCS)]
     columns.append([value for column in columns for value in column])
     worst = min if key == "dice" else max
-    lines.append(_line("**mean**", [_mean(column) for column in columns], digits))
-    lines.append(_line("**sd**", [_deviation(column) for column in columns], digits))
-    lines.append(_line("**worst**", [worst(_finite(column), default=math.nan) for column in columns], digits))
-    return "\n".join(lines) + "\n"
+    return {
+        "mean": [_mean(column) for column in columns],
+        "sd": [_deviation(column) for column in columns],
+        "worst": [worst(_finite(column), default=math.nan) for column in columns],
+    }
 
 
 def _line(name: str, cells: Sequence[float], digits: int) -> str:

@@ -13,12 +13,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ivdjax.data.datasets import CaseFiles, read_case
+from ivdjax.discs.evidence import Anchor
 from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv, write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import describe_os_error
 from ivdjax.workflows.inputs import InputCase, find_inputs
 from ivdjax.workflows.model import Model, read_model
 from ivdjax.workflows.results import provenance, refuse_foreign, stored_summary, write_result
+from ivdjax.workflows.segmenter import find_discs, load_segmenter, override_inference
 from ivdjax.workflows.supervisor import Task, run_cohort
 
 
@@ -33,6 +35,8 @@ class InferenceRequest:
         case: name of the one case, for channel=path pairs or a single image.
         overwrite: compute again what is already there, and replace results of another input or model.
         timeout_s: seconds after which a case is given up; None: never.
+        overrides: other settings of the model, each as `inference.key=value`.
+        anchor: the level of one disc of the one case.
     """
 
     model: Path
@@ -41,6 +45,8 @@ class InferenceRequest:
     case: str | None = None
     overwrite: bool = False
     timeout_s: float | None = None
+    overrides: tuple[str, ...] = ()
+    anchor: Anchor | None = None
 
 
 def infer(request: InferenceRequest) -> list[CaseSummary]:
@@ -50,12 +56,15 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
     runs into the same folder whose results are still there.
 
     Raises:
-        UserError: model, inputs or output cannot be used; nothing was started.
+        UserError: model, overrides, inputs or output cannot be used, or an anchor for several cases; nothing was
+            started.
         OSError: the summary cannot be written.
     """
     begin = time.monotonic()
-    model = read_model(request.model)
+    model = override_inference(read_model(request.model), request.overrides)
     cases = find_inputs(request.inputs, model.channels, request.case)
+    if request.anchor is not None and len(cases) != 1:
+        raise UserError(f"--anchor pins a level of one case, but INPUT holds {len(cases)}; give one case")
     rows: dict[str, CaseSummary] = {}
     with tqdm(total=len(cases), desc="discs", unit="case", disable=None) as bar:
         for row in _settled_rows(cases, request, model):
@@ -64,7 +73,7 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
         tasks = [Task(case.name, case.files) for case in cases if case.name not in rows]
         _make_output(request.output)
         try:
-            build = partial(build_worker, str(request.model), str(request.output))
+            build = partial(build_worker, str(request.model), str(request.output), request.overrides, request.anchor)
             for result in run_cohort(tasks, build, request.timeout_s, request.output / "infer.log"):
                 row = CaseSummary(result.case, "failed", reasons=(result.reason,)) if result.failed else result.payload
                 rows[result.case] = replace(row, seconds=round(result.seconds, 1))
@@ -79,15 +88,14 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
     return ordered
 
 
-def build_worker(model: str, output: str) -> Callable[[CaseFiles], CaseSummary]:
+def build_worker(model: str, output: str, overrides: Sequence[str] = (),
+                 anchor: Anchor | None = None) -> Callable[[CaseFiles], CaseSummary]:  # fmt: skip
     """In a worker process: loads and compiles the model once, and gives the function that works on a case."""
-    from ivdjax.workflows.segmenter import find_discs, load_segmenter
-
-    segmenter = load_segmenter(model)
+    segmenter = load_segmenter(model, overrides)
 
     def work(files: CaseFiles) -> CaseSummary:
-        source = provenance(files, segmenter.model)
-        result = find_discs(segmenter, read_case(files, segmenter.model.channels))
+        source = provenance(files, segmenter.model, overrides, anchor)
+        result = find_discs(segmenter, read_case(files, segmenter.model.channels, partial=True), anchor)
         write_result(Path(output) / files.name, files, result, segmenter.model, source)
         return CaseSummary(files.name, "done", result.verdict, result.reasons, len(result.discs))
 
@@ -98,8 +106,8 @@ def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: 
     """The rows of cases that need no work: those with a problem, and those that are whole already.
 
     Raises:
-        UserError: a case's folder holds something else, or results of another input or model and overwriting was not
-            asked for.
+        UserError: a case's folder holds something else, or results of another input, model or anchor and overwriting
+            was not asked for.
     """
     rows: list[CaseSummary] = []
     differing: list[str] = []
@@ -112,7 +120,7 @@ def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: 
         if request.overwrite or not folder.exists():
             continue
         try:
-            stored = stored_summary(folder, case.name, provenance(case.files, model))
+            stored = stored_summary(folder, case.name, provenance(case.files, model, request.overrides, request.anchor))
         except OSError as error:
             rows.append(CaseSummary(case.name, "failed", reasons=(f"case {case.name}: {describe_os_error(error)}",)))
             continue
@@ -123,8 +131,8 @@ def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: 
     if differing:
         names = ", ".join(differing[:8]) + (f" and {len(differing) - 8} more" if len(differing) > 8 else "")
         raise UserError(
-            f"{request.output} holds results of another input or model for {len(differing)} of {len(cases)} cases "
-            f"({names}); use --overwrite to replace them, or another --output"
+            f"{request.output} holds results of another input, model, setting or anchor for {len(differing)} of "
+            f"{len(cases)} cases ({names}); use --overwrite to replace them, or another --output"
         )
     return rows
 

@@ -1,4 +1,7 @@
-"""What `infer.py` was given: case folders, folders of them, single images or channel=path pairs, as cases."""
+"""What `infer.py` was given: case folders, folders of them, single images or channel=path pairs, as cases.
+
+A case has one or more of the model's channels.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ def find_inputs(inputs: Sequence[str], channels: Sequence[str], name: str | None
     """The cases that command line inputs stand for, in their order; reference labels beside images are left aside.
 
     Args:
-        inputs: case folders, folders of case folders, image files (for a model of one channel), or channel=path pairs.
-        channels: that the model needs.
+        inputs: case folders, folders of case folders, image files (whose names tell the channel where the model has
+            several), or channel=path pairs.
+        channels: that the model knows.
         name: of the one case that channel=path pairs or a single image make.
 
     Raises:
@@ -58,11 +62,8 @@ def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None
         if not Path(path).is_file():
             raise UserError(f"{text}: there is no file {path}")
         paths[channel] = Path(path)
-    missing = [channel for channel in channels if channel not in paths]
-    if missing:
-        raise UserError(f"no path for channel {', '.join(missing)}; add {missing[0]}=PATH")
     _refuse_name(name)
-    return InputCase(name, CaseFiles(name, name, {channel: paths[channel] for channel in channels}))
+    return InputCase(name, CaseFiles(name, name, {channel: paths[channel] for channel in channels if channel in paths}))
 
 
 def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
@@ -76,7 +77,7 @@ def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
     if not found:
         raise UserError(
             f"{path} is no case and holds none; a case is a folder NAME with NAME_{channels[0]}.nii.gz "
-            f"(or .nii, .mha, .nrrd) and one such file for each of the model's channels: {', '.join(channels)}"
+            f"(or .nii, .mha, .nrrd) and such a file for each other channel of the model: {', '.join(channels)}"
         )
     return found
 
@@ -97,26 +98,38 @@ def _from_folder(path: Path, channels: Sequence[str]) -> InputCase:
         shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
         return InputCase(shown, problem=f"case {shown}: the folder's name is no valid UTF-8; rename it")
     try:
-        files = find_case(path, channels)
+        files = find_case(path, channels, partial=True)
     except CaseError as error:
         return InputCase(name, problem=str(error))
     return InputCase(files.name, replace(files, labels=None))
 
 
 def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
-    if len(channels) != 1:
+    stem, suffix = split_suffix(path)
+    channel = _named_channel(stem, channels)
+    if channel is None and len(channels) != 1:
         raise UserError(
             f"{path} is one image, but the model needs {len(channels)} channels; give a case folder, or --case NAME "
             f"and {' '.join(f'{channel}=PATH' for channel in channels)}"
         )
-    stem, suffix = split_suffix(path)
     if suffix.lower() not in IMAGE_SUFFIXES:
         raise UserError(f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)})")
     if stem.casefold() == LABELS or stem.casefold().endswith(f"_{LABELS}"):
         raise UserError(f"{path} is a reference by its name, not an image; leave it out")
     # A plain <channel>.nii.gz tells nothing; its folder is then the case.
-    name = path.resolve().parent.name if stem == channels[0] else stem.removesuffix(f"_{channels[0]}")
-    return InputCase(name, CaseFiles(name, name, {channels[0]: path}))
+    if channel is None:
+        channel, name = channels[0], stem
+    elif len(stem) == len(channel):
+        name = path.resolve().parent.name
+    else:
+        name = stem[: -len(channel) - 1] or stem
+    return InputCase(name, CaseFiles(name, name, {channel: path}))
+
+
+def _named_channel(stem: str, channels: Sequence[str]) -> str | None:
+    """The channel that a file's name ends in (`<case>_<channel>`) or is; of several the longest."""
+    matching = [c for c in channels if stem.lower() == c.lower() or stem.lower().endswith(f"_{c}".lower())]
+    return max(matching, key=len, default=None)
 
 
 def _renamed(case: InputCase, name: str) -> InputCase:
@@ -134,5 +147,8 @@ def _refuse_doubles(cases: Sequence[InputCase]) -> None:
     seen: set[str] = set()
     for case in cases:
         if case.name in seen:
-            raise UserError(f"two cases are named {case.name}; their outputs would overwrite each other, rename one")
+            raise UserError(
+                f"two cases are named {case.name}; their outputs would overwrite each other, rename one "
+                "(channels of one case: give its folder, or --case NAME and channel=path pairs)"
+            )
         seen.add(case.name)

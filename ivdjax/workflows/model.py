@@ -1,27 +1,32 @@
 """The *model*: one self-describing folder that inference needs, and nothing else.
 
 `model.json` says what the model is (configuration, channels, networks, training data, figures, checksum),
-`weights.npz` holds the parameters, README.md is the model card. Loading runs no code from the folder.
+`weights.npz` holds the parameters, `reference.npz` the reference mask for registration, README.md is the model card.
+Loading runs no code from the folder.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ivdjax import __version__
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
 from ivdjax.imaging.folders import whole_folder
-from ivdjax.volume import UserError
+from ivdjax.volume import LabelMap, UserError
 from ivdjax.workflows.model_card import model_card
 from ivdjax.workflows.weights import Parameters, read_weights, sha256_of, write_weights
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KIND = "ivdjax model"
-DESCRIPTION, WEIGHTS, CARD = "model.json", "weights.npz", "README.md"
+DESCRIPTION, WEIGHTS, REFERENCE, CARD = "model.json", "weights.npz", "reference.npz", "README.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +35,18 @@ class Model:
 
     Attributes:
         config: the resolved configuration of its training; its preparation and inference sections serve inference.
-        parameters: per network ("disc") the nested parameters, as NumPy arrays.
+        parameters: per network (region, disc, localization) the nested parameters, as NumPy arrays.
         meta: further facts that JSON can hold. Given by whoever trains: `validation` (figures by name), `training`
             (steps, seconds ...), `limits` (sentences). A model that was read has everything of `model.json` here,
             `weights_sha256` and `ivdjax_version` among it.
+        reference: numbered discs of one training case, to be registered to what is found (paper, section 2.2); None
+            for a model without.
     """
 
     config: Config
     parameters: dict[str, Parameters]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    reference: LabelMap | None = None
 
     @property
     def name(self) -> str:
@@ -75,7 +83,8 @@ def write_model(folder: str | Path, model: Model, precision: str = "float32") ->
         raise UserError(f"{folder} exists and is no model: it is not replaced; choose another folder or remove it")
     with whole_folder(folder) as part:
         digest = write_weights(part / WEIGHTS, model.parameters, precision)
-        description = _describe(model, precision, digest)
+        reference = _write_reference(part / REFERENCE, model.reference)
+        description = _describe(model, precision, digest, reference)
         text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
         (part / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
         (part / CARD).write_text(model_card(description), encoding="utf-8")
@@ -87,19 +96,14 @@ def read_model(folder: str | Path) -> Model:
 
     Raises:
         UserError: there is no such folder, it is no model or an incomplete one, it was written by a newer version,
-            its weights are not those it was written with, or its configuration cannot be used.
+            its weights or its reference are not those it was written with, or its configuration cannot be used.
     """
     folder = Path(folder)
     description = _read_description(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise UserError(f"{folder} has no {WEIGHTS}; the copy is incomplete, copy the whole folder again")
-    digest = sha256_of(weights)
-    if digest != description["weights_sha256"]:
-        raise UserError(
-            f"{weights} is damaged or was exchanged: its SHA-256 is {digest[:12]}..., but {DESCRIPTION} says "
-            f"{str(description['weights_sha256'])[:12]}...; copy the whole folder again"
-        )
+    _check_digest(weights, description["weights_sha256"])
     try:
         parameters = read_weights(weights)
     except ValueError as error:
@@ -111,10 +115,46 @@ def read_model(folder: str | Path) -> Model:
         config = parse_config(description["config"])
     except ConfigError as error:
         raise UserError(f"{folder / DESCRIPTION}: {error}") from error
-    return Model(config, parameters, {key: value for key, value in description.items() if key != "config"})
+    meta = {key: value for key, value in description.items() if key != "config"}
+    return Model(config, parameters, meta, _read_reference(folder, description))
 
 
-def _describe(model: Model, precision: str, digest: str) -> dict[str, Any]:
+def _check_digest(path: Path, wanted: str) -> None:
+    digest = sha256_of(path)
+    if digest != wanted:
+        raise UserError(
+            f"{path} is damaged or was exchanged: its SHA-256 is {digest[:12]}..., but {DESCRIPTION} says "
+            f"{str(wanted)[:12]}...; copy the whole folder again"
+        )
+
+
+def _write_reference(path: Path, reference: LabelMap | None) -> str | None:
+    """Writes the reference mask, if there is one; gives its SHA-256."""
+    if reference is None:
+        return None
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, labels=reference.array, affine=reference.affine)
+    return sha256_of(path)
+
+
+def _read_reference(folder: Path, description: Mapping[str, Any]) -> LabelMap | None:
+    """The reference mask of a model; None where its description names none."""
+    wanted = description.get("reference_sha256")
+    if wanted is None:
+        return None
+    path = folder / REFERENCE
+    if not path.is_file():
+        raise UserError(f"{folder} has no {REFERENCE}; the copy is incomplete, copy the whole folder again")
+    _check_digest(path, str(wanted))
+    try:
+        # Opened here, since np.load leaves the file open where its content is no zip.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return LabelMap(stored["labels"], stored["affine"])
+    except (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}; copy the whole folder again") from error
+
+
+def _describe(model: Model, precision: str, digest: str, reference: str | None) -> dict[str, Any]:
     data = model.config.data
     return dict(model.meta) | {
         "kind": KIND,
@@ -125,6 +165,7 @@ def _describe(model: Model, precision: str, digest: str) -> dict[str, Any]:
         "networks": list(model.networks),
         "precision": precision,
         "weights_sha256": digest,
+        "reference_sha256": reference,
         "credit": data.credit,
         "licence": data.licence,
         "synthetic": data.synthetic,

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ivdjax.config import TrainingConfig
 from ivdjax.data.preparation import Prepared
 from ivdjax.learning.augmentation import Residents
 from ivdjax.learning.devices import share
-from ivdjax.volume import UserError
+from ivdjax.volume import LUMBAR_DISCS, UserError
 
 MAX_DISCS = 15
 """Centroids kept of each case; crops are centred near these."""
@@ -26,25 +27,29 @@ class ResidentSets:
     """The training volumes that lie on the device at a step; the same for the same seed, whatever was done before.
 
     Args:
-        cases: to train on.
+        cases: to train on, on the stage's grid.
         training: gives the budget and the steps between two subsets.
         seed: of the order in which subsets take turns.
         mesh: the devices, each of which gets the whole subset.
+        levels: whether the network learns levels and not the share of disc.
 
     Raises:
         UserError: no case, a case without labels, cases of different channels, or one volume alone exceeds the budget.
     """
 
-    def __init__(self, cases: Sequence[Prepared], training: TrainingConfig, seed: int, mesh: Mesh) -> None:
+    def __init__(
+        self, cases: Sequence[Prepared], training: TrainingConfig, seed: int, mesh: Mesh, levels: bool = False
+    ) -> None:
         _check_cases(cases)
+        self._levels = levels
         self._cases, self._mesh, self._seed, self._period = list(cases), mesh, seed, training.resident_steps
         self._shape = tuple(int(n) for n in np.max([case.grid.shape for case in cases], axis=0))
         voxels = int(np.prod(self._shape))
-        one = voxels * (len(cases[0].channels) + 1)
+        one = voxels * (len(cases[0].channels) + 2)
         self._size = min(len(cases), training.resident_mib * 2**20 // one, MAX_VOXELS // voxels)
         if self._size == 0:
             raise UserError(
-                f"one volume takes {one / 2**20:.1f} MiB, above disc.training.resident_mib = {training.resident_mib}; "
+                f"one volume takes {one / 2**20:.1f} MiB, above training.resident_mib = {training.resident_mib}; "
                 "raise it, or make preparation.spacing_mm coarser"
             )
         self._turn = -1
@@ -56,43 +61,64 @@ class ResidentSets:
         if self._current is None or turn != self._turn:
             self._current = None  # gives its memory back before the next subset comes
             chosen = np.random.default_rng([self._seed, turn]).permutation(len(self._cases))[: self._size]
-            self._current = share(stack_residents([self._cases[i] for i in sorted(chosen)], self._shape), self._mesh)
+            subset = [self._cases[i] for i in sorted(chosen)]
+            self._current = share(stack_residents(subset, self._shape, self._levels), self._mesh)
             self._turn = turn
         return self._current
 
 
-def stack_residents(cases: Sequence[Prepared], shape: tuple[int, ...]) -> Residents:
+def stack_residents(cases: Sequence[Prepared], shape: tuple[int, ...], levels: bool = False) -> Residents:
     """Cases padded with zeros to one shape (D, H, W), channels last; arrays on the host.
+
+    With `levels` the target is the level of each of the seven discs, and every voxel counts: discs above the seventh
+    are background to be learned, outlined or not. Else it is the share of disc, and what counts are the rows that are
+    outlined, within the spine region where there is one.
 
     Raises:
         ValueError: a case without reference labels.
     """
     count, channels = len(cases), len(cases[0].channels)
     image = np.zeros((count, *shape, channels), np.uint8)
-    occupancy = np.zeros((count, *shape), np.uint8)
+    target, counted = np.zeros((count, *shape), np.uint8), np.zeros((count, *shape), np.uint8)
     centres = np.zeros((count, MAX_DISCS, 3), np.float32)
+    ends = np.zeros((2, count, 3), np.int32)
     discs = np.zeros(count, np.int32)
     for place, case in enumerate(cases):
         if case.labels is None or case.occupancy is None:
             raise ValueError(f"case {case.name} has no reference labels to train on")
         d, h, w = case.grid.shape
+        lumbar = np.where(case.labels <= LUMBAR_DISCS, case.labels, 0)
         image[place, :d, :h, :w] = np.moveaxis(case.image, 0, -1)
-        occupancy[place, :d, :h, :w] = case.occupancy
-        levels = [level for level in np.unique(case.labels) if level > 0][:MAX_DISCS]
-        discs[place] = len(levels)
-        if levels:
-            centres[place] = np.resize(ndimage.center_of_mass(case.labels > 0, case.labels, levels), (MAX_DISCS, 3))
+        target[place, :d, :h, :w] = lumbar if levels else case.occupancy
+        counts = np.ones(case.grid.shape, bool) if levels or case.region is None else case.region.copy()
+        if not levels:
+            counts[:, : case.ignore_above] = False
+        counted[place, :d, :h, :w] = counts
+        ends[:, place] = _ends(counts)
+        numbers = [level for level in np.unique(case.labels) if level > 0][:MAX_DISCS]
+        discs[place] = len(numbers)
+        if numbers:
+            centres[place] = np.resize(ndimage.center_of_mass(case.labels > 0, case.labels, numbers), (MAX_DISCS, 3))
     # Arrays of the host here, of the devices once they are shared.
     fields: dict[str, Any] = {
         "image": image,
-        "occupancy": occupancy,
+        "target": target,
+        "counted": counted,
+        "low": ends[0],
+        "high": ends[1],
         "extent": np.array([case.grid.shape for case in cases], np.int32),
-        "ignore_above": np.array([case.ignore_above for case in cases], np.int32),
         "spacing_mm": np.array([case.grid.spacing_mm for case in cases], np.float32),
         "centres": centres,
         "discs": discs,
     }
     return Residents(**fields)
+
+
+def _ends(counts: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """First and last position (2, 3) of the voxels that count, along each axis; the whole extent where none does."""
+    found = ndimage.find_objects(counts.astype(np.uint8))
+    box = found[0] if found else tuple(slice(0, n) for n in counts.shape)
+    return np.array([[part.start for part in box], [part.stop - 1 for part in box]])
 
 
 def _check_cases(cases: Sequence[Prepared]) -> None:

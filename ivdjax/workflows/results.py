@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ivdjax import __version__
 from ivdjax.config import plain_config
 from ivdjax.data.datasets import CaseFiles
+from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.folders import whole_folder
 from ivdjax.reports.overview import write_overview
@@ -41,8 +43,15 @@ def refuse_foreign(folder: Path, files: CaseFiles) -> None:
         )
 
 
-def provenance(files: CaseFiles, model: Model) -> dict[str, Any]:
-    """What a result depends on: the input files by content, the model by its weights and settings, the program.
+def provenance(files: CaseFiles, model: Model, overrides: Sequence[str] = (),
+               anchor: Anchor | None = None) -> dict[str, Any]:  # fmt: skip
+    """What a result depends on: input files by content, the model by weights and settings, an anchor, the program.
+
+    Args:
+        files: of the case.
+        model: with its settings as they are used, overridden ones included.
+        overrides: as the user gave them, for the reader.
+        anchor: a level that the user has pinned.
 
     Raises:
         OSError: a file cannot be read.
@@ -56,6 +65,8 @@ def provenance(files: CaseFiles, model: Model) -> dict[str, Any]:
             "name": model.name, "weights_sha256": model.weights_sha256,
             "sha256": hashlib.sha256(settings.encode()).hexdigest(), "synthetic": model.config.data.synthetic,
         },
+        "overrides": list(overrides),
+        "anchor": None if anchor is None else {"level": anchor.level, "point_mm": list(anchor.point_mm)},
         "ivdjax_version": __version__,
     }  # fmt: skip
 
@@ -91,13 +102,13 @@ def write_result(folder: Path, files: CaseFiles, result: CaseResult, model: Mode
 
 
 def stored_summary(folder: Path, case: str, source: dict[str, Any]) -> CaseSummary | None:
-    """The summary of a case that is already whole with the same input and model; None if it is not."""
+    """The summary of a case that is already whole with the same input, model and anchor; None if it is not."""
     if not all((folder / name.format(case=case)).is_file() for name in OUTPUTS):
         return None
     try:
         stored = json.loads((folder / f"{case}_discs.json").read_text(encoding="utf-8"))
-        if any(stored[key] != source[key] for key in ("input", "model")):
-            return None
+        if any(stored[key] != source[key] for key in ("input", "model")) or stored.get("anchor") != source["anchor"]:
+            return None  # the model's hash covers its settings, so that overrides need no look of their own
         return CaseSummary(case, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import yaml
 
-from ivdjax.data.preparation import prepare, restore_labels
+from ivdjax.config import STAGES, Config, ConfigError, parse_config, plain_config
+from ivdjax.data.preparation import Prepared, prepare, restore_labels
 from ivdjax.discs.measures import measure_discs
-from ivdjax.discs.numbering import number_from_bottom
+from ivdjax.discs.numbering import Anchor, Evidence, number_discs
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
-from ivdjax.networks.disc_net import build_disc_net
-from ivdjax.volume import Case, Disc, LabelMap
+from ivdjax.schema import parse_yaml
+from ivdjax.volume import Case, CaseError, Disc, LabelMap, UserError
 from ivdjax.workflows.model import Model, read_model
-from ivdjax.workflows.segmentation import Predict, disc_probability
+from ivdjax.workflows.segmentation import (
+    Predict,
+    disc_probability,
+    level_probability,
+    localization_case,
+    with_region,
+)
+from ivdjax.workflows.tasks import stage_crop, stage_network
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A compiled network and its parameters on the device."""
+
+    predict: Predict
+    params: Any
 
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A model ready to run: its description, the compiled network and the parameters on the device."""
+    """A model ready to run: its description (with overridden settings) and its networks by stage."""
 
     model: Model
-    predict: Predict
-    params: Any
+    networks: dict[str, Network]
+
+    @property
+    def config(self) -> Config:
+        """The configuration that inference follows."""
+        return self.model.config
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,34 +72,110 @@ class CaseResult:
     warnings: tuple[str, ...]
 
 
-def load_segmenter(folder: str | Path) -> Segmenter:
+def override_inference(model: Model, overrides: Sequence[str]) -> Model:
+    """The model with other settings of its inference section, each as `inference.key=value` (the value in YAML).
+
+    Raises:
+        ConfigError: a key outside of that section, an unknown one, or a value that cannot be used.
+    """
+    if not overrides:
+        return model
+    tree = plain_config(model.config)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        section, _, name = key.partition(".")
+        if section != "inference" or not separator or not name:
+            raise ConfigError(f"--set takes inference.key=value, not {override!r}; the rest of a model is fixed")
+        try:
+            tree["inference"][name] = parse_yaml(text) if text else ""  # YAML reads an empty text as null
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+    return replace(model, config=parse_config(tree))
+
+
+def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segmenter:
     """The model in a folder, on the default device, compiled: no case pays for that, and no `--timeout` counts it.
 
     Raises:
-        UserError: no such model, or a damaged one.
+        UserError: no such model, a damaged one, one that cannot outline discs, or overrides that cannot be used (see
+            `override_inference`).
     """
-    model = read_model(folder)
+    model = override_inference(read_model(folder), overrides)
+    if "disc" not in model.parameters:
+        raise UserError(f"{folder} holds {', '.join(model.networks)}, but no network for disc; train that stage too")
     use_compilation_cache()
-    config = model.config
-    predict = build_predict(build_disc_net(config.disc.network).apply)
-    params = jax.device_put(model.parameters["disc"])
-    boxes = np.zeros((config.inference.batch_size, *config.disc.training.crop, len(model.channels)), np.uint8)
-    jax.block_until_ready(predict(params, jax.device_put(boxes)))
-    return Segmenter(model, predict, params)
+    networks = {}
+    for stage in _wanted(model):
+        crop = stage_crop(model.config, stage)
+        predict = build_predict(stage_network(model.config, stage).apply, crop.levels)
+        networks[stage] = Network(predict, jax.device_put(model.parameters[stage]))
+    segmenter = Segmenter(model, networks)
+    _predict_blank(segmenter)
+    return segmenter
 
 
-def find_discs(segmenter: Segmenter, case: Case) -> CaseResult:
-    """Every disc of a case that has the model's channels in the model's order.
+def find_discs(segmenter: Segmenter, case: Case, anchor: Anchor | None = None) -> CaseResult:
+    """Every disc of a case that has one or more of the model's channels.
+
+    Args:
+        segmenter: the model.
+        case: as it was read.
+        anchor: the user's word on one disc's level.
 
     Raises:
-        CaseError: the case cannot be prepared.
+        CaseError: the case cannot be prepared, or the anchor lies in no disc.
     """
-    config = segmenter.model.config
-    settings = config.inference
-    prepared = prepare(case, config.preparation, config.data.all_discs_outlined)
-    probability = disc_probability(prepared, segmenter.predict, segmenter.params, config)
-    mask = probability > settings.threshold
-    numbering = number_from_bottom(mask, prepared.grid, settings.min_disc_mm3, settings.discs)
-    labels = restore_labels(numbering.levels, prepared, probability, settings.threshold)
+    config = segmenter.config
+    prepared = prepare(case, config.preparation, config.data.all_discs_outlined, config.data.channels)
+    if len(prepared.missing) == len(prepared.channels):
+        raise CaseError(f"case {case.name}: none of the model's channels {', '.join(prepared.channels)} is there")
+    evidence = gather_evidence(segmenter, prepared, anchor)
+    try:
+        numbering = number_discs(evidence, config.inference)
+    except ValueError as error:
+        if anchor is None:
+            raise
+        raise CaseError(f"case {case.name}: --anchor: {error}") from error
+    labels = restore_labels(numbering.levels, prepared, evidence.probability, config.inference.threshold)
     discs = measure_discs(labels, case.volume, numbering.confidence)
-    return CaseResult(case, labels, tuple(discs), numbering.verdict, numbering.reasons, prepared.warnings)
+    reasons = (*_missing_reasons(prepared), *numbering.reasons)
+    return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings)
+
+
+def gather_evidence(segmenter: Segmenter, prepared: Prepared, anchor: Anchor | None = None) -> Evidence:
+    """What the networks say of a prepared case, for `number_discs`."""
+    config, networks = segmenter.config, segmenter.networks
+    if "region" in networks:
+        prepared = with_region(prepared, networks["region"].predict, networks["region"].params, config)
+    probability = disc_probability(prepared, networks["disc"].predict, networks["disc"].params, config)
+    levels = level_grid = None
+    if "localization" in networks:
+        coarse = localization_case(prepared, config)
+        network = networks["localization"]
+        levels, level_grid = level_probability(coarse, network.predict, network.params, config), coarse.grid
+    return Evidence(
+        probability, prepared.grid, prepared.region, levels, level_grid, segmenter.model.reference, anchor
+    )  # fmt: skip
+
+
+def _wanted(model: Model) -> list[str]:
+    """The networks that inference uses: all that the model has, but for those that its settings leave out."""
+    settings = model.config.inference
+    left_out = {"region": not settings.region, "localization": not settings.localization, "disc": False}
+    return [stage for stage in STAGES if stage in model.parameters and not left_out[stage]]
+
+
+def _predict_blank(segmenter: Segmenter) -> None:
+    """Compiles every network for the one shape that it will see."""
+    config, channels = segmenter.config, len(segmenter.model.channels)
+    batch = {"region": 16, "disc": config.inference.batch_size, "localization": 1}
+    for stage, network in segmenter.networks.items():
+        box = stage_crop(config, stage).box
+        jax.block_until_ready(network.predict(network.params, np.zeros((batch[stage], *box, channels), np.uint8)))
+
+
+def _missing_reasons(prepared: Prepared) -> list[str]:
+    if not prepared.missing:
+        return []
+    there = ", ".join(channel for channel in prepared.channels if channel not in prepared.missing)
+    return [f"channel {', '.join(prepared.missing)} is missing: outlines and levels rest on {there} alone"]

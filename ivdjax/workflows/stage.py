@@ -18,13 +18,13 @@ from ivdjax.config import Config
 from ivdjax.data.preparation import Prepared
 from ivdjax.learning.checkpoint import Checkpoints
 from ivdjax.learning.devices import data_mesh, share
-from ivdjax.learning.steps import Metrics, TrainState, abstract_state, build_predict, build_train_step, initial_state
-from ivdjax.networks.disc_net import build_disc_net
+from ivdjax.learning.steps import Metrics, TrainState, abstract_state, build_train_step, initial_state
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import Terminated
 from ivdjax.workflows.journal import Journal
 from ivdjax.workflows.residents import ResidentSets
-from ivdjax.workflows.segmentation import Predict, disc_probability, working_dice
+from ivdjax.workflows.segmentation import Predict
+from ivdjax.workflows.tasks import StageTask
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,12 @@ class _Watch:
         )
 
 
-def train_disc_stage(
-    config: Config, training: Sequence[Prepared], held_out: Sequence[Prepared], folder: Path, init: Any | None = None
-) -> StageResult:
-    """Trains the segmentation network in `<folder>/disc/`, from its last checkpoint if there is one.
+def train_stage(config: Config, task: StageTask, folder: Path, init: Any | None = None) -> StageResult:
+    """Trains one stage in `<folder>/<stage>/`, from its last checkpoint if there is one.
 
     Args:
         config: of the run.
-        training: the cases to train on.
-        held_out: the cases to validate on; may be empty.
+        task: what the stage learns.
         folder: of the run.
         init: parameters to begin with, as in a model; None: random ones.
 
@@ -128,21 +125,21 @@ def train_disc_stage(
         OSError: a checkpoint or the journal could not be written.
         Terminated: SIGTERM arrived; KeyboardInterrupt: Ctrl-C. The state is saved before either.
     """
-    stage, settings = config.disc, config.disc.training
+    name, stage, network = task.name, task.settings, task.network
+    settings = stage.training
     total, every = settings.steps, settings.validate_every
-    network = build_disc_net(stage.network)
     mesh = data_mesh()
     try:
-        step_once = build_train_step(network.apply, stage, config.augmentation, config.seed, mesh)
+        step_once = build_train_step(network.apply, stage, task.crop, config.augmentation, config.seed, mesh)
     except ValueError as error:
-        raise UserError(f"disc.training.batch_size: {error}") from None
-    predict = build_predict(network.apply)
-    residents = ResidentSets(training, settings, config.seed, mesh)
+        raise UserError(f"{name}.training.batch_size: {error}") from None
+    predict = task.predict
+    residents = ResidentSets(task.training, settings, config.seed, mesh, task.crop.levels)
     channels = len(config.data.channels)
     abstract = abstract_state(network, stage, channels)
     if init is not None:
-        _refuse_other_network(abstract, init)
-    with Checkpoints(folder / "disc" / "checkpoints") as checkpoints:
+        _refuse_other_network(name, abstract, init)
+    with Checkpoints(folder / name / "checkpoints") as checkpoints:
         restored = checkpoints.restore_latest(abstract)
         start = restored.step if restored else 0
         state = restored.state if restored else initial_state(network, stage, channels, config.seed)
@@ -151,17 +148,17 @@ def train_disc_stage(
             state = state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))
         state = share(state, mesh)
         with (
-            Journal(folder, "disc", total, start, slices_per_step=settings.batch_size) as journal,
+            Journal(folder, name, total, start, slices_per_step=settings.batch_size) as journal,
             _stop_requests() as stop,
         ):
             for remark in restored.remarks if restored else ():
                 journal.say(remark)
             if start:
-                journal.say(f"disc: resumed from step {start} of {total}")
-            watch = _Watch(journal, "disc", checkpoints)
+                journal.say(f"{name}: resumed from step {start} of {total}")
+            watch = _Watch(journal, name, checkpoints)
 
             def validate(step: int, cases: Sequence[Prepared]) -> dict[str, float]:
-                figures = _validate(config, cases, predict, state.average, stop)
+                figures = _validate(task, cases, predict, state.average, stop)
                 if figures:
                     journal.validation(step, figures)
                 return figures
@@ -170,7 +167,7 @@ def train_disc_stage(
                 return every > 0 and step > 0 and step % every == 0 and step < total
 
             if is_due(start):  # a stop between a checkpoint and its validation must leave no hole
-                validate(start, held_out[: settings.validation_cases])
+                validate(start, task.held_out[: settings.validation_cases])
             for step in range(start + 1, total + 1):
                 state, metrics = step_once(state, residents.at(step - 1))
                 watch.flush()
@@ -183,17 +180,17 @@ def train_disc_stage(
                     stop.raise_if_asked()
                 if is_due(step):
                     watch.flush()
-                    validate(step, held_out[: settings.validation_cases])
-            figures = validate(total, held_out)
+                    validate(step, task.held_out[: settings.validation_cases])
+            figures = validate(total, task.held_out)
             stop.raise_if_asked()
             seconds = journal.seconds
     return StageResult(jax.tree.map(np.asarray, state.average), figures, seconds, total)
 
 
 def _validate(
-    config: Config, cases: Sequence[Prepared], predict: Predict, params: Any, stop: _Stop
+    task: StageTask, cases: Sequence[Prepared], predict: Predict, params: Any, stop: _Stop
 ) -> dict[str, float]:
-    """Mean and worst Dice of all discs as one mask on the working grid, over the held-out cases with outlined discs.
+    """Mean and worst of the stage's figure over the held-out cases with outlined discs.
 
     Nothing without such a case, and nothing once a stop is asked for.
     """
@@ -202,12 +199,11 @@ def _validate(
         if stop.signal:
             return {}
         if case.labels is not None and case.labels.any():
-            probability = disc_probability(case, predict, params, config)
-            scores.append(working_dice(case, probability, config.inference.threshold))
-    return {"all_discs_dice": float(np.mean(scores)), "worst_all_discs_dice": float(min(scores))} if scores else {}
+            scores.append(task.score(predict, params, case))
+    return {task.figure: float(np.mean(scores)), f"worst_{task.figure}": float(min(scores))} if scores else {}
 
 
-def _refuse_other_network(state: TrainState, init: Any) -> None:
+def _refuse_other_network(stage: str, state: TrainState, init: Any) -> None:
     """Makes sure that a model's parameters are those of the state's network.
 
     Raises:
@@ -220,7 +216,7 @@ def _refuse_other_network(state: TrainState, init: Any) -> None:
     if wanted != given:
         odd = sorted(k for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))[0]
         raise UserError(
-            f"--init: the model's network differs from disc.network at {odd}: {given.get(odd, 'nothing')} in the "
+            f"--init: the model's network differs from {stage}.network at {odd}: {given.get(odd, 'nothing')} in the "
             f"model, {wanted.get(odd, 'nothing')} here; use the model's own network settings and channels"
         )
 

@@ -1,35 +1,37 @@
-"""Training: a configuration and its cases become a model folder."""
+"""Training: a configuration and its cases become a model folder, stage by stage."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import cast
 
+import jax
 from tqdm import tqdm
 
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
-from ivdjax.data.cache import training_cases
-from ivdjax.data.folds import fold_of, hold_out
-from ivdjax.data.phantom.dataset import PhantomSet, holds_phantoms, write_phantoms
-from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.preparation import Prepared
+from ivdjax.discs.reference import reference_mask
 from ivdjax.imaging.folders import alone
 from ivdjax.learning.devices import use_compilation_cache
-from ivdjax.volume import UserError
+from ivdjax.learning.steps import build_predict
+from ivdjax.volume import LabelMap, UserError
 from ivdjax.workflows.model import Model, read_model, write_model
-from ivdjax.workflows.stage import train_disc_stage
+from ivdjax.workflows.segmentation import with_region
+from ivdjax.workflows.stage import StageResult, train_stage
+from ivdjax.workflows.stage_record import read_record, write_record
+from ivdjax.workflows.tasks import build_task, stage_network
+from ivdjax.workflows.training_cases import check_fold, phantoms_beside, prepared_cases, split_cases
 from ivdjax.workflows.weights import Parameters
 
 RESOLVED = "config.json"
-PHANTOMS = "data"
 
 
-def train(config: Config, output: Path, fold: int | None = None, init: Path | None = None) -> Path:
-    """Trains all stages of a configuration, resuming what an earlier run of the same command left; the model's folder.
+def train(
+    config: Config, output: Path, fold: int | None = None, init: Path | None = None, stage: str | None = None
+) -> Path | None:
+    """Trains the stages of a configuration, resuming what an earlier run of the same command left; the model's folder.
 
     A run that is finished is left as it is.
 
@@ -37,16 +39,22 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
         config: of the run.
         output: the run's folder; a fold gets a folder of its own in it.
         fold: the fold, from 0, that is held out in place of `data.validation`.
-        init: a model whose parameters training begins with.
+        init: a model whose parameters training begins with, network by network; one that it lacks begins at random.
+        stage: the one stage to train; None: all of `config.stages`.
+
+    Returns:
+        The model's folder; None as long as a stage of the configuration is still to be trained.
 
     Raises:
         UserError: the configuration differs from the one that `output` was begun with, its data cannot be used, there
-            is no such fold, or `init` is no model of the same network.
+            is no such fold or stage, or `init` is no model of the same networks.
         CaseError: a case cannot be read.
         FloatingPointError: the loss is no longer a finite number.
         OSError: the disk is full or not writable.
     """
-    _check_fold(config, fold)
+    check_fold(config, fold)
+    if stage is not None and stage not in config.stages:
+        raise UserError(f"--stage {stage}: the configuration trains {', '.join(config.stages)}; see its key stages")
     folder = output if fold is None else output / f"fold_{fold}"
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder} is a file; give a folder")
@@ -54,122 +62,116 @@ def train(config: Config, output: Path, fold: int | None = None, init: Path | No
     with alone(folder) as undisturbed:
         if not undisturbed:
             raise UserError(f"another train.py is at work in {folder}; wait for it, or choose another --output")
-        return _train_alone(config, output, folder, fold, init)
+        return _train_alone(config, output, folder, fold, init, stage)
 
 
-def _train_alone(config: Config, output: Path, folder: Path, fold: int | None, init: Path | None) -> Path:
+def _train_alone(
+    config: Config, output: Path, folder: Path, fold: int | None, init: Path | None, stage: str | None
+) -> Path | None:
     """As `train`, in a folder that no other process trains in."""
     _claim(config, folder, init)
     model = folder / "model"
     if _is_finished(model, _published(config)):
         print(f"{config.name}: nothing to do, all of its training is done\nmodel: {model}")
         return model
-    start = _start_parameters(init)
+    start = _start_parameters(init, config)
+    done = {name: record for name in config.stages if (record := read_record(folder / name)) is not None}
+    if stage == "disc" and "region" in config.stages and config.disc.within_region and "region" not in done:
+        raise UserError("the disc stage trains within the predicted spine region, but the region stage has not run "
+                        "yet; run --stage region first, or set disc.within_region=false")  # fmt: skip
     use_compilation_cache()
-    cases = prepared_cases(config, output)  # folds share phantoms and cache
-    training, held_out = split_cases(config, cases, fold)
-    print(f"{config.name}: {len(training)} cases to train on, {len(held_out)} held out; run folder {folder}")
-    result = train_disc_stage(config, training, held_out, folder, start)
-    meta = {
-        "training": {
-            "cases": len(training), "held_out": [case.name for case in held_out], "disc_steps": result.steps,
-            "crops": result.steps * config.disc.training.batch_size,
-        },
-        "limits": list(config.data.limits),
-        "validation": {f"{name} on the working grid": value for name, value in result.validation.items()},
-    }  # fmt: skip
-    write_model(model, Model(_published(config), {"disc": result.parameters}, meta))
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items()) or "no held-out cases"
-    print(f"trained in {result.seconds:.0f} s ({figures})")
+    training, held_out = split_cases(config, prepared_cases(config, output), fold)  # folds share phantoms and cache
+    beside = phantoms_beside(config, output)
+    more = f" and {len(beside)} phantoms" if beside else ""
+    print(f"{config.name}: {len(training)} cases{more} to train on, {len(held_out)} held out; run folder {folder}")
+    reference = _reference(training)  # before hours of training, not after them
+    everyone = [*training, *beside]
+    for name in config.stages:
+        if name not in done and stage in (None, name):
+            found = _train_stage(config, name, everyone, held_out, folder, start, done.get("region"))
+            write_record(folder / name, found)
+            print(f"{name}: {found.steps} steps in {found.seconds:.0f} s ({_figures(found)})")
+            done[name] = found
+    missing = [name for name in config.stages if name not in done]
+    if missing:
+        still = f"still to be trained: {', '.join(missing)}"
+        print(f"{config.name}: {still} (--stage {missing[0]}, or all without --stage)")
+        return None
+    results = {name: done[name] for name in config.stages}
+    write_model(model, _model(config, results, reference, training, beside, held_out))
+    seconds = sum(result.seconds for result in results.values())
+    print(f"trained in {seconds:.0f} s ({'; '.join(_figures(result) for result in results.values())})")
     print(f"model: {model}\nnext: python infer.py --model {model} --output OUT INPUT")
     return model
 
 
-def with_phantoms(config: Config, folder: Path) -> Config:
-    """The configuration with `data.root` set to the phantoms in `<folder>/data`, made if need be.
+def _train_stage(
+    config: Config, name: str, training: Sequence[Prepared], held_out: Sequence[Prepared], folder: Path,
+    start: dict[str, Parameters], region: StageResult | None,
+) -> StageResult:  # fmt: skip
+    """Trains one stage, the disc stage within the region that the region stage predicts."""
+    if name == "disc" and config.disc.within_region and region is not None:
+        network = stage_network(config, "region")
+        predict, params = build_predict(network.apply), jax.device_put(region.parameters)
+        both = [*training, *held_out]
+        bar = tqdm(both, desc="spine region", unit="case", disable=None)
+        found = [with_region(case, predict, params, config) for case in bar]
+        training, held_out = found[: len(training)], found[len(training) :]
+    return train_stage(config, build_task(config, name, training, held_out), folder, start.get(name))
 
-    A configuration without phantoms is given back as it is.
+
+def _reference(training: Sequence[Prepared]) -> LabelMap:
+    """The reference mask that the training set gives (paper, section 2.2).
 
     Raises:
-        UserError: the phantoms cannot be made as asked.
+        UserError: no case has a disc to give it.
     """
-    data = config.data
-    if not data.phantom_cases:
-        return config
-    root = folder / PHANTOMS
-    options = PhantomOptions(
-        channels=data.channels,
-        shape=cast("tuple[int, int, int]", data.phantom_shape) or None,
-        spacing_mm=cast("tuple[float, float, float]", data.phantom_spacing_mm) or None,
-    )
-    phantoms = PhantomSet(data.phantom_cases, data.phantom_seed, data.phantom_visits, options)
-    if not holds_phantoms(root, phantoms):
-        write_phantoms(
-            root, phantoms, overwrite=True, progress=partial(tqdm, desc="phantoms", unit="case", disable=None)
-        )
-    return replace(config, data=replace(data, root=str(root), phantom_cases=0))
+    try:
+        return reference_mask([(case.labels, case.grid) for case in training if case.labels is not None])
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
-def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
-    """The configuration's cases on their working grid, from its images, its cache, or phantoms made for it.
-
-    Raises:
-        UserError: there is no data, or a stored case has other channels.
-        CaseError: a case cannot be read.
-    """
-    config = with_phantoms(config, folder)
-    cache = Path(config.data.cache) if config.data.cache else folder / "cache"
-    with tqdm(desc="preparing", unit="case", disable=None) as bar:
-
-        def show(done: int, total: int, name: str) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        cases = training_cases(config, cache, show)
-    for case in cases:
-        if case.channels != config.data.channels:
-            raise UserError(
-                f"case {case.name} in {cache} has the channels {', '.join(case.channels)}, but data.channels is "
-                f"{', '.join(config.data.channels)}; use those channels, or another data.cache"
-            )
-        for warning in case.warnings:
-            print(f"warning: {warning}")
-    return cases
+def _model(
+    config: Config, results: dict[str, StageResult], reference: LabelMap, training: Sequence[Prepared],
+    beside: Sequence[Prepared], held_out: Sequence[Prepared],
+) -> Model:  # fmt: skip
+    """The model that finished stages make."""
+    steps = {f"{name}_steps": result.steps for name, result in results.items()}
+    meta = {
+        "training": {
+            "cases": len(training), "phantoms": len(beside), "held_out": [case.name for case in held_out], **steps,
+            "seconds": round(sum(result.seconds for result in results.values())),
+        },
+        "limits": list(config.data.limits),
+        "validation": {
+            f"{name} on its stage's grid": value for result in results.values()
+            for name, value in result.validation.items()
+        },
+    }  # fmt: skip
+    parameters = {name: result.parameters for name, result in results.items()}
+    return Model(_published(config), parameters, meta, reference)
 
 
-def split_cases(config: Config, cases: Sequence[Prepared], fold: int | None) -> tuple[list[Prepared], list[Prepared]]:
-    """Cases to train on and cases held out, by subject: those of `data.validation`, or of a fold.
+def _figures(result: StageResult) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items()) or "no held-out cases"
+
+
+def _start_parameters(init: Path | None, config: Config) -> dict[str, Parameters]:
+    """Parameters that training begins with, by stage; none for a stage that begins at random.
 
     Raises:
-        UserError: the fold is out of range, the configuration has none, or nothing is left to train on.
-    """
-    _check_fold(config, fold)
-    if fold is None:
-        return hold_out(cases, config.data.validation)
-    return fold_of(cases, config.data.folds, fold, config.seed)
-
-
-def _check_fold(config: Config, fold: int | None) -> None:
-    if fold is None:
-        return
-    if not config.data.folds:
-        raise UserError(f"--fold {fold}: the configuration has no folds; set data.folds")
-    if not 0 <= fold < config.data.folds:
-        raise UserError(f"--fold must be 0 to {config.data.folds - 1} (data.folds is {config.data.folds}), not {fold}")
-
-
-def _start_parameters(init: Path | None) -> Parameters | None:
-    """Parameters of the segmentation network in the model that training begins with.
-
-    Raises:
-        UserError: no model, or one without such a network.
+        UserError: no model, or one without any network of the configuration's stages.
     """
     if init is None:
-        return None
+        return {}
     model = read_model(init)
-    if "disc" not in model.parameters:
-        raise UserError(f"--init: {init} holds {', '.join(model.networks)}, but no network for disc")
-    return model.parameters["disc"]
+    found = {name: model.parameters[name] for name in config.stages if name in model.parameters}
+    if not found:
+        raise UserError(
+            f"--init: {init} holds {', '.join(model.networks)}, but no network for {', '.join(config.stages)}"
+        )
+    return found
 
 
 def _published(config: Config) -> Config:

@@ -19,7 +19,7 @@ from ivdjax.workflows.commands import describe_os_error
 
 def serve(build: Callable[[], Callable[[Any], Any]], line: Connection, log: Path | None) -> None:
     """Answers tasks until the line is closed: `(status, payload, reason)` each, after a first one when it is ready."""
-    _end_with_parent()
+    end_with_parent()
     _offer_to_memory_killer()
     try:
         if log is not None:
@@ -67,7 +67,7 @@ def _describe(error: Exception, where: str, log: Path | None) -> str:
     return f"{type(error).__name__}: {error}{seen}"
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this process when the parent is gone, even if it was killed and could not say so."""
     parent = multiprocessing.parent_process()
     if parent is None:

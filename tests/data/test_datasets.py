@@ -197,3 +197,25 @@ def test_a_reference_of_another_place_is_refused(tmp_path: Path) -> None:
     store(tmp_path / "a" / "t2.nii"), store(tmp_path / "a" / "Labels.nii", numbered_discs(7), moved(500.0))
     with pytest.raises(CaseError, match=r"case a: no label of Labels\.nii lies within the image.*500\.0 mm"):
         read_case(find_case(tmp_path / "a", ("t2",)), ("t2",))
+
+
+def test_a_partial_case_has_the_channels_that_exist_in_the_order_asked_for(tmp_path: Path) -> None:
+    channels = ("fat", "inn", "wat")
+    store(tmp_path / "a" / "a_wat.nii", numbered_discs(7)), store(tmp_path / "a" / "fat.nii", discs(2))
+    files = find_case(tmp_path / "a", channels, partial=True)
+    assert list(files.channels) == ["fat", "wat"]
+    case = read_case(files, channels, partial=True)
+    assert case.volume.channels == ("fat", "wat") and case.volume.array.max(axis=(1, 2, 3)).tolist() == [1, 7]
+    with pytest.raises(CaseError, match="no file for channel inn"):
+        find_case(tmp_path / "a", channels)
+    with pytest.raises(CaseError, match="no file for channel inn"):
+        read_case(files, channels)
+
+
+def test_a_partial_case_needs_one_channel(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "a_Labels.nii")
+    with pytest.raises(CaseError, match="no file for channel fat, wat"):
+        find_case(tmp_path / "a", ("fat", "wat"), partial=True)
+    store(tmp_path / "a" / "a_t2.nii")
+    with pytest.raises(CaseError, match="no file for channel fat, wat"):
+        read_case(find_case(tmp_path / "a", ("t2",)), ("fat", "wat"), partial=True)

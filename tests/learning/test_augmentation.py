@@ -12,14 +12,18 @@ import pytest
 
 from ivdjax.config import AugmentationConfig
 from ivdjax.learning import augmentation
-from ivdjax.learning.augmentation import Residents, Sample, change_contrast
+from ivdjax.learning.augmentation import Crop, Residents, Sample, change_contrast
 
 STILL = AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=0, noise=0, gamma=(1, 1), remap=0, bias=0, blur=0,
                            channel_dropout=0)  # fmt: skip
 BENT = AugmentationConfig(rotation_deg=30, scale=(0.8, 1.25), elastic_mm=3, elastic_step_mm=8, noise=0, gamma=(1, 1),
                           remap=0, bias=0, blur=0)  # fmt: skip
-BOX = (16, 12)
+BOX, SOLID = (16, 12), (6, 12, 10)
 SPACING_MM = (3.0, 1.25, 1.25)
+
+
+def crop_of(disc_fraction: float = 0.5, box: tuple[int, ...] = BOX, levels: bool = False) -> Crop:
+    return Crop(box, SPACING_MM[-len(box) :], disc_fraction, levels)
 
 
 def quick_keys(seed: int, count: int) -> jax.Array:
@@ -28,15 +32,26 @@ def quick_keys(seed: int, count: int) -> jax.Array:
 
 
 def residents(
-    image: np.ndarray, share: np.ndarray, extent: Any = None, ignore_above: int = 0, centres: Any = ()
+    image: np.ndarray, target: np.ndarray, extent: Any = None, counted: Any = None, centres: Any = (), ends: Any = None
 ) -> Residents:
-    """One volume (D, H, W, C) and the share of disc (D, H, W) in it."""
+    """One volume (D, H, W, C) and its target (D, H, W); all of it counts unless stated."""
+    extent = extent or target.shape
     rows = np.resize(np.asarray(centres, np.float32), (15, 3)) if len(centres) else np.zeros((15, 3), np.float32)
-    return Residents(
-        jnp.asarray(image[None], jnp.uint8), jnp.asarray(share[None], jnp.uint8),
-        jnp.asarray([extent or share.shape], jnp.int32), jnp.asarray([ignore_above], jnp.int32),
-        jnp.asarray([SPACING_MM], jnp.float32), jnp.asarray(rows[None]), jnp.asarray([len(centres)], jnp.int32),
-    )  # fmt: skip
+    low, high = ends or ((0, 0, 0), tuple(side - 1 for side in extent))
+    fields = {
+        "image": image, "target": target, "counted": np.ones(target.shape) if counted is None else counted,
+        "low": low, "high": high, "extent": extent, "discs": len(centres),
+    }  # fmt: skip
+    kinds = {"image": jnp.uint8, "target": jnp.uint8, "counted": jnp.uint8}
+    arrays = {name: jnp.asarray(np.asarray(value)[None], kinds.get(name, jnp.int32)) for name, value in fields.items()}
+    return Residents(**arrays, spacing_mm=jnp.asarray([SPACING_MM], jnp.float32), centres=jnp.asarray(rows[None]))
+
+
+def rows_from(shape: tuple[int, int, int], first: int) -> np.ndarray:
+    """1 (D, H, W) from a row on, 0 above it."""
+    counted = np.zeros(shape, np.uint8)
+    counted[:, first:] = 1
+    return counted
 
 
 def ramps(shape: tuple[int, int, int]) -> np.ndarray:
@@ -44,13 +59,15 @@ def ramps(shape: tuple[int, int, int]) -> np.ndarray:
     return np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).astype(np.uint8)
 
 
-@partial(jax.jit, static_argnums=3)
-def draw(keys: jax.Array, volumes: Residents, disc_fraction: float, settings: AugmentationConfig) -> Sample:
-    return jax.vmap(lambda key: augmentation.draw_sample(key, volumes, BOX, disc_fraction, settings))(keys)
+@partial(jax.jit, static_argnums=(2, 3))
+def draw(keys: jax.Array, volumes: Residents, crop: Crop, settings: AugmentationConfig) -> Sample:
+    return jax.vmap(lambda key: augmentation.draw_sample(key, volumes, crop, settings))(keys)
 
 
-def samples(keys: jax.Array, volumes: Residents, settings: AugmentationConfig) -> Sample:
-    return jax.tree.map(np.asarray, draw(keys, volumes, 0.5, settings))
+def samples(
+    keys: jax.Array, volumes: Residents, settings: AugmentationConfig, box: tuple[int, ...] = BOX, levels: bool = False
+) -> Sample:
+    return jax.tree.map(np.asarray, draw(keys, volumes, crop_of(0.5, box, levels), settings))
 
 
 def test_without_any_strength_a_sample_is_a_plain_crop():
@@ -73,7 +90,7 @@ def test_without_any_strength_a_sample_is_a_plain_crop():
 
 def test_deformation_moves_image_target_and_mask_together():
     volume = ramps((6, 60, 50))
-    volumes = residents(volume, volume[..., 1], ignore_above=20, centres=[(3, 30, 20)])
+    volumes = residents(volume, volume[..., 1], counted=rows_from((6, 60, 50), 20), centres=[(3, 30, 20)])
     drawn = samples(jax.random.split(jax.random.key(0), 64), volumes, BENT)
     np.testing.assert_allclose(drawn.target, drawn.image[..., 1], atol=1e-6)
     rows = 255 * drawn.image[..., 1]
@@ -85,7 +102,7 @@ def test_deformation_moves_image_target_and_mask_together():
 
 def test_one_key_gives_one_sample_in_any_batch():
     volume = ramps((6, 60, 50))
-    volumes = residents(volume, 4 * volume[..., 1], ignore_above=30, centres=[(3, 30, 20)])
+    volumes = residents(volume, 4 * volume[..., 1], counted=rows_from((6, 60, 50), 30), centres=[(3, 30, 20)])
     keys = jax.random.split(jax.random.key(5), 64)
     first, second = samples(keys, volumes, BENT), samples(keys[::-1], volumes, BENT)
     for one, other in zip(first, second, strict=True):
@@ -95,14 +112,17 @@ def test_one_key_gives_one_sample_in_any_batch():
     assert set(np.unique(first.mask)) == {0.0, 1.0}
 
 
+gather = jax.jit(augmentation._gather, static_argnums=3)
+
+
 def test_at_whole_positions_voxels_are_read_as_they_are():
     random = np.random.default_rng(0)
     image, share = random.integers(0, 256, (3, 9, 8, 2)), random.integers(0, 256, (3, 9, 8))
     d, h, w = np.meshgrid(1, np.arange(2, 6), np.arange(3, 8), indexing="ij")
-    where = jnp.asarray(np.stack([d, h, w], axis=-1)[0], jnp.float32)
-    crop, target, mask = jax.jit(augmentation._gather)(residents(image, share), 0, where)
-    np.testing.assert_allclose(crop, image[1, 2:6, 3:8] / 255, rtol=1e-6)
-    np.testing.assert_allclose(target, share[1, 2:6, 3:8] / 255, rtol=1e-6)
+    where = jnp.asarray(np.stack([d, h, w], axis=-1), jnp.float32)
+    crop, target, mask = gather(residents(image, share), 0, where, False)
+    np.testing.assert_allclose(crop, image[1:2, 2:6, 3:8] / 255, rtol=1e-6)
+    np.testing.assert_allclose(target, share[1:2, 2:6, 3:8] / 255, rtol=1e-6)
     assert (mask == 1).all()
 
 
@@ -110,27 +130,77 @@ def test_what_lies_outside_is_empty_and_counts_for_nothing():
     # A volume of (2, 6, 5) padded to (4, 10, 9) with values that must never be seen.
     image, share = np.full((4, 10, 9, 1), 255), np.full((4, 10, 9), 255)
     image[:2, :6, :5], share[:2, :6, :5] = 100, 0
-    volumes = residents(image, share, extent=(2, 6, 5), ignore_above=2)
+    volumes = residents(image, share, extent=(2, 6, 5), counted=rows_from((4, 10, 9), 2))
     h, w = jnp.meshgrid(jnp.arange(-2.0, 9.0), jnp.arange(-2.0, 8.0), indexing="ij")
-    for d in (-5.0, 0.5, 7.0):  # across slices a position is held inside
-        where = jnp.stack([jnp.full_like(h, d), h, w], axis=-1)
-        crop, target, mask = jax.jit(augmentation._gather)(volumes, 0, where)
+    for d in (-5.0, 0.5, 7.0):  # a single slice is held inside the volume
+        where = jnp.stack([jnp.full_like(h, d), h, w], axis=-1)[None]
+        crop, target, mask = (part[0] for part in gather(volumes, 0, where, False))
         inside = (h >= 0) & (h <= 5) & (w >= 0) & (w <= 4)
         np.testing.assert_allclose(crop[..., 0], np.where(inside, 100 / 255, 0), rtol=1e-6)
         assert (target == 0).all()
         np.testing.assert_array_equal(mask == 1, inside & (h >= 2))
 
 
-@jax.jit
-def drawn_centres(keys: jax.Array, volumes: Residents, disc_fraction: float) -> jax.Array:
-    return jax.vmap(lambda key: augmentation._draw_centre(key, volumes, 0, BOX, disc_fraction))(keys)
+@partial(jax.jit, static_argnums=2)
+def drawn_centres(keys: jax.Array, volumes: Residents, box: tuple[int, ...], disc_fraction: float) -> jax.Array:
+    crop = crop_of(0.0, (1, *box)[-3:])._replace(disc_fraction=disc_fraction)
+    return jax.vmap(lambda key: augmentation._draw_centre(key, volumes, 0, crop))(keys)
 
 
-def centres(extent: tuple[int, int, int], discs: Any, disc_fraction: float) -> np.ndarray:
+def centres(
+    extent: tuple[int, int, int], discs: Any, disc_fraction: float, ends: Any = None, box: tuple[int, ...] = BOX
+) -> np.ndarray:
     """Centres of 500 boxes in a volume of this extent."""
     shape = (60, 100, 80)
-    volumes = residents(np.zeros((*shape, 1)), np.zeros(shape), extent, centres=discs)
-    return np.asarray(drawn_centres(quick_keys(1, 500), volumes, disc_fraction))
+    volumes = residents(np.zeros((*shape, 1)), np.zeros(shape), extent, centres=discs, ends=ends)
+    return np.asarray(drawn_centres(quick_keys(1, 500), volumes, box, disc_fraction))
+
+
+def test_levels_are_read_at_the_nearest_voxel():
+    levels = np.random.default_rng(1).integers(0, 8, (3, 9, 8))
+    volumes = residents(np.zeros((*levels.shape, 1)), levels)
+    where = np.random.default_rng(2).uniform(0, 1, (4, 5, 5, 3)) * (2, 8, 7)
+    _, target, mask = gather(volumes, 0, jnp.asarray(where, jnp.float32), True)
+    d, h, w = np.moveaxis(np.rint(where).astype(int), -1, 0)
+    np.testing.assert_array_equal(target, levels[d, h, w])
+    assert target.dtype == jnp.float32 and (mask == 1).all()
+
+
+def test_a_solid_box_reads_nothing_beyond_the_first_and_last_slice():
+    image, levels = np.full((4, 6, 5, 1), 100), np.full((4, 6, 5), 3)
+    volumes = residents(image, levels, extent=(2, 6, 5))
+    where = jnp.stack(jnp.meshgrid(jnp.arange(-2.0, 4.0), jnp.arange(6.0), jnp.arange(5.0), indexing="ij"), axis=-1)
+    for kind, inside in ((True, 3.0), (False, 3 / 255)):
+        crop, target, mask = (np.asarray(part).reshape(6, -1) for part in gather(volumes, 0, where, kind))
+        np.testing.assert_array_equal(mask, np.repeat([[0], [0], [1], [1], [0], [0]], 30, axis=1))
+        np.testing.assert_allclose(crop, mask * (100 / 255), rtol=1e-6)
+        np.testing.assert_allclose(target, mask * inside, rtol=1e-6)
+
+
+def test_without_any_strength_a_solid_sample_is_a_plain_box():
+    volume = ramps((20, 60, 50))
+    drawn = samples(quick_keys(0, 16), residents(volume, volume[..., 0], centres=[(10, 30, 20)]), STILL, SOLID)
+    read = 255 * drawn.image
+    assert read.shape == (16, *SOLID, 3) and drawn.target.shape == drawn.mask.shape == (16, *SOLID)
+    inner = read[:, :, 1:-1, 1:-1]  # the stretch of 5 % that is always drawn may reach over the volume's edge
+    np.testing.assert_allclose(np.diff(inner[..., 0], axis=1), 1, atol=1e-3)
+    for axis, channel in ((2, 1), (3, 2)):
+        steps = np.diff(inner[..., channel], axis=axis)
+        np.testing.assert_allclose(steps, np.broadcast_to(steps[:, :1, :1, :1], steps.shape), atol=1e-3)
+        assert (np.abs(steps - 1) <= 0.051).all()
+    np.testing.assert_allclose(drawn.target, drawn.image[..., 0], atol=1e-6)
+
+
+def test_solid_samples_move_image_levels_and_mask_together():
+    volume = ramps((20, 60, 50))
+    levels = volume[..., 1] // 8
+    volumes = residents(volume, levels, counted=rows_from((20, 60, 50), 20), centres=[(10, 30, 20)])
+    drawn = samples(jax.random.split(jax.random.key(0), 16), volumes, BENT, SOLID, levels=True)
+    rows = 255 * drawn.image[..., 1]
+    inside = drawn.image.any(axis=-1)
+    assert set(np.unique(drawn.target)) <= set(range(8))  # nothing between two levels
+    np.testing.assert_array_equal(drawn.target[inside], np.rint(rows[inside] - 1e-4) // 8)
+    np.testing.assert_array_equal(drawn.mask[inside] == 1, np.rint(rows[inside] - 1e-4) >= 20)
 
 
 @pytest.mark.parametrize("disc_fraction", [0.0, 1.0])
@@ -145,6 +215,24 @@ def test_boxes_stay_inside_a_volume_that_is_larger(disc_fraction):
         np.testing.assert_allclose(found.min(axis=0), low, atol=1.0)
         np.testing.assert_allclose(found.max(axis=0), high, atol=1.0)
         np.testing.assert_allclose(found.mean(axis=0), (low + high) / 2, atol=1.5)
+
+
+def test_boxes_that_lie_anywhere_are_centred_in_what_counts():
+    found = centres((60, 100, 80), [(30, 50, 40)], 0.0, ends=((20, 40, 30), (25, 60, 75)))
+    # In the last rows a box would stick out of the volume; its centre stays half a box away from the end.
+    np.testing.assert_allclose(found.min(axis=0), [20, 40, 30], atol=0.5)
+    np.testing.assert_allclose(found.max(axis=0), [25, 60, 80 - 1 - 5.5], atol=0.5)
+    # What counts lies nearer to the end than half a box: the box that holds it is the last one.
+    np.testing.assert_allclose(centres((60, 100, 80), [], 0.0, ends=((0, 0, 78), (0, 3, 79))), [[0, 7.5, 73.5]] * 500)
+
+
+def test_solid_boxes_stay_inside_and_hold_the_disc_they_are_drawn_near():
+    found = centres((60, 100, 80), [(30, 50, 40)], 1.0, box=SOLID)
+    assert (np.abs(found - (30, 50, 40)) <= np.array([25 / 3, 0.4 * 12, 0.4 * 10]) + 1e-4).all()
+    found = centres((60, 100, 80), [(0, 50, 40)], 1.0, box=SOLID)
+    assert (found[:, 0] >= 2.5).all() and np.isclose(found[:, 0], 2.5).any()
+    flat = centres((4, 100, 80), [(0, 50, 40)], 1.0, box=SOLID)[:, 0]
+    assert flat.min() < 0.6 and flat.max() > 2.4 and (flat >= 0.5).all() and (flat <= 2.5).all()
 
 
 def test_a_box_drawn_near_a_disc_holds_its_centroid():
@@ -167,18 +255,21 @@ def test_the_share_of_boxes_near_discs_is_as_asked():
     assert 0.2 < near.mean() < 0.35
 
 
-def test_a_volume_smaller_than_the_box_is_centred():
+def test_a_volume_smaller_than_the_box_lies_whole_and_anywhere_in_it():
     found = centres((1, 10, 12), [(0, 2, 2)], 0.5)
-    np.testing.assert_array_equal(found, np.tile([0, 4.5, 5.5], (500, 1)))
+    np.testing.assert_array_equal(found[:, [0, 2]], np.tile([0, 5.5], (500, 1)))
+    first = found[:, 1] - 7.5  # the box's first row, of 16; the volume has 10
+    assert (first >= -6 - 1e-4).all() and (first <= 1e-4).all()
+    assert first.min() < -5.5 and first.max() > -0.5 and abs(first.mean() + 3) < 0.3
 
 
-def positions_mm(settings: AugmentationConfig) -> np.ndarray:
-    """Offsets (8, H, W, 3) in mm of eight deformed boxes from their centre."""
-    spacing = jnp.asarray(SPACING_MM)
-    bend = partial(
-        augmentation._deformed_positions, centre=jnp.zeros(3), spacing_mm=spacing, box=BOX, settings=settings
-    )
-    return np.asarray(jax.jit(jax.vmap(bend))(quick_keys(2, 8))) * SPACING_MM
+def positions_mm(settings: AugmentationConfig, box: tuple[int, int, int] = (1, *BOX)) -> np.ndarray:
+    """Offsets (8, [D,] H, W, 3) in mm of eight deformed boxes from their centre; without D for a single slice."""
+    crop = crop_of(box=box)
+    bend = partial(augmentation._deformed_positions, centre=jnp.zeros(3), spacing_mm=jnp.asarray(SPACING_MM), crop=crop,
+                   settings=settings)  # fmt: skip
+    offsets = np.asarray(jax.jit(jax.vmap(bend))(quick_keys(2, 8))) * SPACING_MM
+    return offsets[:, 0] if box[0] == 1 else offsets
 
 
 def test_a_larger_scale_reads_a_smaller_part():
@@ -210,6 +301,23 @@ def test_elastic_displacement_has_the_standard_deviation_asked_for_in_all_direct
                    for mm in (0, 3.0))  # fmt: skip
     spread = (bent - still).std(axis=(0, 1, 2))
     assert (spread > 0.5 * 3.0).all() and (spread < 1.3 * 3.0).all()
+
+
+def test_a_solid_box_is_turned_scaled_and_bent_in_all_directions():
+    offsets = positions_mm(AugmentationConfig(rotation_deg=0, scale=(2, 2), elastic_mm=0), SOLID)
+    span = np.ptp(offsets, axis=(1, 2, 3))
+    np.testing.assert_allclose(span[:, 0], 5 * 3 / 2, rtol=1e-4)
+    np.testing.assert_allclose(span[:, 1] * span[:, 2], (11 * 1.25 / 2) * (9 * 1.25 / 2), rtol=1e-4)
+    turned = positions_mm(AugmentationConfig(rotation_deg=30, scale=(1, 1), elastic_mm=0), SOLID)
+    along_d = turned[:, -1, 0, 0] - turned[:, 0, 0, 0]
+    np.testing.assert_allclose(np.linalg.norm(along_d, axis=-1), 15, rtol=0.051)
+    assert np.abs(along_d[:, 1:]).max() > 0.5
+    settings = AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=3, elastic_step_mm=4)
+    bent = positions_mm(settings, SOLID)
+    still = positions_mm(AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=0), SOLID)
+    spread = (bent - still).std(axis=(0, 1, 2, 3))
+    assert (spread > 1.2).all() and (spread < 3.9).all()
+    assert ((bent - still).std(axis=1).mean(axis=(0, 1, 2)) > 0.3).all()  # neighbouring slices move differently
 
 
 def contrast(settings: AugmentationConfig, image: np.ndarray, count: int = 32) -> np.ndarray:
@@ -286,3 +394,19 @@ def test_blur_keeps_the_sum_and_smooths():
     assert peaks.min() < 0.3 and peaks.max() > 0.9
     np.testing.assert_allclose(blurred, blurred.transpose(0, 2, 1, 3), atol=1e-6)
     np.testing.assert_allclose(blurred, blurred[:, ::-1], atol=1e-6)
+
+
+def test_a_solid_box_is_blurred_in_plane_and_has_one_exponent_and_one_choice_of_channels():
+    point = np.zeros((5, 9, 9, 1), np.float32)
+    point[2, 4, 4] = 1.0
+    blurred = contrast(still(blur=1.0), point)
+    assert not blurred[:, [0, 1, 3, 4]].any(where=blurred[:, [0, 1, 3, 4]] > 1e-5)
+    np.testing.assert_allclose(blurred[:, 2].sum(axis=(1, 2, 3)), 1.0, rtol=1e-3)
+    solid = np.broadcast_to(GREY[None], (2, *GREY.shape))
+    assert set(map(tuple, contrast(still(channel_dropout=0.5), solid).any(axis=(2, 3)).sum(axis=1).tolist())) <= {
+        tuple(2 * kept for kept in choice) for choice in np.ndindex(2, 2, 2) if any(choice)
+    }
+    exponents = np.log(contrast(still(gamma=(0.5, 2)), solid)) / np.log(solid)
+    np.testing.assert_allclose(exponents, np.broadcast_to(exponents[:, :1, :1, :1], exponents.shape), rtol=1e-3)
+    biased = contrast(still(bias=0.3), np.full((4, 16, 12, 2), 0.5, np.float32)) / 0.5
+    assert (np.ptp(biased, axis=1).max(axis=(1, 2, 3)) > 0.005).all()  # the field changes from slice to slice too

@@ -13,6 +13,7 @@ import pytest
 from ivdjax.config import DiscNetConfig
 from ivdjax.networks.disc_net import PATHS, DiscNet, build_disc_net
 from ivdjax.networks.layers import enlarge
+from ivdjax.networks.unet import UNet
 
 TINY = DiscNetConfig(stem=4, growth=(4, 4, 4), layers=(1, 1, 1), aspp_growth=4, path=(4, 4, 8), groups=4)
 
@@ -94,6 +95,27 @@ def test_a_product_may_be_taken_before_a_map_is_enlarged():
     x = boxes(1, 4, 3, 5) - 0.5
     kernel = boxes(5, 2) - 0.5
     np.testing.assert_allclose(enlarge(x @ kernel + 0.3, 4), np.asarray(enlarge(x, 4)) @ kernel + 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pyramid", "name"), [("parallel", "ParallelAtrousPyramid_0"), ("serial", "SerialAtrousPyramid_0")]
+)
+def test_another_pyramid_leaves_the_rest_of_the_network_as_it_is(pyramid, name):
+    dense, other = (
+        abstract(build_disc_net(settings), boxes(1, 16, 16, 1))["params"]
+        for settings in (TINY, dataclasses.replace(TINY, pyramid=pyramid))
+    )
+    assert other.pop(name) != dense.pop("DenseAtrousPyramid_0")
+    assert other == dense
+
+
+def test_the_plain_u_net_may_stand_in():
+    network = build_disc_net(dataclasses.replace(TINY, architecture="unet"))
+    assert isinstance(network, UNet)
+    assert (network.settings.width, network.settings.downsamplings, network.settings.groups) == (4, 4, 4)
+    variables = abstract(network, boxes(2, 32, 16, 3))
+    fused, auxiliary = jax.eval_shape(network.apply, variables, boxes(2, 32, 16, 3))
+    assert fused.shape == (2, 32, 16) and auxiliary.shape == (0, 2, 32, 16)
 
 
 @pytest.mark.parametrize("size", [(16, 18), (14, 16), (2, 4)])

@@ -15,6 +15,8 @@ from ivdjax.networks.layers import (
     DenseAtrousPyramid,
     DenseBlock,
     GroupNorm,
+    ParallelAtrousPyramid,
+    SerialAtrousPyramid,
     SqueezeExcitation,
     enlarge,
     halve,
@@ -70,6 +72,16 @@ def test_group_norm_sees_one_sample_alone_and_keeps_the_type():
     np.testing.assert_array_equal(run(GroupNorm(8), variables, x)[1:2], run(GroupNorm(8), variables, x[1:2]))
     half = jax.ShapeDtypeStruct(x.shape, jnp.bfloat16)
     assert jax.eval_shape(GroupNorm(8).apply, variables, half).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("space", [(12,), (3, 4), (3, 2, 2)])
+def test_group_norm_is_the_same_over_any_number_of_axes(space):
+    x = noise(2, 12, 8)
+    variables = build(GroupNorm(4), x)
+    result = run(GroupNorm(4), variables, x.reshape(2, *space, 8))
+    assert result.shape == (2, *space, 8)
+    wanted = normalised(x[:, None], 4, variables["params"])
+    np.testing.assert_allclose(result.reshape(2, 1, 12, 8), wanted, atol=1e-5)
 
 
 def test_group_norm_of_a_constant_is_its_bias():
@@ -148,11 +160,22 @@ def test_each_rate_of_the_pyramid_reads_the_input_and_all_smaller_rates():
     np.testing.assert_array_equal(result[..., :6], x)
 
 
-def reach(monkeypatch, rates: tuple[int, ...], side: int) -> list[np.ndarray]:
+@pytest.mark.parametrize(("kind", "read"), [(ParallelAtrousPyramid, [6, 6, 6]), (SerialAtrousPyramid, [6, 4, 4])])
+def test_the_other_pyramids_differ_in_what_each_rate_reads(kind, read):
+    x, pyramid = noise(1, 4, 4, 6), kind((3, 6, 12), 4, groups=4)
+    found = shapes(pyramid, x)
+    assert [found[f"ConvUnit_{2 * i}/Dense_0/kernel"] for i in range(3)] == [(channels, 8) for channels in read]
+    assert [found[f"ConvUnit_{2 * i + 1}/Conv_0/kernel"] for i in range(3)] == [(3, 3, 8, 4)] * 3
+    result = run(pyramid, build(pyramid, x), x)
+    assert result.shape == (1, 4, 4, 6 + 3 * 4)  # as the dense one gives
+    np.testing.assert_array_equal(result[..., :6], x)
+
+
+def reach(monkeypatch, rates: tuple[int, ...], side: int, kind: Any = DenseAtrousPyramid) -> list[np.ndarray]:
     """For each rate the voxels (side, side), from the middle, that its map's middle voxel depends on."""
     # Normalisation would let every voxel see every other; without it, a derivative shows the convolutions alone.
     monkeypatch.setattr(GroupNorm, "__call__", lambda self, x: x)
-    pyramid, x = DenseAtrousPyramid(rates, 1, groups=1), np.ones((1, side, side, 1), np.float32)
+    pyramid, x = kind(rates, 1, groups=1), np.ones((1, side, side, 1), np.float32)
     variables = jax.tree.map(np.abs, build(pyramid, x))  # positive: no ReLU closes
     middle = jax.jit(jax.jacrev(lambda v: pyramid.apply(variables, v)[0, side // 2, side // 2]))(x)
     return [np.asarray(middle)[1 + place, 0, :, :, 0] != 0 for place in range(len(rates))]  # channel 0 is the input
@@ -165,6 +188,18 @@ def test_rates_are_dilations_and_their_sums_are_reached(monkeypatch):
     # The second reads the input and the first rate's map: 6, and 6 with 3.
     assert set(offsets[second.any(axis=1)]) == {a + b for a in (-6, 0, 6) for b in (-3, 0, 3)}
     assert set(offsets[third.any(axis=1)]) == {a + b + c for a in (-12, 0, 12) for b in (-6, 0, 6) for c in (-3, 0, 3)}
+
+
+def test_parallel_rates_each_reach_themselves_alone(monkeypatch):
+    offsets = np.arange(45) - 22
+    for rate, found in zip((3, 6, 12), reach(monkeypatch, (3, 6, 12), 45, ParallelAtrousPyramid), strict=True):
+        assert set(offsets[found.any(axis=1)]) == {-rate, 0, rate} and found.sum() == 9
+
+
+def test_serial_rates_reach_the_sums_of_all_before_them(monkeypatch):
+    first, second, third = reach(monkeypatch, (1, 3, 9), 27, SerialAtrousPyramid)
+    # Rates of 1, 3 and 9 in a row leave no hole: 3, 9 and 27 voxels wide.
+    assert (first.sum(), second.sum(), third.sum()) == (3**2, 9**2, 27**2)
 
 
 def test_halve_takes_the_mean_of_each_square():

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from ivdjax.config import parse_config
+from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import read_labels, write_volume
 from ivdjax.learning.steps import initial_state
 from ivdjax.networks.disc_net import build_disc_net
@@ -24,13 +26,12 @@ AFFINE = np.array([[0, 0, -4.0, 0], [-2.0, 0, 0, 0], [0, -3.0, 0, 0], [0, 0, 0, 
 OUTPUTS = {"{0}_discs.nii.gz", "{0}_discs.csv", "{0}_discs.json", "{0}_overview.png", "report.html"}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def write_untrained(folder: Path, channels: list[str]) -> Path:
     """An untrained network whose output is almost everywhere just above one half: it "finds" something to write."""
     config = parse_config(
         {
             "name": "untrained",
-            "data": {"channels": ["t2"], "synthetic": True},
+            "data": {"channels": channels, "synthetic": True},
             "preparation": {"spacing_mm": [3.0, 2.0]},
             "disc": {
                 "network": {"stem": 4, "growth": [4, 4, 4], "layers": [1, 1, 1], "aspp_growth": 4, "path": [4, 4, 4]},
@@ -38,10 +39,14 @@ def model(tmp_path_factory) -> Path:
             },
         }
     )
-    state = initial_state(build_disc_net(config.disc.network), config.disc, 1, 0)
-    folder = tmp_path_factory.mktemp("models") / "untrained"
+    state = initial_state(build_disc_net(config.disc.network), config.disc, len(channels), 0)
     write_model(folder, Model(config, {"disc": jax.tree.map(np.asarray, state.params)}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_untrained(tmp_path_factory.mktemp("models") / "untrained", ["t2"])
 
 
 @pytest.fixture
@@ -119,6 +124,33 @@ def test_results_of_another_input_are_not_replaced_unasked(model, cohort):
     assert [row["case"] for row in summary(request)] == ["a", "b"]  # earlier results stay in the summary
 
 
+@pytest.mark.slow
+def test_a_case_that_lacks_a_channel_and_other_settings_are_told_in_its_result(cohort, tmp_path):
+    dixon = write_untrained(tmp_path / "dixon", ["fat", "t2"])
+    request = request_of(dixon, cohort, inputs=(str(cohort / "a" / "a_t2.nii.gz"),))
+    (row,) = infer(request)
+    assert row.status == "done" and row.case == "a" and row.verdict == "review" and "fat" in row.reasons[0]
+    told = json.loads((request.output / "a" / "a_discs.json").read_text())
+    assert list(told["input"]) == ["t2"] and told["overrides"] == [] and told["anchor"] is None
+    other = replace(request, overrides=("inference.numbering=bottom",))
+    with pytest.raises(UserError, match="results of another input, model, setting or anchor for 1 of 1 cases"):
+        infer(other)
+    infer(replace(other, overwrite=True))
+    told = json.loads((request.output / "a" / "a_discs.json").read_text())
+    assert told["overrides"] == ["inference.numbering=bottom"]
+    assert [row.status for row in infer(other)] == ["skipped"]
+
+
+def test_an_anchor_for_several_cases_and_settings_beyond_inference_are_refused(model, cohort):
+    request = request_of(model, cohort, anchor=Anchor(2, (0.0, 0.0, 0.0)))
+    with pytest.raises(UserError, match=r"--anchor pins a level of one case, but INPUT holds 2"):
+        infer(request)
+    for text in ("preparation.max_slice_mm=9", "inference.nothing=1", "inference", "inference.threshold=high"):
+        with pytest.raises(UserError, match="inference"):
+            infer(request_of(model, cohort, overrides=(text,)))
+    assert not request.output.exists()
+
+
 def test_nothing_is_written_for_a_model_that_is_none(cohort):
     request = request_of(cohort, cohort)
     with pytest.raises(UserError, match="no model"):
@@ -133,6 +165,9 @@ def run_command(root, *options) -> subprocess.CompletedProcess:
 def test_exit_codes_of_the_command(root, model, cohort):
     refused = run_command(root, "--model", model, "--output", cohort.parent / "o", cohort / "nowhere")
     assert refused.returncode == 2 and "nowhere" in refused.stderr and "Traceback" not in refused.stderr
+    for option, message in (("--anchor=L4/6=1,2,3", "did you mean L4/5"), ("--set=data.root=x", "inference.key=value")):
+        refused = run_command(root, "--model", model, "--output", cohort.parent / "o", option, cohort / "a")
+        assert refused.returncode == 2 and message in refused.stderr and "Traceback" not in refused.stderr
     late = run_command(root, "--model", model, "--output", cohort.parent / "o", "--timeout", "0", cohort)
     assert late.returncode == 2 and "--timeout must be above 0" in late.stderr
     assert run_command(root, "--model", model).returncode == 2

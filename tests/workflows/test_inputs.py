@@ -33,12 +33,13 @@ def test_a_case_folder_and_a_folder_of_cases(tmp_path):
     assert case.files.labels is None  # inference never looks at a reference
 
 
-def test_a_missing_channel_is_the_cases_own_problem(tmp_path):
-    add_case(tmp_path, "a", ["fat"])
+def test_a_case_folder_may_lack_channels_and_a_double_one_is_the_cases_own_problem(tmp_path):
+    add_case(tmp_path, "a", ["wat"])
     add_case(tmp_path, "b")
+    touch(tmp_path / "b" / "fat.nii")
     first, second = find_inputs([str(tmp_path)], DIXON)
-    assert first.files is None and "wat" in first.problem and "a" in first.problem
-    assert second.files is not None
+    assert first.files is not None and list(first.files.channels) == ["wat"]
+    assert second.files is None and "both give fat" in second.problem and "case b" in second.problem
 
 
 def test_an_image_for_a_model_of_one_channel(tmp_path):
@@ -49,11 +50,25 @@ def test_an_image_for_a_model_of_one_channel(tmp_path):
     assert named.name == "other" and named.files is not None and named.files.name == "other"
 
 
+def test_one_image_for_a_model_of_several_channels_tells_its_channel_by_its_name(tmp_path):
+    path = touch(tmp_path / "P1_WAT.nii.gz")
+    (case,) = find_inputs([str(path)], DIXON)
+    assert case.name == "P1" and case.files is not None and case.files.channels == {"wat": path}
+    (longest,) = find_inputs([str(touch(tmp_path / "P2_low_fat.nii"))], ("fat", "low_fat"))
+    assert longest.name == "P2" and longest.files is not None and list(longest.files.channels) == ["low_fat"]
+    plain = touch(tmp_path / "P3" / "fat.mha")
+    (case,) = find_inputs([str(plain)], DIXON)
+    assert case.name == "P3" and case.files is not None and case.files.channels == {"fat": plain}
+    refused("channels of one case: give its folder", [path, touch(tmp_path / "P1_fat.nii.gz")])
+
+
 def test_channel_path_pairs(tmp_path):
     fat, wat = touch(tmp_path / "x.nii"), touch(tmp_path / "y.mha")
     (case,) = find_inputs([f"wat={wat}", f"fat={fat}"], DIXON, "P1")
     assert case.name == "P1" and case.files is not None
     assert list(case.files.channels.items()) == [("fat", fat), ("wat", wat)]
+    (case,) = find_inputs([f"wat={wat}"], DIXON, "P1")
+    assert case.files is not None and case.files.channels == {"wat": wat}
 
 
 def refused(match, inputs, channels=DIXON, name=None):
@@ -69,7 +84,6 @@ def test_refusals(tmp_path):
     refused("is one image, but the model needs 2 channels", [fat])
     refused("no image that can be read", [touch(tmp_path / "note.txt")], ("t2",))
     refused("need --case", [f"fat={fat}", f"wat={wat}"])
-    refused("no path for channel wat", [f"fat={fat}"], name="P")
     refused("no channel 'opp'", [f"opp={fat}"], name="P")
     refused("given twice", [f"fat={fat}", f"fat={wat}"], name="P")
     refused("there is no file", [f"fat={tmp_path / 'gone'}"], name="P")

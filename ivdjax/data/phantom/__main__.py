@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--binary-labels", action="store_true", help="one value for all seven discs")
     parser.add_argument("--hard", metavar="KIND", help=f"a misleading anatomy: {', '.join(HARD_KINDS)}")
     parser.add_argument("--visits", type=int, default=1, help="cases of each subject, as S01_1, S01_2; default 1")
-    parser.add_argument("--field", default="full", help=f"field of view: {' or '.join(FIELDS)}; default full")
+    parser.add_argument("--field", default="full", help=f"field of view: {', '.join(FIELDS)}; default full")
     parser.add_argument("--shape", metavar="D,H,W", help="voxels: slices, rows, columns")
     parser.add_argument("--spacing", metavar="D,H,W", help="their size in mm")
     parser.add_argument("--overwrite", action="store_true", help="replace the phantoms that the folder holds")

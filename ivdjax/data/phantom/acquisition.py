@@ -10,9 +10,13 @@ from scipy import ndimage
 
 from ivdjax.data.phantom.canvas import Canvas
 from ivdjax.data.phantom.options import PhantomOptions
+from ivdjax.data.phantom.protocol import Protocol
 from ivdjax.data.phantom.shapes import Array, rotation
 from ivdjax.data.phantom.spine import DiscShape, Spine
 from ivdjax.volume import Grid
+
+_CLINICAL_SLICES = (15, 40)
+_MOST_VOXELS = 2.9e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +37,9 @@ class Pose:
         return Grid((self.shape[2], self.shape[1], self.shape[0]), stored)
 
 
-def sample_pose(rng: np.random.Generator, spine: Spine, options: PhantomOptions) -> Pose:
+def sample_pose(rng: np.random.Generator, spine: Spine, options: PhantomOptions, protocol: Protocol) -> Pose:
     """Lays the field of view over the spine: seven discs whole in view, and 8 to 10 visible where the height allows."""
-    shape, spacing = _size(rng, spine, options)
+    shape, spacing = _size(rng, spine, options, protocol)
     height, width = shape[1] * spacing[1], shape[2] * spacing[2]
     turn = rotation(*rng.normal(0, 1, 3) * (1.2, 1.0, 1.5))
     # Rows of `turn` are the image's right, front and top in the patient; indices run left, down and back.
@@ -61,8 +65,11 @@ def sample_pose(rng: np.random.Generator, spine: Spine, options: PhantomOptions)
     return Pose(shape, patient, world)
 
 
-def _size(rng: np.random.Generator, spine: Spine, options: PhantomOptions) -> tuple[tuple[int, int, int], NDArray]:
+def _size(rng: np.random.Generator, spine: Spine, options: PhantomOptions,
+          protocol: Protocol) -> tuple[tuple[int, int, int], NDArray]:  # fmt: skip
     """Shape and spacing; slabs vary in slices, and strong scoliosis gets the slices that its discs need."""
+    if protocol.size_mm is not None and protocol.spacing_mm is not None:
+        return _drawn_size(spine, options, protocol.size_mm, protocol.spacing_mm)
     depth, height, width = options.grid_shape
     spacing = np.array(options.grid_spacing_mm)
     if options.shape is None and options.field == "slab":
@@ -72,6 +79,31 @@ def _size(rng: np.random.Generator, spine: Spine, options: PhantomOptions) -> tu
         low, high = _extent(seven, np.eye(3), axis=0)
         depth = max(depth, int(np.ceil((high - low + 8) / spacing[0] / 2)) * 2)
     return (depth, height, width), spacing
+
+
+def _drawn_size(spine: Spine, options: PhantomOptions, size_mm: tuple[float, float, float],
+                spacing_mm: tuple[float, float, float]) -> tuple[tuple[int, int, int], NDArray]:  # fmt: skip
+    """Shape and spacing for a field of that size, enlarged where the seven discs need it; stated ones go first.
+
+    Where the voxels would be more than can be painted in a few seconds, they are made larger in plane.
+    """
+    seven = [spine.disc(level) for level in range(1, 8)]
+    low, high = _extent(seven, np.eye(3), axis=0)
+    bottom, top = _extent(seven, np.eye(3), axis=2)
+    across, tall, wide = size_mm[0], max(size_mm[1], top - bottom + 30), size_mm[2]
+    thick, fine, _ = spacing_mm
+    if options.spacing_mm is not None:
+        thick = options.spacing_mm[0]
+    depth = max(int(np.clip(round(across / thick), *_CLINICAL_SLICES)), int(np.ceil((high - low + 8) / thick)))
+    if options.shape is not None:
+        depth, rows, columns = options.shape
+        fine = max(fine, tall / rows)
+    else:
+        fine = max(fine, float(np.sqrt(depth * tall * wide / _MOST_VOXELS)))
+    spacing = np.array(options.spacing_mm or (thick, fine, fine))
+    if options.shape is None:
+        rows, columns = (2 * int(np.ceil(mm / step / 2)) for mm, step in zip((tall, wide), spacing[1:], strict=True))
+    return (depth, rows, columns), spacing
 
 
 def _extent(discs: list[DiscShape], axes: NDArray[np.float64], axis: int) -> tuple[float, float]:
@@ -115,30 +147,33 @@ def _top_mm(rng: np.random.Generator, spine: Spine, turn: NDArray, height: float
 
 
 def acquire(canvas: Canvas, spine: Spine, behind: Array, rng: np.random.Generator,
-            options: PhantomOptions) -> Array:  # fmt: skip
+            options: PhantomOptions, protocol: Protocol) -> Array:  # fmt: skip
     """The channels (C, D, H, W) that the scanner delivers: whole numbers as float32, from the painted planes.
 
     With W and F the signals of water and fat and n1, n2 complex noise, a Dixon scan measures I = W + F + n1 and
     O = W - F + n2, and gives inn = |I|, opp = |O|, wat = |I + O| / 2 and fat = |I - O| / 2.
+    A swapped reconstruction gives wat as fat and fat as wat.
     """
     dixon = [name for name in options.channels if name != "t2"]
-    planes = [_blur(plane, rng) for plane in canvas.planes]
+    planes = [_blur(plane, rng, protocol.blur) for plane in canvas.planes]
     scale = float(np.exp(rng.uniform(np.log(250), np.log(900))))
     made: dict[str, Array] = {}
     shape = canvas.planes.shape[1:]
     if dixon:
         water, fat = planes[0], _shift(planes[1], rng)
-        gain = _bias(shape, rng, 0.18) * _coil(behind, rng, surface=rng.uniform(0, 0.35))
-        noise = rng.uniform(0.008, 0.035)
+        gain = _bias(shape, rng, 0.18 * protocol.bias) * _coil(behind, rng, surface=rng.uniform(0, 0.35))
+        noise = rng.uniform(0.008, 0.035) * protocol.noise
         inn = (water + fat) * gain + _complex_noise(shape, rng, noise)
         opp = (water - fat) * gain + _complex_noise(shape, rng, noise)
         pairs = {"inn": (inn, 1.0), "opp": (opp, 1.0), "wat": (inn + opp, 0.5), "fat": (inn - opp, 0.5)}
+        if protocol.swapped:
+            pairs["wat"], pairs["fat"] = pairs["fat"], pairs["wat"]
         made = {name: _magnitude(*pairs[name]) for name in dixon}
     if "t2" in options.channels:
         turbo = planes[-1]
-        gain = _bias(shape, rng, 0.15) * _coil(behind, rng, surface=rng.uniform(0.45, 1.0))
+        gain = _bias(shape, rng, 0.15 * protocol.bias) * _coil(behind, rng, surface=rng.uniform(0.45, 1.0))
         gain *= _saturation(canvas.points, spine, rng)
-        noise = rng.uniform(0.015, 0.07)
+        noise = rng.uniform(0.015, 0.07) * protocol.noise
         made["t2"] = _magnitude(
             turbo * gain + _complex_noise(shape, rng, noise), 0.35 if options.field == "slab" else 1.0
         )
@@ -146,8 +181,8 @@ def acquire(canvas: Canvas, spine: Spine, behind: Array, rng: np.random.Generato
     return np.minimum(np.rint(full), 4095).astype(np.float32)
 
 
-def _blur(plane: Array, rng: np.random.Generator) -> Array:
-    sigma = (rng.uniform(0.2, 0.5), rng.uniform(0.25, 0.6), rng.uniform(0.25, 0.6))
+def _blur(plane: Array, rng: np.random.Generator, factor: float) -> Array:
+    sigma = (rng.uniform(0.2, 0.5), rng.uniform(0.25, 0.6) * factor, rng.uniform(0.25, 0.6) * factor)
     return ndimage.gaussian_filter(plane, sigma, truncate=3.0)
 
 

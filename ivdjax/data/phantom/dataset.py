@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,19 @@ class PhantomSet:
         seed: of the whole set; sets of other seeds share no subject.
         visits: cases of each subject.
         options: what each case is like.
+        hard: hard kinds of the subjects in turn, "" for an ordinary one; empty: the kind of the options for all.
+        fields: fields of view of the subjects in turn; empty: the field of the options for all.
 
     Raises:
-        UserError: a count below 1 or a negative seed.
+        UserError: a count below 1, a negative seed, an unknown hard kind or field.
     """
 
     cases: int
     seed: int = 0
     visits: int = 1
     options: PhantomOptions = field(default_factory=PhantomOptions)
+    hard: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cases < 1 or self.visits < 1 or self.seed < 0:
@@ -47,6 +51,10 @@ class PhantomSet:
                 f"cases and visits must be at least 1 and the seed at least 0, not {self.cases}, {self.visits} and "
                 f"{self.seed}"
             )
+        for kind in self.hard:
+            replace(self.options, hard=kind)  # refuses what it does not know
+        for name in self.fields:
+            replace(self.options, field=name)
 
     def member(self, index: int) -> tuple[str, str, int, int]:
         """Name, subject, subject's seed and visit of the case at `index`, from 0."""
@@ -55,6 +63,13 @@ class PhantomSet:
         label = f"S{subject + 1:0{digits}d}"
         seed = int(np.random.SeedSequence([self.seed, subject]).generate_state(1)[0])
         return (f"{label}_{visit + 1}" if self.visits > 1 else label), label, seed, visit + 1
+
+    def member_options(self, index: int) -> PhantomOptions:
+        """What the case at `index`, from 0, is like; all visits of a subject are alike."""
+        subject = index // self.visits
+        hard = self.hard[subject % len(self.hard)] if self.hard else self.options.hard
+        view = self.fields[subject % len(self.fields)] if self.fields else self.options.field
+        return replace(self.options, hard=hard, field=view)
 
 
 def write_phantoms(output: str | Path, phantoms: PhantomSet, overwrite: bool = False,
@@ -100,6 +115,7 @@ def holds_phantoms(folder: str | Path, phantoms: PhantomSet) -> bool:
         names = [phantoms.member(index)[0] for index in range(phantoms.cases)]
         return made["seed"] == phantoms.seed and list(made["cases"]) == names and (
             made["options"] == json.loads(json.dumps(asdict(phantoms.options)))
+            and made.get("hard", []) == list(phantoms.hard) and made.get("fields", []) == list(phantoms.fields)
         )  # fmt: skip
     except (ValueError, KeyError, TypeError):
         return False
@@ -110,11 +126,21 @@ def _write_set(folder: Path, phantoms: PhantomSet, progress: Callable[[range], A
     truth = {}
     for index in progress(range(phantoms.cases)):
         name, subject, seed, visit = phantoms.member(index)
-        phantom = make_phantom(seed, phantoms.options, visit, name)
+        options = phantoms.member_options(index)
+        phantom = make_phantom(seed, options, visit, name)
         write_case(folder / name, phantom)
         truth[name] = {"subject": subject, "visit": visit, "seed": seed, "hard": phantom.hard,
+                       **({"field": options.field} if phantoms.fields else {}),
                        "discs": [disc.plain() for disc in phantom.truth]}  # fmt: skip
-    made = {"generator": _GENERATOR, "seed": phantoms.seed, "options": asdict(phantoms.options), "cases": truth}
+    # Absent where they say nothing, so that plain sets stay the bytes that they were.
+    turns = {key: list(names) for key, names in (("hard", phantoms.hard), ("fields", phantoms.fields)) if names}
+    made = {
+        "generator": _GENERATOR,
+        "seed": phantoms.seed,
+        "options": asdict(phantoms.options),
+        **turns,
+        "cases": truth,
+    }
     (folder / TRUTH_FILE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 

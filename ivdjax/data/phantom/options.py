@@ -15,10 +15,13 @@ HARD_KINDS: tuple[str, ...] = (
 )  # fmt: skip
 """Anatomies and fields of view that mislead a numbering from the bottom up."""
 
-FIELDS: tuple[str, ...] = ("full", "slab")
+FIELDS: tuple[str, ...] = ("full", "slab", "clinical")
+"""Fields of view: a research scan's, a slab round the midline, and what clinical scanners make."""
 
-_FULL_SHAPE, _FULL_SPACING_MM = (36, 256, 256), (2.0, 1.25, 1.25)
-_SLAB_SHAPE, _SLAB_SPACING_MM = (20, 320, 256), (0.9, 0.94, 0.94)
+_SHAPES: dict[str, tuple[int, int, int]] = {"full": (36, 256, 256), "slab": (20, 320, 256), "clinical": (24, 300, 300)}
+_SPACINGS_MM: dict[str, tuple[float, float, float]] = {
+    "full": (2.0, 1.25, 1.25), "slab": (0.9, 0.94, 0.94), "clinical": (3.5, 1.05, 1.05),
+}  # fmt: skip
 _SHORTEST_MM, _NARROWEST_MM = 260.0, 150.0
 
 
@@ -29,7 +32,9 @@ class PhantomOptions:
     Attributes:
         channels: names out of `CHANNELS`, in the order wanted.
         field: full: the whole width of the discs, 36 x 256 x 256 voxels of 2 x 1.25 x 1.25 mm; slab: 13 to 30 slices
-            of 0.9 mm round the midline, 0.94 mm in plane.
+            of 0.9 mm round the midline, 0.94 mm in plane; clinical: the whole width of the discs and beyond, 60 to 110
+            mm in slices of 2 to 5 mm, 260 to 340 mm high and wide, 0.8 to 1.3 mm in plane, and image quality and
+            contrasts of a wider range, drawn for each subject (see `protocol`).
         shape: voxels (D, H, W) in place of those of the field.
         spacing_mm: their size in place of that of the field.
         hard: one of `HARD_KINDS`, or empty.
@@ -66,13 +71,13 @@ class PhantomOptions:
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
-        """Voxels (D, H, W); the slices of a slab without a stated shape vary from case to case."""
-        return self.shape or (_FULL_SHAPE if self.field == "full" else _SLAB_SHAPE)
+        """Voxels (D, H, W); a slab's slices and a clinical field's size vary unless stated."""
+        return self.shape or _SHAPES[self.field]
 
     @property
     def grid_spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size (D, H, W) in mm."""
-        return self.spacing_mm or (_FULL_SPACING_MM if self.field == "full" else _SLAB_SPACING_MM)
+        """Voxel size (D, H, W) in mm; without a stated one a clinical field's varies between subjects."""
+        return self.spacing_mm or _SPACINGS_MM[self.field]
 
 
 def _known(name: str, names: tuple[str, ...], noun: str) -> None:

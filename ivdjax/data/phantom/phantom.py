@@ -14,12 +14,13 @@ from ivdjax.data.phantom.canvas import Canvas, make_canvas
 from ivdjax.data.phantom.discs import disc_box, disc_distance, paint_bridge, paint_column, paint_wings
 from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.phantom.posterior import column_coordinates, paint_arches, paint_canal
+from ivdjax.data.phantom.protocol import sample_protocol
 from ivdjax.data.phantom.shapes import occupancy
 from ivdjax.data.phantom.spine import DiscShape, Spine, sample_spine
 from ivdjax.data.phantom.tissues import sample_signals
 from ivdjax.volume import LUMBAR_DISCS, Case, Grid, LabelMap, Volume, level_name, to_world_mm
 
-_ANATOMY, _TISSUES, _PAINT, _POSE, _SCAN = range(5)
+_ANATOMY, _TISSUES, _PAINT, _POSE, _SCAN, _PROTOCOL = range(6)
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,12 @@ def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 
     if seed < 0 or visit < 0:
         raise ValueError(f"seed and visit must not be negative, but are {seed} and {visit}")
     spine = sample_spine(_rng(seed, _ANATOMY), options.hard)
-    pose = sample_pose(_rng(seed, _POSE, visit), spine, options)
+    protocol = sample_protocol(_rng(seed, _PROTOCOL), options)
+    pose = sample_pose(_rng(seed, _POSE, visit), spine, options, protocol)
     planes = (("water", "fat") if set(options.channels) - {"t2"} else ()) + (
         ("t2",) if "t2" in options.channels else ()
     )
-    signals = sample_signals(_rng(seed, _TISSUES), planes, spine.age)
+    signals = sample_signals(_rng(seed, _TISSUES), planes, spine.age, protocol)
     paint = _rng(seed, _PAINT)
     canvas = make_canvas(paint, len(planes), pose.shape, pose.patient)
     right, behind = column_coordinates(spine, canvas.points)
@@ -106,7 +108,7 @@ def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 
     if options.hard == "bridged":
         paint_bridge(canvas, spine, signals, int(paint.integers(1, LUMBAR_DISCS)))
     canvas.planes[:] *= occupancy(skin, canvas.edge_mm)
-    array = acquire(canvas, spine, behind, _rng(seed, _SCAN, visit), options)
+    array = acquire(canvas, spine, behind, _rng(seed, _SCAN, visit), options, protocol)
 
     every, truth = _labels(canvas, spine, pose.world)
     kept = np.where(every <= LUMBAR_DISCS, every, 0).astype(np.uint8)

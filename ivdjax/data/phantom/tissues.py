@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ivdjax.data.phantom.protocol import Protocol
+
 
 @dataclass(frozen=True)
 class Tissue:
@@ -74,36 +76,46 @@ class Signals:
         return (1 - np.float32(share)) * self.values[first] + np.float32(share) * self.values[second]
 
 
-def sample_signals(rng: np.random.Generator, planes: tuple[str, ...], age: float) -> Signals:
+def sample_signals(rng: np.random.Generator, planes: tuple[str, ...], age: float,
+                   protocol: Protocol | None = None) -> Signals:  # fmt: skip
     """Draws the timing of both sequences and a subject's tissues, and gives their signals.
+
+    The protocol may have a turbo spin echo as Dixon scan, of its own timing; None: the usual one.
 
     Spoiled gradient echo: S = PD sin(a) (1 - E1) / (1 - E1 cos(a)), E1 = exp(-TR / T1).
     Turbo spin echo: S = PD (1 - exp(-TR / T1)) exp(-TE / T2).
     """
+    protocol = protocol or Protocol()
     tissues = {name: _vary(rng, name, tissue, age) for name, tissue in TISSUES.items()}
     repeat_ms, flip = rng.uniform(5, 14), np.radians(rng.uniform(3.0, 11.0))
     turbo_repeat_ms, echo_ms = rng.uniform(2200, 4500), rng.uniform(75, 125)
-    leak, stray = rng.uniform(0.02, 0.09), rng.uniform(0.0, 0.03)
+    leak, stray = rng.uniform(0.02, 0.09) + protocol.leak[0], rng.uniform(0.0, 0.03) + protocol.leak[1]
 
-    def gradient_echo(t1_ms: float) -> float:
+    def dixon(t1_ms: float, t2_ms: float) -> float:
+        if protocol.dixon_turbo_ms is not None:
+            return _spin_echo(t1_ms, t2_ms, *protocol.dixon_turbo_ms)
         e1 = np.exp(-repeat_ms / t1_ms)
         return float(np.sin(flip) * (1 - e1) / (1 - e1 * np.cos(flip)))
 
-    def spin_echo(t1_ms: float, t2_ms: float) -> float:
-        return float((1 - np.exp(-turbo_repeat_ms / t1_ms)) * np.exp(-echo_ms / t2_ms))
-
-    fat_shot, fat_turbo = gradient_echo(_FAT_T1_MS), spin_echo(_FAT_T1_MS, _FAT_T2_MS)
+    fat_shot = dixon(_FAT_T1_MS, _FAT_T2_MS)
+    fat_turbo = _spin_echo(_FAT_T1_MS, _FAT_T2_MS, turbo_repeat_ms, echo_ms)
     values = {}
     for name, tissue in tissues.items():
         water, fat = tissue.density * (1 - tissue.fat), tissue.density * tissue.fat
+        shot = dixon(tissue.t1_ms, tissue.t2_ms)
+        turbo = _spin_echo(tissue.t1_ms, tissue.t2_ms, turbo_repeat_ms, echo_ms)
         # Fat's olefinic and glycerol lines lie near water: a few per cent of it shows in the water image.
         signal = {
-            "water": (water * gradient_echo(tissue.t1_ms) + leak * fat * fat_shot) / fat_shot,
-            "fat": ((1 - leak) * fat * fat_shot + stray * water * gradient_echo(tissue.t1_ms)) / fat_shot,
-            "t2": (water * spin_echo(tissue.t1_ms, tissue.t2_ms) + fat * fat_turbo) / fat_turbo,
+            "water": (water * shot + leak * fat * fat_shot) / fat_shot,
+            "fat": ((1 - leak) * fat * fat_shot + stray * water * shot) / fat_shot,
+            "t2": (water * turbo + fat * fat_turbo) / fat_turbo,
         }
         values[name] = np.array([signal[plane] for plane in planes], dtype=np.float32)
     return Signals(planes, values)
+
+
+def _spin_echo(t1_ms: float, t2_ms: float, repeat_ms: float, echo_ms: float) -> float:
+    return float((1 - np.exp(-repeat_ms / t1_ms)) * np.exp(-echo_ms / t2_ms))
 
 
 def _vary(rng: np.random.Generator, name: str, tissue: Tissue, age: float) -> Tissue:

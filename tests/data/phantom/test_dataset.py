@@ -167,3 +167,43 @@ def test_holds_phantoms_knows_a_set_by_seed_cases_and_options(tmp_path):
     assert not holds_phantoms(tmp_path / "set", PhantomSet(2, 4, options=TINY))
     assert not holds_phantoms(tmp_path / "set", PhantomSet(1, 3, options=TINY))
     assert not holds_phantoms(tmp_path / "set", PhantomSet(2, 3, options=replace(TINY, hard="scoliosis")))
+
+
+def test_subjects_take_hard_kinds_and_fields_in_turn(tmp_path: Path) -> None:
+    mixed = PhantomSet(6, seed=4, visits=2, options=TINY, hard=("", "top_cut"), fields=("full", "slab", "clinical"))
+    turns = [mixed.member_options(index) for index in range(12)]
+    assert [options.hard for options in turns[:8]] == ["", "", "top_cut", "top_cut"] * 2
+    assert [options.field for options in turns[::2]] == ["full", "slab", "clinical"] * 2
+    assert turns[0] == replace(TINY, field="full")
+    root = write_phantoms(tmp_path / "set", mixed)
+    truth = json.loads((root / "truth.json").read_text())
+    assert truth["hard"] == ["", "top_cut"] and truth["fields"] == ["full", "slab", "clinical"]
+    assert [(case["hard"], case["field"]) for case in truth["cases"].values()] == [
+        ("", "full"), ("", "full"), ("top_cut", "slab"), ("top_cut", "slab"), ("", "clinical"), ("", "clinical"),
+    ]  # fmt: skip
+    assert holds_phantoms(root, mixed)
+    assert not holds_phantoms(root, replace(mixed, hard=()))
+    assert not holds_phantoms(root, replace(mixed, fields=("full", "clinical")))
+
+
+def test_a_set_without_turns_has_the_bytes_of_its_cases_and_a_truth_without_their_keys(tmp_path: Path) -> None:
+    plain = PhantomSet(1, seed=9, options=TINY)
+    root = write_phantoms(tmp_path / "plain", plain)
+    truth = json.loads((root / "truth.json").read_text())
+    assert list(truth) == ["generator", "seed", "options", "cases"]
+    assert list(truth["cases"]["S01"]) == ["subject", "visit", "seed", "hard", "discs"]
+    turns = write_phantoms(tmp_path / "turns", replace(plain, hard=("",), fields=("full",)))
+    for path in (root / "S01").iterdir():
+        assert path.read_bytes() == (turns / "S01" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ({"hard": ("", "scolios")}, "unknown hard kind 'scolios'; did you mean 'scoliosis'"),
+        ({"fields": ("full", "clinic")}, "unknown field 'clinic'; did you mean 'clinical'"),
+    ],
+)
+def test_unknown_turns_are_refused(turns: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PhantomSet(2, options=TINY, **turns)

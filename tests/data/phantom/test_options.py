@@ -14,7 +14,7 @@ from ivdjax.volume import UserError
         ({"channels": ()}, "one or more different names"),
         ({"channels": ("fat", "fat")}, "one or more different names"),
         ({"channels": ("fatt",)}, "unknown channel 'fatt'; did you mean 'fat'"),
-        ({"field": "cube"}, "unknown field 'cube'; known are full, slab"),
+        ({"field": "cube"}, "unknown field 'cube'; known are full, slab, clinical"),
         ({"hard": "scolios"}, "did you mean 'scoliosis'"),
         ({"shape": (0, 256, 256)}, "must be above 0"),
         ({"spacing_mm": (2.0, 0.0, 1.0)}, "must be above 0"),

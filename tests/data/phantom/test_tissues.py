@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ivdjax.data.phantom.protocol import Protocol
 from ivdjax.data.phantom.tissues import TISSUES, Signals, sample_signals
 
 PLANES = ("water", "fat", "t2")
@@ -29,3 +30,17 @@ def test_a_mixture_lies_between_its_tissues() -> None:
 def test_planes_come_in_the_order_asked_for() -> None:
     both = sample_signals(np.random.default_rng(1), ("fat", "water"), age=0.5)
     np.testing.assert_array_equal(both["muscle"], signals(1)["muscle"][[1, 0]])
+
+
+def test_a_turbo_dixon_scan_shows_fluid_as_t2_does_and_the_t2_plane_stays_as_it_was() -> None:
+    turbo = Protocol(dixon_turbo_ms=(4000.0, 100.0))
+    drawn = sample_signals(np.random.default_rng(3), PLANES, 0.5, turbo)
+    plain = signals(3)
+    assert drawn["csf"][0] > drawn["nucleus"][0] > drawn["annulus"][0] and plain["csf"][0] < plain["nucleus"][0]
+    assert drawn["csf"][2] == plain["csf"][2]
+
+
+def test_a_leak_brightens_fat_in_the_water_image_and_water_in_the_fat_image() -> None:
+    drawn = sample_signals(np.random.default_rng(3), PLANES, 0.5, Protocol(leak=(0.1, 0.05)))
+    plain = signals(3)
+    assert drawn["fat"][0] > plain["fat"][0] + 0.05 and drawn["nucleus"][1] > plain["nucleus"][1]

@@ -1,0 +1,183 @@
+"""How well levels are told with each step of the post-processing left out, and with plainer ways of numbering.
+
+    python benchmarks/numbering.py --model models/NAME [--without-region] [--details FILE] CASES [CASES ...]
+
+CASES are folders of cases with references, or case folders. The networks run once a case (twice with --without-region);
+every setting numbers what they found, is restored to the case's grid and scored as evaluate.py does it. Columns:
+
+- levels right: reference levels whose disc lies within 10 mm under its own number.
+- wrong numbers: found discs whose number is not that of the reference disc they cover most, or that cover none although
+  the reference has a disc of their number elsewhere. A disc that nobody outlined cannot be judged.
+- missing: reference levels that no found disc carries.
+- silent: how many wrong numbers and missing levels lie in cases with the verdict ok, and in how many cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.reference_cases import reference_cases  # noqa: E402
+from ivdjax.config import InferenceConfig  # noqa: E402
+from ivdjax.data.datasets import CaseFiles, read_case  # noqa: E402
+from ivdjax.data.preparation import Prepared, prepare, restore_labels  # noqa: E402
+from ivdjax.discs.evidence import Evidence  # noqa: E402
+from ivdjax.discs.metrics import CaseScore, score_case  # noqa: E402
+from ivdjax.discs.numbering import number_discs  # noqa: E402
+from ivdjax.reports.tables import csv_text, write_whole  # noqa: E402
+from ivdjax.volume import LUMBAR_DISCS, LabelMap  # noqa: E402
+from ivdjax.workflows.commands import run_command  # noqa: E402
+from ivdjax.workflows.evaluate import summary  # noqa: E402
+from ivdjax.workflows.model import read_model  # noqa: E402
+from ivdjax.workflows.segmenter import Segmenter, gather_evidence, load_segmenter  # noqa: E402
+
+FULL, NO_REGION = "full", "without region"
+DETAIL_COLUMNS = (
+    "case", "verdict", "levels_right", "levels_total", "wrong_numbers", "missing_levels", "mean_dice", "reasons",
+)  # fmt: skip
+
+Variant = Callable[[Evidence, InferenceConfig], tuple[Evidence, InferenceConfig]]
+"""What a setting makes of the evidence and of the model's own settings."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case under one setting."""
+
+    case: str
+    verdict: str
+    reasons: tuple[str, ...]
+    score: CaseScore
+    wrong: int
+    missing: int
+
+    @property
+    def silent(self) -> int:
+        """Wrong numbers and missing levels that no review tells of."""
+        return self.wrong + self.missing if self.verdict == "ok" else 0
+
+
+def main() -> int:
+    """Numbers and scores every case, and prints a table in markdown; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", metavar="CASES")
+    parser.add_argument("--model", required=True, metavar="M")
+    parser.add_argument("--without-region", action="store_true", help="run the networks once more, without the region")
+    parser.add_argument("--details", metavar="FILE", help="CSV of each case under the full setting")
+    options = parser.parse_args()
+
+    def run() -> int:
+        found = reference_cases(options.cases, read_model(options.model).channels)
+        outcomes = measure(options.model, found, options.without_region)
+        print(table(outcomes))
+        if options.details:
+            write_whole(Path(options.details), csv_text(DETAIL_COLUMNS, [_detail(o) for o in outcomes[FULL]]))
+        return 0
+
+    return run_command(run)
+
+
+def measure(model: str, cases: Sequence[CaseFiles], without_region: bool) -> dict[str, list[Outcome]]:
+    """The outcome of every case, by setting."""
+    segmenter = load_segmenter(model)
+    plain = None
+    if without_region and "region" in segmenter.networks:
+        plain = load_segmenter(model, ["inference.region=false"])
+    outcomes: dict[str, list[Outcome]] = {}
+    for files in tqdm(cases, desc="numbering", unit="case"):
+        prepared, reference = _read(segmenter, files)
+        evidence = gather_evidence(segmenter, prepared)
+        for name, vary in variants(segmenter).items():
+            outcome = judge(prepared, reference, *vary(evidence, segmenter.config.inference))
+            outcomes.setdefault(name, []).append(outcome)
+        if plain is not None:
+            outcome = judge(prepared, reference, gather_evidence(plain, prepared), plain.config.inference)
+            outcomes.setdefault(NO_REGION, []).append(outcome)
+    return outcomes
+
+
+def variants(segmenter: Segmenter) -> dict[str, Variant]:
+    """The settings that differ for this model, by name."""
+    found: dict[str, Variant] = {
+        FULL: lambda evidence, settings: (evidence, settings),
+        "numbering=line": lambda evidence, settings: (evidence, replace(settings, numbering="line")),
+        "numbering=bottom": lambda evidence, settings: (evidence, replace(settings, numbering="bottom")),
+    }
+    if "localization" in segmenter.networks:
+        found["without localization"] = lambda evidence, settings: (
+            replace(evidence, level_probability=None, level_grid=None), replace(settings, localization=False),
+        )  # fmt: skip
+    if segmenter.model.reference is not None:
+        found["without registration"] = lambda evidence, settings: (evidence, replace(settings, registration=False))
+    return found
+
+
+def judge(prepared: Prepared, reference: LabelMap, evidence: Evidence, settings: InferenceConfig) -> Outcome:
+    """Numbers a case, restores it to its own grid and scores it."""
+    numbering = number_discs(evidence, settings)
+    labels = restore_labels(numbering.levels, prepared, evidence.probability, settings.threshold)
+    wrong, missing = numbering_faults(labels, reference)
+    return Outcome(
+        prepared.name, numbering.verdict, numbering.reasons, score_case(labels, reference), len(wrong), len(missing)
+    )
+
+
+def numbering_faults(prediction: LabelMap, reference: LabelMap) -> tuple[list[int], list[int]]:
+    """Levels of the prediction that are wrong numbers, and levels of the reference that are missing (see above).
+
+    Both maps lie on one grid; predicted levels above the seventh count on neither side.
+    """
+    wrong = []
+    for level in prediction.levels:
+        if level > LUMBAR_DISCS:
+            continue
+        covered = np.bincount(reference.array[prediction.array == level], minlength=2)
+        covered[0] = 0
+        other = int(covered.argmax()) if covered.any() else None
+        if other != level and (other is not None or level in reference.levels):
+            wrong.append(level)
+    return wrong, [n for n in reference.levels if n <= LUMBAR_DISCS and n not in prediction.levels]
+
+
+def table(outcomes: dict[str, list[Outcome]]) -> str:
+    """One row a setting, in markdown."""
+    lines = ["| setting | levels right | wrong numbers | missing | silent | ok | review | mean Dice | extra discs |",
+             "|---" * 9 + "|"]  # fmt: skip
+    for name, rows in outcomes.items():
+        totals = summary([row.score for row in rows])
+        silent = f"{sum(row.silent for row in rows)} in {sum(row.silent > 0 for row in rows)} cases"
+        ok = sum(row.verdict == "ok" for row in rows)
+        dice = "-" if totals["mean_dice"] is None else f"{totals['mean_dice']:.3f}"
+        lines.append(
+            f"| {name} | {totals['levels_right']} of {totals['levels_total']} | {sum(row.wrong for row in rows)} | "
+            f"{sum(row.missing for row in rows)} | {silent} | {ok} | {len(rows) - ok} | {dice} | {totals['extra_discs']} |"
+        )
+    return "\n".join(lines)
+
+
+def _read(segmenter: Segmenter, files: CaseFiles) -> tuple[Prepared, LabelMap]:
+    config = segmenter.config
+    case = read_case(files, config.data.channels)
+    assert case.labels is not None  # only such cases are looked at
+    prepared = prepare(case, config.preparation, config.data.all_discs_outlined, config.data.channels)
+    return prepared, case.labels
+
+
+def _detail(outcome: Outcome) -> dict[str, object]:
+    return {
+        "case": outcome.case, "verdict": outcome.verdict, "levels_right": outcome.score.levels_right,
+        "levels_total": outcome.score.levels_total, "wrong_numbers": outcome.wrong, "missing_levels": outcome.missing,
+        "mean_dice": summary([outcome.score])["mean_dice"], "reasons": "; ".join(outcome.reasons),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

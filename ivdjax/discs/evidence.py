@@ -1,0 +1,71 @@
+"""All that numbering may look at: what the networks say of one case, the model's reference spine, a user's word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.volume import LUMBAR_DISCS, Grid, LabelMap
+
+CLASSES = LUMBAR_DISCS + 1
+"""Classes of the localization network: background, then levels 1 to 7."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A user's word: this point lies in the disc of this level.
+
+    Attributes:
+        level: 1 = L5/S1 upward.
+        point_mm: RAS+ mm.
+
+    Raises:
+        ValueError: the level is below 1.
+    """
+
+    level: int
+    point_mm: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.level < 1:
+            raise ValueError(f"an anchor's level is 1 (L5/S1) or more, not {self.level}")
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known of one case.
+
+    Attributes:
+        probability: of disc, 0 to 1, (D, H, W).
+        grid: of the probability: the working grid.
+        region: predicted spine region (D, H, W) on the same grid, or none.
+        level_probability: the localization network's (8, D', H', W'), background and levels 1 to 7, or none.
+        level_grid: of the level probability.
+        reference: the model's numbered reference mask on a grid of its own, or none.
+        anchor: a level that the user has pinned, or none.
+
+    Raises:
+        ValueError: arrays that do not lie on their grids, or level probabilities without a grid.
+    """
+
+    probability: NDArray[np.float32]
+    grid: Grid
+    region: NDArray[np.bool_] | None = None
+    level_probability: NDArray[np.float32] | None = None
+    level_grid: Grid | None = None
+    reference: LabelMap | None = None
+    anchor: Anchor | None = None
+
+    def __post_init__(self) -> None:
+        for name, array in (("probability", self.probability), ("region", self.region)):
+            if array is not None and array.shape != self.grid.shape:
+                raise ValueError(f"the {name}'s shape {array.shape} must be that of the grid, {self.grid.shape}")
+        if self.level_probability is None:
+            return
+        if self.level_grid is None:
+            raise ValueError("level probabilities need the grid that they lie on; none was given")
+        wanted = (CLASSES, *self.level_grid.shape)
+        if self.level_probability.shape != wanted:
+            raise ValueError(f"the level probabilities' shape {self.level_probability.shape} must be {wanted}")

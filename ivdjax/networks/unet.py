@@ -1,0 +1,69 @@
+"""A plain 2D U-Net (paper, section 2.3 and reference 13): finds the spine region, and compares with `disc_net`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ivdjax.config import UNetConfig
+from ivdjax.networks.layers import ConvUnit, enlarge, halve
+
+
+SLOPE = 0.1
+
+
+class UNet(nn.Module):
+    """One logit for each voxel of 2D boxes, from any number of channels.
+
+    On the way down each resolution has its convolutions and then a mean over 2 x 2 squares; on the way up the coarser
+    map is reduced, enlarged and laid beside the map of the same resolution from the way down.
+
+    Attributes:
+        settings: widths and depth.
+    """
+
+    settings: UNetConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Logits, and no auxiliary ones.
+
+        Args:
+            x: boxes (N, H, W, C) with intensities 0 to 1; H and W divisible by 2 to the number of downsamplings.
+
+        Returns:
+            Logits (N, H, W), and an empty array (0, N, H, W) in the place of `DiscNet`'s auxiliary logits; float32.
+
+        Raises:
+            ValueError: H or W is not divisible by 2 to the number of downsamplings.
+        """
+        n, h, w, _ = x.shape
+        stride = 2**self.settings.downsamplings
+        if h % stride or w % stride:
+            raise ValueError(f"a box must be divisible by {stride} in height and width, not {h} x {w}")
+        x = self._layers(0, 4.0 * x - 2.0)
+        skips = []
+        for level in range(1, self.settings.downsamplings + 1):
+            skips.append(x)
+            x = self._layers(level, halve(x))
+        for level in reversed(range(self.settings.downsamplings)):
+            # A 1 x 1 product costs a quarter before the map is enlarged, with which it commutes.
+            x = enlarge(ConvUnit(self._width(level), 1, groups=self.settings.groups, slope=SLOPE)(x), 2)
+            x = self._layers(level, jnp.concatenate([skips.pop(), x], axis=-1))
+        logits = nn.Dense(1)(x)[..., 0]
+        return logits.astype(jnp.float32), jnp.zeros((0, n, h, w), jnp.float32)
+
+    def _width(self, level: int) -> int:
+        return self.settings.width * 2**level
+
+    def _layers(self, level: int, x: jax.Array) -> jax.Array:
+        """The 3 x 3 convolutions of one resolution."""
+        for _ in range(self.settings.layers):
+            x = ConvUnit(self._width(level), 3, groups=self.settings.groups, slope=SLOPE)(x)
+        return x
+
+
+def build_unet(settings: UNetConfig) -> UNet:
+    """The U-Net with these widths and this depth."""
+    return UNet(settings)

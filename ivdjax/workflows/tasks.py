@@ -1,0 +1,133 @@
+"""What each stage learns: its network, its cases on its own grid, what its samples are like, and how it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ivdjax.config import Config, StageConfig
+from ivdjax.data.preparation import Prepared
+from ivdjax.discs.region import spine_region
+from ivdjax.learning.augmentation import Crop
+from ivdjax.learning.steps import build_predict
+from ivdjax.networks.disc_net import build_disc_net
+from ivdjax.networks.unet import build_unet
+from ivdjax.networks.vnet import build_vnet
+from ivdjax.volume import UserError
+from ivdjax.workflows.segmentation import (
+    Predict,
+    disc_probability,
+    level_dice,
+    level_probability,
+    localization_case,
+    region_case,
+    region_dice,
+    region_probability,
+    working_dice,
+)
+
+Score = Callable[[Predict, Any, Prepared], float]
+"""The compiled network, its parameters and a held-out case to a figure that is better if larger."""
+
+
+@dataclass(frozen=True, eq=False)
+class StageTask:
+    """All that the training of one stage needs.
+
+    Attributes:
+        name: region, disc or localization.
+        settings: of the stage.
+        network: the module; `apply` gives logits and auxiliary logits.
+        crop: what samples are like.
+        training: cases on the stage's grid.
+        held_out: cases on the stage's grid, to be scored.
+        score: of one held-out case with reference discs.
+        figure: the name of that score.
+    """
+
+    name: str
+    settings: StageConfig
+    network: Any
+    crop: Crop
+    training: Sequence[Prepared]
+    held_out: Sequence[Prepared]
+    score: Score
+    figure: str
+
+    @property
+    def predict(self) -> Predict:
+        """The compiled prediction of the stage's network."""
+        return build_predict(self.network.apply, self.crop.levels)
+
+
+def stage_network(config: Config, stage: str) -> Any:
+    """The network of a stage."""
+    if stage == "region":
+        return build_unet(config.region.network)
+    if stage == "disc":
+        return build_disc_net(config.disc.network)
+    return build_vnet(config.localization.network)
+
+
+def stage_settings(config: Config, stage: str) -> StageConfig:
+    """The configuration of a stage."""
+    settings: StageConfig = getattr(config, stage)
+    return settings
+
+
+def stage_crop(config: Config, stage: str) -> Crop:
+    """What the samples of a stage are like."""
+    training = stage_settings(config, stage).training
+    spacing_mm: tuple[float, ...] = config.preparation.spacing_mm
+    if stage == "region":
+        spacing_mm = config.region.spacing_mm
+    elif stage == "localization":
+        spacing_mm = config.localization.spacing_mm
+    return Crop(tuple(training.crop), tuple(spacing_mm), training.disc_fraction, levels=stage == "localization")
+
+
+def build_task(config: Config, stage: str, training: Sequence[Prepared], held_out: Sequence[Prepared]) -> StageTask:
+    """The task of a stage, from cases on the working grid.
+
+    For the disc stage the cases carry the spine region that was predicted for them, if there is one.
+
+    Raises:
+        UserError: a case without reference labels.
+    """
+    for case in training:
+        if case.labels is None:
+            raise UserError(f"case {case.name} has no reference labels to train on; add {case.name}_Labels.nii.gz")
+    network, crop = stage_network(config, stage), stage_crop(config, stage)
+    settings = stage_settings(config, stage)
+    if stage == "region":
+        cases = [[region_target(case, config) for case in part] for part in (training, held_out)]
+
+        def score_region(predict: Predict, params: Any, case: Prepared) -> float:
+            return region_dice(case, region_probability(case, predict, params, config), case.grid)
+
+        return StageTask(stage, settings, network, crop, cases[0], cases[1], score_region, "region_dice")
+    if stage == "disc":
+
+        def score_discs(predict: Predict, params: Any, case: Prepared) -> float:
+            probability = disc_probability(case, predict, params, config)
+            return working_dice(case, probability, config.inference.threshold)
+
+        return StageTask(stage, settings, network, crop, training, held_out, score_discs, "all_discs_dice")
+    cases = [[localization_case(case, config) for case in part] for part in (training, held_out)]
+
+    def score_levels(predict: Predict, params: Any, case: Prepared) -> float:
+        return level_dice(case, level_probability(case, predict, params, config))
+
+    return StageTask(stage, settings, network, crop, cases[0], cases[1], score_levels, "level_dice")
+
+
+def region_target(prepared: Prepared, config: Config) -> Prepared:
+    """The case on the region stage's grid, with the spine region that its outlined discs give in place of the discs."""
+    coarse = region_case(prepared, config)
+    if coarse.labels is None:
+        return coarse
+    region = spine_region(coarse.labels > 0, coarse.grid, config.region.dilation_mm)
+    return replace(coarse, occupancy=region.astype(np.uint8) * 255)
