@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.reference_cases import reference_cases  # noqa: E402
-from ivdjax.data.datasets import CaseFiles, read_case  # noqa: E402
-from ivdjax.discs.metrics import CaseScore, score_case  # noqa: E402
-from ivdjax.volume import Case, Volume  # noqa: E402
-from ivdjax.workflows.commands import run_command  # noqa: E402
-from ivdjax.workflows.evaluate import summary  # noqa: E402
-from ivdjax.workflows.model import read_model  # noqa: E402
-from ivdjax.workflows.segmenter import find_discs, load_segmenter  # noqa: E402
+from benchmarks.reference_cases import reference_cases
+from ivdjax.data.datasets import CaseFiles, read_case
+from ivdjax.discs.metrics import CaseScore, score_case
+from ivdjax.volume import Case, Volume
+from ivdjax.workflows.commands import run_command
+from ivdjax.workflows.evaluate import summary
+from ivdjax.workflows.model import read_model
+from ivdjax.workflows.segmenter import find_discs, load_segmenter
 
 Subset = tuple[str, ...]
 

@@ -25,19 +25,19 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.reference_cases import reference_cases  # noqa: E402
-from ivdjax.config import InferenceConfig  # noqa: E402
-from ivdjax.data.datasets import CaseFiles, read_case  # noqa: E402
-from ivdjax.data.preparation import Prepared, prepare, restore_labels  # noqa: E402
-from ivdjax.discs.evidence import Evidence  # noqa: E402
-from ivdjax.discs.metrics import CaseScore, score_case  # noqa: E402
-from ivdjax.discs.numbering import number_discs  # noqa: E402
-from ivdjax.reports.tables import csv_text, write_whole  # noqa: E402
-from ivdjax.volume import LUMBAR_DISCS, LabelMap  # noqa: E402
-from ivdjax.workflows.commands import run_command  # noqa: E402
-from ivdjax.workflows.evaluate import summary  # noqa: E402
-from ivdjax.workflows.model import read_model  # noqa: E402
-from ivdjax.workflows.segmenter import Segmenter, gather_evidence, load_segmenter  # noqa: E402
+from benchmarks.reference_cases import reference_cases
+from ivdjax.config import InferenceConfig
+from ivdjax.data.datasets import CaseFiles, read_case
+from ivdjax.data.preparation import Prepared, prepare, restore_labels
+from ivdjax.discs.evidence import Evidence
+from ivdjax.discs.metrics import CaseScore, score_case
+from ivdjax.discs.numbering import number_discs
+from ivdjax.reports.tables import csv_text, write_whole
+from ivdjax.volume import LUMBAR_DISCS, LabelMap
+from ivdjax.workflows.commands import run_command
+from ivdjax.workflows.evaluate import summary
+from ivdjax.workflows.model import read_model
+from ivdjax.workflows.segmenter import Segmenter, gather_evidence, load_segmenter
 
 FULL, NO_REGION = "full", "without region"
 DETAIL_COLUMNS = (
@@ -153,12 +153,13 @@ def table(outcomes: dict[str, list[Outcome]]) -> str:
              "|---" * 9 + "|"]  # fmt: skip
     for name, rows in outcomes.items():
         totals = summary([row.score for row in rows])
+        wrong, missing = sum(row.wrong for row in rows), sum(row.missing for row in rows)
         silent = f"{sum(row.silent for row in rows)} in {sum(row.silent > 0 for row in rows)} cases"
         ok = sum(row.verdict == "ok" for row in rows)
         dice = "-" if totals["mean_dice"] is None else f"{totals['mean_dice']:.3f}"
         lines.append(
-            f"| {name} | {totals['levels_right']} of {totals['levels_total']} | {sum(row.wrong for row in rows)} | "
-            f"{sum(row.missing for row in rows)} | {silent} | {ok} | {len(rows) - ok} | {dice} | {totals['extra_discs']} |"
+            f"| {name} | {totals['levels_right']} of {totals['levels_total']} | {wrong} | {missing} | {silent} | "
+            f"{ok} | {len(rows) - ok} | {dice} | {totals['extra_discs']} |"
         )
     return "\n".join(lines)
 

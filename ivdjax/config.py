@@ -32,7 +32,7 @@ class DataConfig:
             case is a subject of its own.
         subject_table: CSV with the columns case and subject, and fold where folds are given, in place of the pattern.
         validation: case names held out from training (with every other case of the same subject).
-        folds: number of folds by subject for `--fold K`; 0: none.
+        folds: number of folds by subject, for `train.py --fold K` and `cross_validate.py`; 0: none.
         phantom_cases: synthetic cases to make in the run's folder; beside a `root` they only ever train.
         phantom_seed: seed of those cases.
         phantom_visits: cases of one synthetic subject.
@@ -42,7 +42,7 @@ class DataConfig:
         phantom_hard: hard kinds of those cases in turn, "" for an ordinary one; empty: all ordinary.
         cache: folder for prepared cases, enough in itself where the images are not at hand; empty: the run's folder.
         all_discs_outlined: whether every visible disc has a label. If not, voxels more than 5 mm above the top
-            outlined disc take no part in any loss.
+            outlined disc take no part in the loss of the region and disc stages.
         credit: who made the training data; kept in the model.
         licence: licence of the training data; kept in the model.
         limits: sentences on what the model was not trained for; kept in the model.
@@ -281,11 +281,13 @@ class RegionConfig(StageConfig):
     Attributes:
         spacing_mm: in-plane spacing (H, W) of its grid; a region needs no fine detail.
         dilation_mm: by how much the outlined discs are dilated before their convex hull is taken.
+        margin_mm: by how much the predicted region is widened before it is used, in training and inference.
     """
 
     network: UNetConfig = field(default_factory=UNetConfig)
     spacing_mm: tuple[float, float] = (2.5, 2.5)
     dilation_mm: float = 10.0
+    margin_mm: float = 6.0
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(crop=(128, 128)))
 
 
@@ -307,11 +309,15 @@ class LocalizationConfig(StageConfig):
 
     Attributes:
         spacing_mm: of its grid (D, H, W).
+        dilation_mm: by how much each outlined disc is dilated to be this stage's target. On a coarse grid a disc is one
+            or two voxels thin; which one it is can be learned from its surroundings far sooner than its outline,
+            which the disc stage gives.
     """
 
     network: VNetConfig = field(default_factory=VNetConfig)
-    spacing_mm: tuple[float, float, float] = (5.0, 3.0, 3.0)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=2, crop=(16, 112, 112)))
+    spacing_mm: tuple[float, float, float] = (6.0, 4.0, 4.0)
+    dilation_mm: float = 6.0
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=4, crop=(4, 80, 80)))
 
 
 @dataclass(frozen=True)
@@ -324,7 +330,7 @@ class InferenceConfig:
         slice_smoothing_mm: standard deviation of a Gaussian over neighbouring slices' probabilities; 0: none.
         threshold: probability above which a voxel is disc.
         min_disc_mm3: smaller components are dropped.
-        discs: how many discs are kept, from the lowest.
+        discs: the highest level that is given out (7: T11/12); what lies above is dropped.
         region: whether discs are looked for in the predicted spine region alone (paper, section 2.3).
         localization: whether the localization network has a say (paper, section 2.2).
         registration: whether the reference mask is registered and gives the spine's centre line (paper, section 2.2,

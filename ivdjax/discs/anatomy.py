@@ -49,8 +49,9 @@ TILT_CORRELATION = 0.65
 """Between the slopes of neighbours: 0.45 to 0.86 (a sacrum that lies steep takes the discs above with it)."""
 STEP_SD_MM, STEP_SCALE_SD = 2.3, 0.07
 """Spread of one step, and of all of a spine's steps together (people differ in size)."""
-SIDE_SD_MM = 5.0
-"""Spread of a disc's centroid about the centre line, to each side."""
+SIDE_SD_MM, SIDE_LIMIT = 6.0, 20.0
+"""Spread of a disc's centroid about the centre line, forward and sideways (no more than 15 mm off in 28 patients), and
+the largest cost, in log units, of lying off it: the line may be wrong too."""
 PLAUSIBLE_STEP_MM = (20.0, 50.0)
 """Steps outside are remarked; 19 to 41 mm occur in the training patients (19: collapsed vertebra)."""
 
@@ -84,7 +85,7 @@ VOTE_ELSEWHERE = {"background": 0.9, "nearest": 0.05}
 SHIFT = {0: 0.93, 1: 0.02, -1: 0.02}
 """Probability that the localization network's levels are right, all one too high, or all one too low."""
 SHIFT_WHERE_ODD = 0.3
-"""Probability of such a shift where the lowest candidate is not L5/S1: what misled one network misleads the other too."""
+"""Probability of such a shift where the lowest disc is not L5/S1: what misled one network misleads the other too."""
 LOST = 0.03
 """Probability that what it says means nothing."""
 SHIFT_CHANGE = 0.06

@@ -21,6 +21,8 @@ from ivdjax.volume import Grid, to_index, to_world_mm
 
 Origin = Literal["whole", "split", "joined"]
 
+_MOST = 30
+"""Components looked at, at most: discs are among the largest, and time goes with the square of their number."""
 _STRAY_MM = 25.0
 """In 28 patients no outlined disc lies farther than 15 mm off the line through the others."""
 _BACKGROUND_WEIGHT = 0.1
@@ -69,7 +71,8 @@ def find_candidates(evidence: Evidence, settings: InferenceConfig, whole_discs: 
     """What may be a disc, from the lowest centroid up; an empty list where nothing is.
 
     The mask is where the probability exceeds the settings' threshold, within the region where there is one and the
-    settings want it. Components of at least `min_disc_mm3` count.
+    settings want it. Components of at least `min_disc_mm3` count, and of those the
+    30 largest.
 
     Args:
         evidence: of the case.
@@ -80,9 +83,10 @@ def find_candidates(evidence: Evidence, settings: InferenceConfig, whole_discs: 
     boxes = ndimage.find_objects(mask.astype(np.uint8))
     if not boxes:
         return []
-    box = boxes[0]
+    d, h, w = boxes[0]
+    box = (d, h, w)
     grid = cropped(evidence.grid, box)
-    labels = components(mask[box], grid, settings.min_disc_mm3)
+    labels = _largest(components(mask[box], grid, settings.min_disc_mm3))
     votes = _votes(labels > 0, grid, evidence) if settings.localization else None
     origins: dict[int, Origin] = {}
     if whole_discs and labels.any():
@@ -92,7 +96,8 @@ def find_candidates(evidence: Evidence, settings: InferenceConfig, whole_discs: 
         labels, split = split_fused(labels, probability, favourite, grid, line, settings.min_disc_mm3)
         line = _line_through(labels, favourite, grid)
         labels, joined = join_broken(labels, favourite, grid, line)
-        origins = dict.fromkeys(split, "split") | dict.fromkeys(joined, "joined")
+        origins.update({number: "split" for number in split})
+        origins.update({number: "joined" for number in joined})
     return _describe(labels, box, votes, origins, evidence)
 
 
@@ -127,6 +132,17 @@ def level_votes(points_mm: NDArray[np.float64], evidence: Evidence) -> NDArray[n
     index = to_index(evidence.level_grid.affine, points_mm).T
     return np.stack([ndimage.map_coordinates(values, index, np.float64, order=1, mode="nearest")
                      for values in evidence.level_probability])  # fmt: skip
+
+
+def _largest(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The `_MOST` largest components alone."""
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    if np.count_nonzero(sizes) <= _MOST:
+        return labels
+    kept = np.zeros(len(sizes), bool)
+    kept[np.argsort(-sizes, kind="stable")[:_MOST]] = True
+    return np.where(kept[labels], labels, 0)
 
 
 def _votes(mask: NDArray[np.bool_], grid: Grid, evidence: Evidence) -> NDArray[np.float64] | None:

@@ -17,16 +17,17 @@ from ivdjax.volume import level_name
 _BORDER_MM = 10.0
 _FIRST_TILT_DEG = (-60.0, -14.0)
 """Slopes of L5/S1 between which nothing is remarked: -54 to -17 in 22 patients, and L4/5 sloped by -2 to -27 there."""
-_FRAGMENT, _HUGE = 0.2, 2.5
-"""Volumes, against those usual for the level in this spine, outside which a disc is remarked."""
+_FRAGMENT, _HUGE = 0.3, 2.5
+"""Volumes, against those usual for the level in this spine, outside which a disc is remarked: 0.4 and more in 22
+patients, but for one after surgery with two of 0.25 to 0.3."""
 _SPECK, _STRAY = 0.1, 0.25
 """Share of the median disc's volume below which a remnant, or a stray, is left out without a word."""
 _DISC_WIDTH, _DISC_VOLUME = 0.8, 0.4
-"""A remnant of this share of the median disc's AP width and volume, or more, may well be a disc: a transitional vertebra."""
+"""A remnant of this share of a disc's AP width and volume, or more, may well be one: a transitional vertebra."""
 _NEAR_MM = 25.0
 _CLEARLY = 1.5
 """How many times the votes for the given level another level needs for the networks to disagree."""
-_AGAINST = 0.5
+_AGAINST = 0.8
 """Confidence without the localization network below which geometry contradicts it."""
 _LOST_MM = 15.0
 """A registered line this far off most of the candidates has not found the spine."""
@@ -83,8 +84,8 @@ def reasons_for_review(answer: Answer) -> tuple[str, ...]:
     """All that speaks for a look at an answer, most important first; nothing: none."""
     if not answer.places:
         return ("no disc was found",)
-    judges = (_lower_border, _below, _uncertain, _geometry, _gaps, _networks, _transitional, _slope, _above, _made_up, _steps,
-              _sizes, _left_out, _lost_line)  # fmt: skip
+    judges = (_lower_border, _below, _uncertain, _geometry, _gaps, _networks, _transitional, _slope, _above, _made_up,
+              _steps, _sizes, _left_out, _lost_line)  # fmt: skip
     return tuple(reason for judge in judges for reason in judge(answer))
 
 
@@ -195,11 +196,13 @@ def _transitional(answer: Answer) -> Iterator[str]:
         if share < _SPECK or (level is None and answer.off_mm[index] > _NEAR_MM):
             continue
         kept_out = float(answer.chain.posterior[index, : 1 - a.LOWEST].sum() + answer.chain.posterior[index, -1])
-        what = f"a lowest structure of {candidate.ap_width_mm:.0f} mm from front to back and {candidate.volume_mm3:.0f} mm3"
+        size = f"{candidate.ap_width_mm:.0f} mm from front to back and {candidate.volume_mm3:.0f} mm3"
         if depth >= _DISC_WIDTH and share >= _DISC_VOLUME:
-            yield f"{what}, as large as a disc, was left out: with a transitional vertebra every level may be one too low"
+            yield (f"a lowest structure of {size}, as large as a disc, was left out: with a transitional vertebra "
+                   "every level may be one too low")  # fmt: skip
         elif not _unseen(candidate) or kept_out < answer.sure:
-            yield f"{what} was left out as a remnant of S1/S2; if it is L5/S1, every level is one too low"
+            yield (f"a lowest structure of {size} was left out as a remnant of S1/S2; if it is L5/S1, every level is "
+                   "one too low")  # fmt: skip
 
 
 def _slope(answer: Answer) -> Iterator[str]:
@@ -207,11 +210,11 @@ def _slope(answer: Answer) -> Iterator[str]:
         return
     least, most = _FIRST_TILT_DEG
     if first.tilt_deg < least:
-        yield (f"L5/S1 slopes by {first.tilt_deg:.0f} degrees, steeper than it usually does: it may be a remnant within "
-               "the sacrum")  # fmt: skip
+        yield (f"L5/S1 slopes by {first.tilt_deg:.0f} degrees, steeper than it usually does: it may be a remnant "
+               "within the sacrum")  # fmt: skip
     elif first.tilt_deg > most:
-        yield (f"L5/S1 tilts by {first.tilt_deg:.0f} degrees, and it usually slopes down to the front by about 33: it may "
-               "be L4/5 or higher")  # fmt: skip
+        yield (f"L5/S1 tilts by {first.tilt_deg:.0f} degrees, and it usually slopes down to the front by about 33: it "
+               "may be L4/5 or higher")  # fmt: skip
 
 
 def _made_up(answer: Answer) -> Iterator[str]:
@@ -230,8 +233,8 @@ def _steps(answer: Answer) -> Iterator[str]:
             continue
         length = float(np.linalg.norm(answer.disc(high).centroid_mm - answer.disc(low).centroid_mm))
         if not least <= length <= most:
-            yield (f"{level_name(low)} and {level_name(high)} lie {length:.0f} mm apart, and neighbours usually {least:.0f} "
-                   f"to {most:.0f} mm")  # fmt: skip
+            yield (f"{level_name(low)} and {level_name(high)} lie {length:.0f} mm apart, and neighbours usually "
+                   f"{least:.0f} to {most:.0f} mm")  # fmt: skip
 
 
 def _sizes(answer: Answer) -> Iterator[str]:

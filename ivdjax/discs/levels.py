@@ -1,7 +1,7 @@
 """Which level each candidate has: a chain up the spine, solved exactly.
 
-The model is a semi-Markov chain over candidates from the bottom up. Each is a disc of some level, from a remnant of S2/3
-(-1) upward, or no disc; levels rise strictly. It holds, as log densities (numbers in `anatomy`):
+The model is a semi-Markov chain over candidates from the bottom up. Each is a disc of some level, from a remnant of
+S2/3 (-1) upward, or no disc; levels rise strictly. It holds, as log densities (numbers in `anatomy`):
 
 - size, certainty and place beside the centre line of each candidate, under a disc of its level and under clutter;
 - its slope, given its level and the slope of the disc below it: slopes along a spine go together;
@@ -11,7 +11,7 @@ The model is a semi-Markov chain over candidates from the bottom up. Each is a d
   its levels are right here, all one too high or too low, or mean nothing. Agreement of seven discs is then no seven
   independent witnesses, and a spine shifted by one is a hypothesis that the geometry can speak for.
 
-The best chain comes from max-product (Viterbi), probabilities from sum-product (forward-backward), both over every chain.
+The answer is the most probable chain; probabilities are sums over every chain (see `chain`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import gammaln, log_ndtr, logsumexp
+from scipy.special import gammaln, log_ndtr
 
 from ivdjax.discs import anatomy as a
 from ivdjax.discs.candidates import Candidate
 from ivdjax.discs.centre_line import CentreLine
+from ivdjax.discs.chain import Array, Factors, best_states, state_probabilities
 from ivdjax.volume import LUMBAR_DISCS
-
-Array = NDArray[np.float64]
 
 _STATES = len(a.SHIFT) + 1
 """Of the localization network's hidden state: the shifts, and lost."""
@@ -43,7 +41,7 @@ class Chain:
 
     Attributes:
         levels: of each candidate in the best chain; None: no disc.
-        posterior: (N, L + 1), probability of each of `anatomy.LEVELS`, and in the last column of no disc; rows sum to 1.
+        posterior: (N, L + 1), probability of each of `anatomy.LEVELS` and, last, of no disc; rows sum to 1.
     """
 
     levels: tuple[int | None, ...]
@@ -52,31 +50,10 @@ class Chain:
     def probability(self, index: int, level: int | None) -> float:
         """Probability that a candidate has a level, or is no disc (None).
 
-        It is what the model makes of all the evidence that it knows. It is as good as the model: a cause that it does not
-        have (a case unlike those it was fitted to, networks that are wrong in one and the same way) is not in it.
+        It is what the model makes of all the evidence that it knows, and as good as the model: a case unlike those that
+        it was fitted to, or networks that are wrong for one hidden cause, may still mislead it.
         """
         return float(self.posterior[index, -1 if level is None else level - a.LOWEST])
-
-
-@dataclass(frozen=True, eq=False)
-class _Factors:
-    """Log factors of the chain over N candidates, L levels, S states of the localization network.
-
-    Attributes:
-        none: (N,), no disc.
-        own: (N, L, S), of a disc of that level.
-        first: (N, L, S), of the lowest disc.
-        last: (N, L), of the highest disc.
-        pair: (N, N, L, L), of a disc (second) of a level and the next one below it (first); -inf where it cannot be.
-        state: (S, S), of the hidden state from one disc to the next.
-    """
-
-    none: Array
-    own: Array
-    first: Array
-    last: Array
-    pair: Array
-    state: Array
 
 
 def solve_levels(
@@ -103,20 +80,21 @@ def solve_levels(
         factors.own[index] = _IMPOSSIBLE
         factors.own[index, level - a.LOWEST] = kept
         factors.none[index] = _IMPOSSIBLE
-    return Chain(_best(factors), _marginals(factors))
+    levels = tuple(None if state is None else int(a.LEVELS[state]) for state in best_states(factors))
+    return Chain(levels, state_probabilities(factors))
 
 
-def _factors(candidates: Sequence[Candidate], line: CentreLine) -> _Factors:
+def _factors(candidates: Sequence[Candidate], line: CentreLine) -> Factors:
     centroids = np.array([c.centroid_mm for c in candidates])
     shape, clutter = _shape(candidates, line.distance_mm(centroids))
     start, end = _ends(candidates, line)
-    return _Factors(
+    return Factors(
         none=clutter + np.array([_vote(c, None) for c in candidates]),
         own=shape[:, :, None] + np.array([_level_votes(c) for c in candidates]),
         first=start[:, :, None] + _first_state(),
         last=end,
         pair=_pairs(candidates, centroids),
-        state=np.log(np.where(np.eye(_STATES, dtype=bool), 1 - a.SHIFT_CHANGE, a.SHIFT_CHANGE / (_STATES - 1))),
+        hidden=np.log(np.where(np.eye(_STATES, dtype=bool), 1 - a.SHIFT_CHANGE, a.SHIFT_CHANGE / (_STATES - 1))),
     )
 
 
@@ -160,7 +138,8 @@ def _shape(candidates: Sequence[Candidate], off_mm: Array) -> tuple[Array, Array
     disc = _student(volume[:, None], a.LOG_VOLUME, a.LOG_VOLUME_SD * blur)
     disc += _student(width[:, None], a.LOG_WIDTH, a.LOG_WIDTH_SD * blur)
     disc += _student(sure, 0.0, a.CERTAINTY_SD)[:, None]
-    disc += (2 * _student(off_mm / np.sqrt(2), 0.0, a.SIDE_SD_MM))[:, None]
+    beside = np.minimum(0.5 * (off_mm / a.SIDE_SD_MM) ** 2, a.SIDE_LIMIT)
+    disc -= (beside + np.log(2 * np.pi * a.SIDE_SD_MM**2))[:, None]
     clutter = np.log(a.CLUTTER) + _student(volume, a.CLUTTER_LOG_VOLUME, a.CLUTTER_LOG_VOLUME_SD)
     clutter += _student(width, a.CLUTTER_LOG_WIDTH, a.CLUTTER_LOG_WIDTH_SD)
     clutter += _student(sure, a.CLUTTER_CERTAINTY, a.CLUTTER_CERTAINTY_SD)
@@ -243,7 +222,7 @@ def _missed_above(candidates: Sequence[Candidate], upright: Array) -> Array:
     for index, candidate in enumerate(candidates):
         room = (candidate.above_mm + 4.0) / upright[index]
         for place, level in enumerate(a.LEVELS):
-            higher = range(max(level + 1, 1), LUMBAR_DISCS + 1)
+            higher = range(max(int(level) + 1, 1), LUMBAR_DISCS + 1)
             total[index, place] = _unseen(np.array([a.HEIGHT_MM[h - a.LOWEST] - a.HEIGHT_MM[place] for h in higher]),
                                           room)  # fmt: skip
     return total
@@ -281,62 +260,3 @@ def _level_votes(candidate: Candidate) -> Array:
     """Log likelihood (L, S) of the votes under each level and each state of the localization network."""
     lost = 0.0 if candidate.votes is None else -np.log(LUMBAR_DISCS + 1)
     return np.array([[*(_vote(candidate, int(level) + shift) for shift in a.SHIFT), lost] for level in a.LEVELS])
-
-
-def _reach(factors: _Factors, low: int, high: int) -> Array:
-    """Log factor (L, S, L, S) of going from a disc at one candidate to the next disc, those between being none."""
-    skipped = float(factors.none[low + 1 : high].sum())
-    return skipped + factors.pair[low, high][:, None, :, None] + factors.state[None, :, None, :]
-
-
-def _best(factors: _Factors) -> tuple[int | None, ...]:
-    """Levels of the chain of highest probability, the hidden state maximised over as well."""
-    count, shape = len(factors.none), factors.own.shape[1:]
-    below = np.concatenate([[0.0], np.cumsum(factors.none)])
-    score = np.empty((count, *shape))
-    origin: list[NDArray[np.intp]] = []
-    for high in range(count):
-        ways = [below[high] + factors.first[high]]
-        came = [np.full(shape, -1)]
-        for low in range(high):
-            reached = (score[low][:, :, None, None] + _reach(factors, low, high)).reshape(-1, *shape)
-            best = reached.argmax(axis=0)
-            ways.append(np.take_along_axis(reached, best[None], axis=0)[0])
-            came.append(low * score[low].size + best)
-        way = np.argmax(ways, axis=0)
-        score[high] = factors.own[high] + np.take_along_axis(np.array(ways), way[None], axis=0)[0]
-        origin.append(np.take_along_axis(np.array(came), way[None], axis=0)[0])
-    after = below[-1] - below[1:]
-    ends = score + factors.last[:, :, None] + after[:, None, None]
-    levels: list[int | None] = [None] * count
-    if ends.max() < below[-1]:
-        return tuple(levels)
-    place = int(ends.argmax())
-    while place >= 0:
-        index, level, state = np.unravel_index(place, score.shape)
-        levels[int(index)] = int(a.LEVELS[level])
-        place = int(origin[int(index)][level, state])
-    return tuple(levels)
-
-
-def _marginals(factors: _Factors) -> Array:
-    """Posterior (N, L + 1) of levels and, last, of no disc, summed over every chain and hidden state."""
-    count, shape = len(factors.none), factors.own.shape[1:]
-    below = np.concatenate([[0.0], np.cumsum(factors.none)])
-    forward, backward = np.empty((count, *shape)), np.empty((count, *shape))
-    for high in range(count):
-        ways = [below[high] + factors.first[high]]
-        ways += [logsumexp(forward[low][:, :, None, None] + _reach(factors, low, high), axis=(0, 1))
-                 for low in range(high)]  # fmt: skip
-        forward[high] = factors.own[high] + logsumexp(ways, axis=0)
-    for low in reversed(range(count)):
-        ways = [np.broadcast_to((below[-1] - below[low + 1] + factors.last[low])[:, None], shape)]
-        ways += [logsumexp(_reach(factors, low, high) + (factors.own[high] + backward[high]), axis=(2, 3))
-                 for high in range(low + 1, count)]  # fmt: skip
-        backward[low] = logsumexp(ways, axis=0)
-    nothing = below[-1]
-    whole = np.logaddexp(
-        logsumexp(forward + factors.last[:, :, None] + (below[-1] - below[1:])[:, None, None]), nothing
-    )
-    levels = np.exp(logsumexp(forward + backward, axis=2) - whole)
-    return np.concatenate([levels, np.maximum(0.0, 1 - levels.sum(axis=1, keepdims=True))], axis=1)

@@ -1,9 +1,9 @@
 """Which disc is which: levels for the discs of a mask, how sure they are, and whether a person should look.
 
-Three ways, by `InferenceConfig.numbering`: the solver, which weighs all evidence and leaves a gap where a disc is missing;
-the paper's, which numbers what the spine's centre line crosses from the bottom up; and all components from the bottom
-up. The last two are right as long as the lowest component is L5/S1 and no disc is missing or doubled. All three are
-judged by the same model of a spine: the confidence of a level is its probability there, however it was given.
+Three ways, by `InferenceConfig.numbering`: the solver, which weighs all evidence and leaves a gap where a disc is
+missing; the paper's, which numbers what the spine's centre line crosses from the bottom up; and all components from the
+bottom up. The last two are right as long as the lowest component is L5/S1 and no disc is missing or doubled. All three
+are judged by the same model of a spine: the confidence of a level is its probability there, however it was given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ivdjax.discs.candidates import Candidate, find_candidates
 from ivdjax.discs.doubts import Answer, reasons_for_review
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.levels import Chain, solve_levels
-from ivdjax.discs.spine_line import own_line, paper_line, predicted_levels
+from ivdjax.discs.spine_line import SpineLine, own_line, paper_line, predicted_levels
 from ivdjax.volume import LabelMap, level_name, to_world_mm
 
 Verdict = Literal["ok", "review"]
@@ -75,45 +75,45 @@ def number_discs(evidence: Evidence, settings: InferenceConfig) -> Numbering:
 
 def _solved(evidence: Evidence, settings: InferenceConfig) -> Answer:
     candidates = find_candidates(evidence, settings)
-    pinned = _pinned(candidates, evidence)
-    return _judged(candidates, None, pinned, predicted_levels(evidence, settings), evidence, settings)
+    guide = paper_line(candidates, evidence, settings) if candidates else None
+    return _judged(candidates, None, _pinned(candidates, evidence), guide, settings)
 
 
 def _counted(evidence: Evidence, settings: InferenceConfig) -> Answer:
     """Numbered from the bottom up: what the paper's centre line crosses, or all components."""
-    predicted = predicted_levels(evidence, settings)
-    if settings.numbering == "line" and settings.localization and evidence.level_probability is not None:
-        evidence = _within(evidence, predicted)
+    by_line = settings.numbering == "line"
+    if by_line and settings.localization and evidence.level_probability is not None:
+        evidence = _within(evidence, predicted_levels(evidence, settings))
         settings = replace(settings, region=True)
     candidates = find_candidates(evidence, settings, whole_discs=False)
-    kept = list(candidates)
-    if settings.numbering == "line" and candidates:
-        line = paper_line(candidates, predicted, evidence, settings).line
-        kept = [c for c in candidates if line.crosses(_mask(c, evidence), evidence.grid)]
+    guide, kept = None, candidates
+    if by_line and candidates:
+        guide = paper_line(candidates, evidence, settings)
+        kept = [c for c in candidates if guide.line.crosses(_mask(c, evidence), evidence.grid)]
     pinned = _pinned(kept, evidence)
     first = 1 if pinned is None else pinned[1] - pinned[0]
     given: dict[int, int] = {id(c): level for level, c in enumerate(kept, start=first) if level >= 1}
     levels = [given.get(id(c)) for c in candidates]
     if pinned is not None:
         pinned = (next(i for i, c in enumerate(candidates) if c is kept[pinned[0]]), pinned[1])
-    return _judged(candidates, levels, pinned, predicted, evidence, settings)
+    return _judged(candidates, levels, pinned, guide, settings)
 
 
 def _judged(
     candidates: Sequence[Candidate], levels: Sequence[int | None] | None, pinned: tuple[int, int] | None,
-    predicted: LabelMap, evidence: Evidence, settings: InferenceConfig,
+    guide: SpineLine | None, settings: InferenceConfig,
 ) -> Answer:  # fmt: skip
     """Levels (those of the best chain where none are given) with the probability of each."""
     if not candidates:
         nothing = Chain((), np.zeros((0, 0)))
         return Answer((), (), nothing, nothing, (), 0.0, False, settings.discs, settings.sure)
-    line, guide_off_mm = own_line(candidates, paper_line(candidates, predicted, evidence, settings))
+    line, guide_off_mm = own_line(candidates, guide)
     off_mm = line.distance_mm(np.array([c.centroid_mm for c in candidates]))
     chain = solve_levels(candidates, line, pinned)
     blind = solve_levels([replace(c, votes=None) for c in candidates], line, pinned)
     return Answer(
-        candidates, chain.levels if levels is None else levels, chain, blind, [float(off) for off in off_mm], guide_off_mm,
-        pinned is not None, settings.discs, settings.sure,
+        candidates, chain.levels if levels is None else levels, chain, blind, [float(off) for off in off_mm],
+        guide_off_mm, pinned is not None, settings.discs, settings.sure,
     )  # fmt: skip
 
 
@@ -141,7 +141,8 @@ def _pinned(candidates: Sequence[Candidate], evidence: Evidence) -> tuple[int, i
     if not candidates:
         raise ValueError(f"{said} must lie in a disc, and no disc was found")
     away = [
-        float(np.linalg.norm(to_world_mm(evidence.grid.affine, c.voxels) - point, axis=1).min()) for c in candidates
+        float(np.linalg.norm(to_world_mm(evidence.grid.affine, c.voxels.astype(float)) - point, axis=1).min())
+        for c in candidates
     ]
     nearest = int(np.argmin(away))
     if away[nearest] > _ANCHOR_MM:

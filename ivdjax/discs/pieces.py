@@ -18,7 +18,8 @@ from ivdjax.volume import Grid, to_world_mm
 
 THICK_MM = 6.0
 """Spread across its flat side above which a component cannot be one disc: a disc 10 mm high has 3 mm."""
-_APART_MM = 15.0
+_APART_MM = 19.0
+"""Cores of two discs lie this far apart along the spine, or more; the middle of a bridge between them does not."""
 _TOGETHER_MM = 12.0
 """Less than this apart along the spine are no two discs: little more than half of the smallest step."""
 _LEVEL_SHARE = 0.2
@@ -65,7 +66,7 @@ def split_fused(
 
     A component too thick for one disc is cut where it falls apart at a higher probability or when it is eroded, or
     where the localization network sees two levels, in parts of more than `min_mm3` (or, of votes, a fair share) more
-    than 15 mm apart along the spine. One that does not fall apart but is far too long is cut by position alone.
+    than 19 mm apart along the spine. One that does not fall apart but is far too long is cut by position alone.
 
     Args:
         labels: components (D, H, W), 0 background.
@@ -79,9 +80,11 @@ def split_fused(
         Labels 1, 2, ... in no order, and those of them that came of a cut.
     """
     result, cut, count = np.zeros_like(labels), set[int](), 0
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
+    for number, found in enumerate(ndimage.find_objects(labels), start=1):
+        if found is None:
             continue
+        d, h, w = found
+        box = (d, h, w)
         mask, part = labels[box] == number, cropped(grid, box)
         seeds = _seeds(mask, probability[box], None if favourite is None else favourite[box], part, line, min_mm3)
         if seeds is None:
@@ -114,8 +117,12 @@ def join_broken(
     Returns:
         The labels, and those of them that hold more than one piece.
     """
-    points = {number: _points(labels == number, grid) for number in np.unique(labels[labels > 0])}
-    votes = {number: _favourite_of(labels, number, favourite) for number in points}
+    voxels = np.argwhere(labels)
+    numbers = labels[tuple(voxels.T)]
+    places = np.asarray(to_world_mm(grid.affine, voxels.astype(float)), dtype=float)
+    seen = np.zeros(len(voxels), np.int64) if favourite is None else favourite[tuple(voxels.T)].astype(np.int64)
+    points = {int(number): places[numbers == number] for number in np.unique(numbers)}
+    votes = {number: int(np.bincount(seen[numbers == number]).argmax()) for number in points}
     longest_mm = _LONGER * _median_depth_mm(list(points.values()))
     result, joined = labels.copy(), set[int]()
     for one, other in combinations(sorted(points, key=lambda number: -len(points[number])), 2):
@@ -126,8 +133,8 @@ def join_broken(
         result[result == other] = one
         points[one] = np.concatenate([points[one], points.pop(other)])
         votes[one] = votes[one] or votes[other]
-        joined.add(int(one))
-    return result, frozenset(joined & {int(number) for number in points})
+        joined.add(one)
+    return result, frozenset(joined & set(points))
 
 
 def _one_disc(one: Points, other: Points, line: CentreLine, longest_mm: float) -> bool:
@@ -160,26 +167,29 @@ def _ways_apart(
     """Labelled parts of a component, and the volume that a part must have to count; the best ways come first."""
     lowest = float(probability[mask].min())
     for share in _PROBABILITIES:
-        yield ndimage.label(mask & (probability > lowest + share * (1 - lowest)))[0], min_mm3
+        yield _labelled(mask & (probability > lowest + share * (1 - lowest))), min_mm3
     inside_mm = ndimage.distance_transform_edt(np.pad(mask, 1), grid.spacing_mm)[1:-1, 1:-1, 1:-1]
     for depth_mm in _EROSIONS_MM:
-        yield ndimage.label(inside_mm > depth_mm)[0], min_mm3 / 4
+        yield _labelled(inside_mm > depth_mm), min_mm3 / 4
     if favourite is not None:
         seen = np.where(mask, favourite, 0).astype(np.int32)
         yield seen, max(min_mm3, _LEVEL_SHARE * int((seen > 0).sum()) * grid.voxel_mm3)
 
 
 def _cores(parts: NDArray[np.int32], least_mm3: float, grid: Grid, line: CentreLine) -> NDArray[np.int32]:
-    """Sizeable parts, those that lie at one place along the spine under one number, from 1."""
-    numbers = np.flatnonzero(np.bincount(parts.ravel())[1:] * grid.voxel_mm3 >= least_mm3) + 1
+    """Sizeable parts numbered from 1: the largest, and of the others those that lie apart from all larger ones."""
+    sizes = np.bincount(parts.ravel())[1:]
+    numbers = np.flatnonzero(sizes * grid.voxel_mm3 >= least_mm3) + 1
     if not len(numbers):
         return np.zeros_like(parts)
     centroids = to_world_mm(grid.affine, np.array(ndimage.center_of_mass(parts > 0, parts, numbers)))
-    places = along_mm(centroids, line)
-    order = np.argsort(places)
-    cluster = np.concatenate([[1], 1 + np.cumsum(np.diff(places[order]) > _APART_MM)])
+    places = along_mm(np.asarray(centroids, dtype=float), line)
+    kept: list[int] = []
+    for index in np.argsort(-sizes[numbers - 1], kind="stable"):
+        if all(abs(places[index] - places[other]) > _APART_MM for other in kept):
+            kept.append(int(index))
     table = np.zeros(int(parts.max()) + 1, np.int32)
-    table[numbers[order]] = cluster
+    table[numbers[kept]] = range(1, len(kept) + 1)
     return table[parts]
 
 
@@ -194,6 +204,10 @@ def _cut_by_place(mask: Bools, points: Points, line: CentreLine) -> NDArray[np.i
     share = (places - low) / (high - low)
     seeds[mask] = 1 + np.clip(share * count, 0, count - 1).astype(np.int32)
     return seeds
+
+
+def _labelled(mask: Bools) -> NDArray[np.int32]:
+    return np.asarray(ndimage.label(mask)[0], dtype=np.int32)
 
 
 def _points(mask: Bools, grid: Grid) -> Points:
@@ -213,8 +227,3 @@ def _median_depth_mm(pieces: list[Points]) -> float:
     order = np.argsort(depths)
     sizes = np.cumsum(np.array([len(points) for points in pieces], dtype=float)[order])
     return float(depths[order][np.searchsorted(sizes, sizes[-1] / 2)])
-
-
-def _favourite_of(labels: NDArray[np.int32], number: int, favourite: NDArray[np.int8] | None) -> int:
-    """The level that the localization network sees in a piece; 0 where it sees none in most of it."""
-    return 0 if favourite is None else int(np.bincount(favourite[labels == number].astype(int), minlength=1).argmax())

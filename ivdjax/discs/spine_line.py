@@ -35,45 +35,45 @@ class SpineLine:
     registered: bool
 
 
-def paper_line(
-    candidates: Sequence[Candidate], predicted: LabelMap, evidence: Evidence, settings: InferenceConfig
-) -> SpineLine:
+def paper_line(candidates: Sequence[Candidate], evidence: Evidence, settings: InferenceConfig) -> SpineLine:
     """The paper's centre line (section 2.2, Fig. 4): through the centroids of the registered reference mask's discs.
 
     Without a reference, or where the settings leave registration out, it goes through the candidates.
 
     Args:
         candidates: at least one.
-        predicted: the discs of the case with the levels that are known of them so far; not empty.
         evidence: of the case.
-        settings: whether to register.
+        settings: whether to register, and what the reference is registered to (`predicted_levels`).
 
     Raises:
-        ValueError: there is neither a reference nor a candidate.
+        ValueError: there is no candidate.
     """
-    if not settings.registration or evidence.reference is None or not predicted.array.any():
+    if not settings.registration or evidence.reference is None:
+        return SpineLine(line_through(candidates), False)
+    predicted = predicted_levels(evidence, settings)
+    if not predicted.array.any():  # the localization network sees no disc at all
         return SpineLine(line_through(candidates), False)
     registration = register_labels(evidence.reference, predicted)
     centroids = moved_centroids(evidence.reference, registration)
     return SpineLine(fit_centre_line(np.array(list(centroids.values()))), True)
 
 
-def own_line(candidates: Sequence[Candidate], guide: SpineLine) -> tuple[CentreLine, float]:
+def own_line(candidates: Sequence[Candidate], guide: SpineLine | None) -> tuple[CentreLine, float]:
     """The line through the candidates that lie near another line, and how far off that one the others lie.
 
-    A registered reference tells discs from what lies beside the spine, but bends as its own spine does; this line bends as
-    the case's does.
+    A registered reference tells discs from what lies beside the spine, but bends as its own spine does; this line bends
+    as the case's does.
 
     Args:
         candidates: at least one.
-        guide: the line that tells which candidates lie near the spine.
+        guide: the line that tells which candidates lie near the spine, or none.
 
     Returns:
         The line, and the median distance in mm of the candidates from the guide, by volume. Where most of them lie
         far off the guide, it is the guide that is wrong and the line goes through all.
     """
-    if not guide.registered:
-        return guide.line, 0.0
+    if guide is None or not guide.registered:
+        return line_through(candidates), 0.0
     off_mm = guide.line.distance_mm(np.array([c.centroid_mm for c in candidates]))
     order = np.argsort(off_mm)
     volumes = np.cumsum(np.array([c.volume_mm3 for c in candidates])[order])
@@ -90,11 +90,12 @@ def predicted_levels(evidence: Evidence, settings: InferenceConfig) -> LabelMap:
     """
     mask = disc_mask(evidence, settings)
     boxes = ndimage.find_objects(mask.astype(np.uint8))
-    box = boxes[0] if boxes else (slice(0, 1), slice(0, 1), slice(0, 1))
+    d, h, w = boxes[0] if boxes else (slice(0, 1), slice(0, 1), slice(0, 1))
+    box = (d, h, w)
     grid = cropped(evidence.grid, box)
     votes = None
     if settings.localization:
-        points = np.asarray(to_world_mm(grid.affine, np.argwhere(mask[box]).astype(float)))
+        points = np.asarray(to_world_mm(grid.affine, np.argwhere(mask[box]).astype(float)), dtype=float)
         votes = level_votes(points, evidence)
     if votes is None:
         numbered = components(mask[box], grid, settings.min_disc_mm3)

@@ -78,10 +78,10 @@ def register_labels(moving: LabelMap, fixed: LabelMap) -> Registration:
     The fixed map may have wrong levels in part, lack discs, have thoracic ones or blobs, and show another width of the
     spine. Centroids of like levels give the start: robust fits, also with the levels shifted by one up or down, of
     which that one wins under which the blurred masks overlap best, levels in their place counting too. From it the
-    blurred masks' mean squared difference is descended (SimpleITK, two resolutions); a descent that ends worse than it
-    began is dropped. With one or two levels in common only a translation is sought; with none, the centres of both maps
-    are laid on each other first. Last, what is left between the discs and the fixed mask's components nearest to them
-    gives the bend. The same input gives the same result.
+    blurred masks' mean squared difference is descended (SimpleITK, two resolutions); a descent that fails or ends worse
+    than it began is dropped. With one or two levels in common only a translation is sought; with none, the centres of
+    both maps are laid on each other first. Last, what is left between the discs and the fixed mask's components nearest
+    to them gives the bend. The same input gives the same result, on any number of cores.
 
     If every level of the fixed map is off by the same step, so is the result: levels are believed before shapes.
 
@@ -219,7 +219,7 @@ def _refine(moving: _Side, fixed: _Side, start: Matrix) -> Matrix:
     transform = _transform(np.linalg.inv(start), centre, few)
     for fixed_image, moving_image in zip(fixed.blurred, moving.blurred, strict=True):
         method = sitk.ImageRegistrationMethod()
-        method.SetNumberOfThreads(1)  # sums in one order: the same result on every machine
+        method.SetNumberOfWorkUnits(1)  # sums in one order: the same result on any number of cores
         method.SetMetricAsMeanSquares()
         method.SetMetricSamplingStrategy(method.NONE)
         method.SetInterpolator(sitk.sitkLinear)
@@ -229,7 +229,10 @@ def _refine(moving: _Side, fixed: _Side, start: Matrix) -> Matrix:
         if not few:  # turn, offset, scale
             method.SetOptimizerScales([_ARM_MM**2] * 3 + [1.0] * 3 + [_ARM_MM**2])
         method.SetInitialTransform(transform, inPlace=True)
-        method.Execute(_image(fixed_image, fixed.grid), _image(moving_image, moving.grid))
+        try:
+            method.Execute(_image(fixed_image, fixed.grid), _image(moving_image, moving.grid))
+        except RuntimeError:  # the images came to lie beside each other: the start is the better answer
+            return start
     origin, *axes = (
         np.array(transform.TransformPoint(p)) for p in ((0.0, 0, 0), (1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0))
     )
@@ -294,7 +297,7 @@ def _bend_mm(moving: _Side, fixed: _Side, matrix: Matrix) -> dict[int, NDArray[n
 
 
 def _whole_pieces_mm(mask: LabelMap) -> NDArray[np.float64]:
-    """Centroids (N, 3) of a mask's components, less specks and what the view cuts off above, below, before or behind."""
+    """Centroids (N, 3) of a mask's components, less specks and those that the view cuts off in its rows or columns."""
     numbered, _ = ndimage.label(mask.array)
     pieces = component_list(numbered, mask.grid)
     smallest_mm3 = _PIECE_SHARE * float(np.median([piece.volume_mm3 for piece in pieces]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -25,7 +27,11 @@ STRIDE = 4
 PATHS = 3
 """Resolution paths, and so auxiliary outputs: full, half and quarter resolution."""
 
-PYRAMIDS = {"dense": DenseAtrousPyramid, "parallel": ParallelAtrousPyramid, "serial": SerialAtrousPyramid}
+PYRAMIDS: dict[str, Callable[..., nn.Module]] = {
+    "dense": DenseAtrousPyramid,
+    "parallel": ParallelAtrousPyramid,
+    "serial": SerialAtrousPyramid,
+}
 """How the atrous rates may be connected; the paper's is dense."""
 
 UNET_DOWNSAMPLINGS = 4

@@ -45,7 +45,9 @@ class ConvUnit(nn.Module):
                 kernel_dilation=(self.dilation, self.dilation),
                 use_bias=False,
             )(x)
-        return nn.leaky_relu(GroupNorm(self.groups)(x), self.slope)
+        x = GroupNorm(self.groups)(x)
+        # A slope of zero would give the same but for rounding, and another derivative at zero.
+        return nn.leaky_relu(x, self.slope) if self.slope else nn.relu(x)
 
 
 class GroupNorm(nn.Module):

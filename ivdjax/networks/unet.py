@@ -9,8 +9,8 @@ from flax import linen as nn
 from ivdjax.config import UNetConfig
 from ivdjax.networks.layers import ConvUnit, enlarge, halve
 
-
 SLOPE = 0.1
+"""Of the rectifiers below zero: a voxel whose features all vanished would learn from the bias alone."""
 
 
 class UNet(nn.Module):

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 GENERAL_LIMITS = (
-    "Discs are numbered from the lowest one that is found: a field of view without L5/S1, a transitional vertebra or a "
-    "missed lowest disc shifts every level.",
+    "A transitional vertebra, surgery, a collapsed vertebra, or a field of view without the sacrum can shift every "
+    "level by one. What the program sees of this it tells by the confidence of each level and by the verdict `review`; "
+    "the verdict `ok` is no guarantee.",
+    "The confidence of a level is a probability within the program's own model of a spine. It is no frequency measured "
+    "on patients, and it does not say how well the disc is outlined.",
     "Images unlike the training data (other sequences, resolutions, implants, fractures, children) may fail silently; "
     "look at the overview picture of every case.",
 )
 """What every model of this program has in common."""
+
+COUNTED_LIMIT = (
+    "Discs are counted from the lowest one that is found (`inference.numbering`): a missed or an extra disc shifts "
+    "every level above it."
+)
+"""Of models that number without the solver."""
+
+UNSEEN_GAPS_LIMIT = (
+    "Trained with all of its channels present: a case that lacks one is answered, but nothing was learned about it."
+)
+"""Of models of several channels that were trained without channel dropout."""
+
+INTENDED_USE = (
+    "Research on the lumbar intervertebral discs of adults: outlining, numbering and measuring them in MR of the kind "
+    "described here, each result looked at by a person. It is not a medical device, was not assessed as one, and must "
+    "not guide the care of a patient."
+)
+
+_FREE, _WITH_CREDIT = re.compile(r"Apache-2\.0|CC0([ -]1\.0)?"), re.compile(r"CC[ -]BY[ -](\d\.\d)")
+"""Licences of training data under which weights may be passed on under the program's own, freely or with credit."""
 
 
 def model_card(description: Mapping[str, Any]) -> str:
@@ -19,31 +43,94 @@ def model_card(description: Mapping[str, Any]) -> str:
 
     Used are name, channels, networks, precision, synthetic, credit, licence, weights_sha256 and ivdjax_version, and
     where they are given: `validation` (figures by name, nested once at most), `training` (facts by name), `limits`
-    (sentences). What is missing is said to be missing.
+    (sentences), `config` (how it numbers, and whether it was trained for missing channels), `reference_sha256`. What is
+    missing is said to be missing.
     """
     name, channels = description["name"], ", ".join(description["channels"])
-    credit = description.get("credit") or "not stated"
-    licence = description.get("licence") or "not stated"
-    synthetic = bool(description.get("synthetic"))
     sections = [
         f"# {name}\n\nLocalizes and segments intervertebral discs in MR volumes with the channel(s) **{channels}**.\n"
         f"Made by ivdjax {description['ivdjax_version']}; networks: {', '.join(description['networks'])}; "
         f"stored as {description['precision']}.",
-        f"## Use\n\n```\npython infer.py --model PATH/TO/{name} --output OUT CASE_FOLDER\n```",
-        "## Intended use\n\nResearch. It is not a medical device, was not assessed as one, and must not guide the care "
-        "of a patient.",
-        "## Training data\n\n" + (
-            "**Synthetic images only.** No image of a person took part in the training; expect little of it on real "
-            "images.\n\n" if synthetic else ""
-        ) + f"- Source and credit: {credit}\n- Licence of the data: {licence}",
+        _use(description),
+        f"## Intended use\n\n{INTENDED_USE}",
+        _data(description),
+        _licences(description),
         _facts("Training", description.get("training")),
         _facts("Figures on held-out cases", description.get("validation"))
         or "## Figures on held-out cases\n\nNone were recorded with this model.",
-        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in (*description.get("limits", ()), *GENERAL_LIMITS)),
-        f"## Integrity\n\nSHA-256 of `weights.npz`: `{description['weights_sha256']}`; checked whenever the model is "
-        "loaded.",
-    ]  # fmt: skip
+        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in (*description.get("limits", ()), *_limits(description))),
+        _integrity(description),
+    ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _use(description: Mapping[str, Any]) -> str:
+    text = f"## Use\n\n```\npython infer.py --model PATH/TO/{description['name']} --output OUT CASE_FOLDER\n```"
+    if len(description["channels"]) > 1:
+        text += "\n\nA case that lacks some of the channels is answered too; its verdict is then `review`."
+    return text
+
+
+def _data(description: Mapping[str, Any]) -> str:
+    lines = ["## Training data\n"]
+    if description.get("synthetic"):
+        lines.append(
+            "**Synthetic images only.** No image of a person took part in the training; expect little of it on real "
+            "images.\n"
+        )
+    lines.append(f"- Source and credit: {description.get('credit') or 'not stated'}")
+    lines.append(f"- Licence of the data: {description.get('licence') or 'not stated'}")
+    phantoms = (description.get("training") or {}).get("phantoms")
+    if phantoms:
+        lines.append(f"- Beside them: {phantoms} synthetic phantoms of ivdjax (Apache-2.0)")
+    return "\n".join(lines)
+
+
+def _licences(description: Mapping[str, Any]) -> str:
+    """Who may do what with the weights, the reference mask and the outputs."""
+    data = str(description.get("licence") or "")
+    if _FREE.fullmatch(data):
+        weights = "Apache-2.0, as ivdjax itself."
+    elif (found := _WITH_CREDIT.fullmatch(data)) is not None:
+        weights = (
+            "Apache-2.0, as ivdjax itself. The licence of the training data "
+            f"(https://creativecommons.org/licenses/by/{found[1]}/) asks for credit: name source, changes and licence, "
+            "as above, wherever you pass on the weights or publish a figure that comes from the data."
+        )
+    else:
+        weights = (
+            "not stated. Whoever trained this model may state it, within the licence of the training data; until then "
+            "do not pass them on."
+        )
+    lines = [f"## Licence\n\n- Weights: {weights}"]
+    if description.get("reference_sha256"):
+        lines.append(
+            "- `reference.npz` holds the numbered discs of one training case (labels, no image) and stays under the "
+            "licence of the training data."
+        )
+    lines.append(
+        "- Outputs (label maps, tables, pictures, reports) belong to whoever makes them, as far as their images do; "
+        "ivdjax and this model claim no rights in them."
+    )
+    return "\n".join(lines)
+
+
+def _limits(description: Mapping[str, Any]) -> tuple[str, ...]:
+    config = description.get("config") or {}
+    own = []
+    if config.get("inference", {}).get("numbering", "solver") != "solver":
+        own.append(COUNTED_LIMIT)
+    if len(description["channels"]) > 1 and not config.get("augmentation", {}).get("channel_dropout", 0.0):
+        own.append(UNSEEN_GAPS_LIMIT)
+    return (*own, *GENERAL_LIMITS)
+
+
+def _integrity(description: Mapping[str, Any]) -> str:
+    text = f"## Integrity\n\nSHA-256 of `weights.npz`: `{description['weights_sha256']}`"
+    reference = description.get("reference_sha256")
+    if reference:
+        return f"{text}, of `reference.npz`: `{reference}`; both are checked whenever the model is loaded."
+    return f"{text}; checked whenever the model is loaded."
 
 
 def _facts(title: str, facts: Mapping[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ivdjax.config import Config
 from ivdjax.data.preparation import Prepared, regrid
-from ivdjax.discs.region import whole_region
+from ivdjax.discs.region import whole_region, widened
 from ivdjax.imaging.blocks import blend_blocks, block_origins, cut_blocks
 from ivdjax.imaging.boxes import Origin, blend_boxes, box_origins, cut_boxes, region_origins
 from ivdjax.imaging.geometry import resample
@@ -42,10 +42,11 @@ def region_probability(coarse: Prepared, predict: Predict, params: Any, config: 
 
 
 def with_region(prepared: Prepared, predict: Predict, params: Any, config: Config) -> Prepared:
-    """The case with its predicted spine region on the working grid (paper, section 2.3)."""
+    """The case with its predicted spine region on the working grid (paper, section 2.3), and a margin round it."""
     coarse = region_case(replace(prepared, labels=None, occupancy=None), config)
     found = whole_region(region_probability(coarse, predict, params, config), coarse.grid)
-    return replace(prepared, region=resample(found, coarse.grid, prepared.grid, order=0))
+    wide = widened(found, coarse.grid, config.region.margin_mm)
+    return replace(prepared, region=resample(wide, coarse.grid, prepared.grid, order=0))
 
 
 def disc_probability(prepared: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:

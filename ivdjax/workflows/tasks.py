@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from ivdjax.config import Config, StageConfig
 from ivdjax.data.preparation import Prepared
@@ -116,7 +117,7 @@ def build_task(config: Config, stage: str, training: Sequence[Prepared], held_ou
             return working_dice(case, probability, config.inference.threshold)
 
         return StageTask(stage, settings, network, crop, training, held_out, score_discs, "all_discs_dice")
-    cases = [[localization_case(case, config) for case in part] for part in (training, held_out)]
+    cases = [[localization_target(case, config) for case in part] for part in (training, held_out)]
 
     def score_levels(predict: Predict, params: Any, case: Prepared) -> float:
         return level_dice(case, level_probability(case, predict, params, config))
@@ -131,3 +132,15 @@ def region_target(prepared: Prepared, config: Config) -> Prepared:
         return coarse
     region = spine_region(coarse.labels > 0, coarse.grid, config.region.dilation_mm)
     return replace(coarse, occupancy=region.astype(np.uint8) * 255)
+
+
+def localization_target(prepared: Prepared, config: Config) -> Prepared:
+    """The case on the localization stage's grid, with each of the seven discs dilated; no disc grows into another."""
+    coarse = localization_case(prepared, config)
+    if coarse.labels is None or not coarse.labels.any():
+        return coarse
+    away_mm, nearest = ndimage.distance_transform_edt(
+        coarse.labels == 0, sampling=coarse.grid.spacing_mm, return_indices=True
+    )
+    grown = np.where(away_mm <= config.localization.dilation_mm, coarse.labels[tuple(nearest)], 0)
+    return replace(coarse, labels=grown.astype(np.uint8))

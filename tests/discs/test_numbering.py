@@ -1,129 +1,248 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ivdjax.discs.numbering import PRIOR, number_from_bottom
-from ivdjax.volume import Grid, to_world_mm
+from ivdjax.config import InferenceConfig
+from ivdjax.discs.numbering import Anchor, number_discs
+from ivdjax.volume import LabelMap
 
-SHAPE = (30, 220, 60)
-AFFINE = np.array([[-2.0, 0, 0, 29], [0, 0, -1.25, 37], [0, -1.5, 0, 164], [0, 0, 0, 1]])
-GRID = Grid(SHAPE, AFFINE)
-WORLD = to_world_mm(AFFINE, np.moveaxis(np.indices(SHAPE), 0, -1))
-BOTTOM_MM = -100.0
+SETTINGS = InferenceConfig(registration=False)
 
 
-def disc(z, tilt=0.0, x=0.0, size=(40.0, 34.0, 8.0)):
-    """A box-shaped disc about (x, 0, z) whose front is lifted by `tilt` degrees."""
-    c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
-    local = WORLD - [x, 0, z]
-    along, across = c * local[..., 1] + s * local[..., 2], c * local[..., 2] - s * local[..., 1]
-    return (np.abs(local[..., 0]) <= size[0] / 2) & (np.abs(along) <= size[1] / 2) & (np.abs(across) <= size[2] / 2)
+def truth(numbering, spine, rows=slice(None)):
+    """True name of the body under each level that was given."""
+    found = {}
+    for level in np.unique(numbering.levels[numbering.levels > 0]):
+        inside = numbering.levels == level
+        found[int(level)] = max(spine.bodies, key=lambda name: int((spine.bodies[name].mask[:, rows] & inside).sum()))
+    return found
 
 
-def spine(steps=(34,) * 6, lowest=-31.0, bottom=BOTTOM_MM):
-    heights = bottom + np.concatenate([[0], np.cumsum(steps)])
-    return np.any([disc(z, lowest if i == 0 else 0.0) for i, z in enumerate(heights)], axis=0)
+def number(spine, settings=SETTINGS, rows=slice(None), **others):
+    numbering = number_discs(spine.evidence(rows=rows, **others), settings)
+    return numbering, truth(numbering, spine, rows), " | ".join(numbering.reasons)
 
 
-def test_seven_plausible_discs_are_numbered_from_the_bottom_and_ok():
-    numbering = number_from_bottom(spine(), GRID, 200.0, 7)
-    assert numbering.verdict == "ok" and numbering.reasons == ()
-    assert numbering.confidence == dict.fromkeys(range(1, 8), PRIOR)
-    assert numbering.levels.dtype == np.uint8
-    z = [WORLD[numbering.levels == level][:, 2].mean() for level in range(1, 8)]
-    assert z == pytest.approx([BOTTOM_MM + 34 * i for i in range(7)], abs=1.0)
+RIGHT = {level: level for level in range(1, 8)}
 
 
-def test_discs_above_the_last_number_and_specks_are_dropped():
-    mask = spine()
-    mask[2, 2, 2] = True
-    numbering = number_from_bottom(mask, GRID, 200.0, 5)
-    assert set(np.unique(numbering.levels)) == {0, 1, 2, 3, 4, 5} and numbering.verdict == "ok"
+def test_ordinary_spine_is_right_and_ok_and_thoracic_discs_are_dropped(spine):
+    numbering, found, _ = number(spine)
+    assert found == RIGHT and numbering.verdict == "ok" and numbering.reasons == ()
+    assert min(numbering.confidence.values()) > 0.99 and set(numbering.confidence) == set(RIGHT)
+    for level in RIGHT:
+        assert np.array_equal(numbering.levels == level, spine.bodies[level].mask)
 
 
-def test_too_few_discs_are_for_review_and_doubt_every_level():
-    numbering = number_from_bottom(spine(steps=(34,) * 4), GRID, 200.0, 7)
-    assert numbering.verdict == "review" and numbering.reasons == ("5 of 7 discs were found",)
-    assert numbering.confidence == dict.fromkeys(range(1, 6), PRIOR / 2)
+def test_geometry_alone_is_right_and_less_sure(spine):
+    with_network, _, _ = number(spine)
+    numbering, found, _ = number(spine, vnet=False)
+    assert found == RIGHT and numbering.verdict == "ok"
+    assert min(numbering.confidence.values()) < min(with_network.confidence.values())
+    ignored, _, _ = number(spine, replace(SETTINGS, localization=False))
+    assert ignored.confidence == numbering.confidence
 
 
-def test_missing_disc_doubts_the_levels_above_the_gap():
-    numbering = number_from_bottom(spine(steps=(34, 34, 68, 34, 34)), GRID, 200.0, 6)
-    assert numbering.verdict == "review" and "L3/4 and L2/3 lie 68 mm apart" in numbering.reasons[0]
-    assert [numbering.confidence[level] for level in range(1, 7)] == [PRIOR] * 3 + [PRIOR / 2] * 3
+@pytest.mark.parametrize("vnet", [True, False])
+def test_missed_disc_leaves_a_gap(spine, vnet):
+    numbering, found, said = number(spine.without(3), vnet=vnet)
+    assert found == {level: level for level in RIGHT if level != 3}
+    assert numbering.verdict == "review" and "L3/4 not found in the" in said
 
 
-def test_doubled_disc_doubts_itself_and_the_levels_above():
-    numbering = number_from_bottom(spine(steps=(34, 34, 14, 34, 34)), GRID, 200.0, 6)
-    assert "L3/4 and L2/3 lie only 14 mm apart" in numbering.reasons[0]
-    assert [numbering.confidence[level] for level in range(1, 7)] == [PRIOR] * 2 + [PRIOR / 2] * 4
+def test_missed_l5_s1_is_said(spine):
+    numbering, found, said = number(spine.without(1))
+    assert found == {level: level for level in RIGHT if level != 1}
+    assert numbering.verdict == "review" and "L5/S1 not found below L4/5" in said
 
 
-def test_disc_to_the_side_is_for_review():
-    mask = spine(steps=(34, 34)) | disc(BOTTOM_MM + 102, x=20, size=(16, 34, 8))
-    reasons = number_from_bottom(mask, GRID, 200.0, 4).reasons
-    assert any("20 mm to the side" in reason for reason in reasons)
+def test_missed_l5_s1_without_the_network_is_for_review(spine):
+    numbering, _, _ = number(spine.without(1), vnet=False)
+    assert numbering.verdict == "review"
 
 
-@pytest.mark.parametrize(("tilt", "words"), [(-5.0, "may be L4/5"), (-60.0, "remnant within the sacrum")])
-def test_lowest_disc_of_another_slope_is_for_review(tilt, words):
-    numbering = number_from_bottom(spine(lowest=tilt, steps=(38,) * 4), GRID, 200.0, 5)
-    assert numbering.verdict == "review" and words in numbering.reasons[0]
+def test_fused_discs_are_split(spine, shapes):
+    bridge = shapes.ellipsoid((0, 12, (shapes.height_of(3) + shapes.height_of(4)) / 2), (12, 8, 42))
+    numbering, found, _ = number(spine.with_body("bridge", bridge))
+    assert found == RIGHT and numbering.verdict == "ok"
+    assert not ((numbering.levels == 0) & spine.mask() & ~spine.bodies[8].mask).any()
+    _, found, said = number(spine, vnet=False)
+    assert found == RIGHT and "L3/4 was cut out of a larger structure" in said
 
 
-def test_lowest_disc_at_the_lower_border_is_for_review():
-    lowest_voxel = float(WORLD[0, -1, 0, 2])
-    touching = spine(bottom=lowest_voxel, lowest=0.0)
-    assert "touches the lower border" in number_from_bottom(touching, GRID, 200.0, 7).reasons[0]
-    near = spine(bottom=lowest_voxel + 12, lowest=0.0)
-    assert "the image ends" in number_from_bottom(near, GRID, 200.0, 7).reasons[0]
+def test_disc_in_two_pieces_is_joined(spine, shapes):
+    whole = spine.bodies[3].mask
+    gap = shapes.ellipsoid((0, 0, shapes.height_of(3)), (500, 5, 500))
+    numbering, found, _ = number(spine.without(3).with_body(3, whole & ~gap, seen=3))
+    assert found == RIGHT and numbering.verdict == "ok"
+    assert np.array_equal(numbering.levels == 3, spine.bodies[3].mask)
+    _, found, said = number(spine, vnet=False)
+    assert found == RIGHT and "L3/4 was put together from pieces" in said
 
 
-def test_fragment_and_merged_discs_are_for_review():
-    fragment = spine(steps=(34, 34, 34)) | disc(BOTTOM_MM + 136, size=(12, 12, 8))
-    assert any("fragment" in reason for reason in number_from_bottom(fragment, GRID, 200.0, 5).reasons)
-    merged = spine(steps=(34, 34, 34)) | disc(BOTTOM_MM + 145, size=(40, 34, 30))
-    assert any("grown together" in reason for reason in number_from_bottom(merged, GRID, 200.0, 5).reasons)
+def remnant(spine, shapes, size=0.8, seen=0):
+    return spine.with_body("S1/S2", shapes.disc(0, size), seen)
 
 
-def test_remnant_in_the_sacrum_is_left_out_and_said():
-    remnant = disc(BOTTOM_MM - 30, -45.0, size=(20.0, 20.0, 6.0))
-    numbering = number_from_bottom(spine() | remnant, GRID, 200.0, 7)
-    assert numbering.verdict == "review" and "left out as a remnant of S1/S2" in numbering.reasons[0]
-    assert WORLD[numbering.levels == 1][:, 2].mean() == pytest.approx(BOTTOM_MM, abs=1.0)
-    assert set(numbering.confidence.values()) == {PRIOR / 2}
+def test_remnant_that_the_network_calls_background_is_left_out_without_a_word(spine, shapes):
+    numbering, found, _ = number(remnant(spine, shapes))
+    assert found == RIGHT and numbering.verdict == "ok"
 
 
-def test_thin_lowest_disc_of_full_length_stays_l5_s1():
-    mask = spine(steps=(34,) * 5, bottom=BOTTOM_MM + 34) | disc(BOTTOM_MM, -31.0, size=(40.0, 34.0, 3.0))
-    numbering = number_from_bottom(mask, GRID, 200.0, 7)
-    assert WORLD[numbering.levels == 1][:, 2].mean() == pytest.approx(BOTTOM_MM, abs=1.0)
+def test_remnant_without_the_network_is_left_out_and_said(spine, shapes):
+    numbering, found, said = number(remnant(spine, shapes), vnet=False)
+    assert found == RIGHT and numbering.verdict == "review" and "left out as a remnant of S1/S2" in said
 
 
-def aside(z, size):
-    """A block 30 mm in front of the spine."""
-    local = WORLD - [0.0, 30.0, z]
-    return np.all(np.abs(local) <= np.array(size) / 2, axis=-1)
+def test_remnant_that_misleads_the_network_is_for_review(spine, shapes):
+    shifted = {level: level + 1 for level in range(1, 7)} | {7: 0}
+    numbering, found, said = number(remnant(spine, shapes, seen=1).seen_as(shifted))
+    assert numbering.verdict == "review"
+    assert found == RIGHT and "the localization network disagrees on L5/S1 (it sees L4/5)" in said
+    assert "takes the structure left out as a remnant of S1/S2 for L5/S1" in said
 
 
-@pytest.mark.parametrize(("size", "words"), [((8.0, 8.0, 8.0), ()), ((30.0, 12.0, 12.0), ("far off the line",))])
-def test_strays_get_no_number_and_are_named_if_as_large_as_a_disc(size, words):
-    numbering = number_from_bottom(spine() | aside(BOTTOM_MM + 51, size), GRID, 200.0, 7)
-    z = [WORLD[numbering.levels == level][:, 2].mean() for level in range(1, 8)]
-    assert z == pytest.approx([BOTTOM_MM + 34 * i for i in range(7)], abs=1.0)
-    assert len(numbering.reasons) == len(words)
-    assert all(word in reason for word, reason in zip(words, numbering.reasons, strict=True))
+def test_remnant_as_large_as_a_disc_may_be_transitional(spine, shapes):
+    numbering, found, said = number(remnant(spine, shapes, size=1.4))
+    assert found == RIGHT and numbering.verdict == "review" and "transitional vertebra" in said
 
 
-def test_empty_mask():
-    numbering = number_from_bottom(np.zeros(SHAPE, bool), GRID, 200.0, 7)
-    assert not numbering.levels.any() and numbering.confidence == {}
+@pytest.mark.parametrize("shift", [1, -1])
+def test_network_wrong_over_a_stretch_is_outvoted_and_said(spine, shift):
+    numbering, found, said = number(spine.seen_as({level: min(level + shift, 7) for level in range(4, 8)}))
+    assert found == RIGHT and numbering.verdict == "review" and "the localization network disagrees on" in said
+
+
+def test_lower_border_through_the_spine_is_for_review(spine, shapes):
+    row = int((373.5 - shapes.height_of(1) - 20) / 1.5)
+    numbering, found, said = number(spine, rows=slice(0, row))
+    assert found == {level: level for level in range(2, 8)}
+    assert numbering.verdict == "review" and "without the sacrum in view" in said and "L5/S1 not found" in said
+
+
+def test_upper_border_names_the_missing_levels(spine, shapes):
+    row = int((373.5 - shapes.height_of(6) + 18) / 1.5)
+    _, found, said = number(spine, rows=slice(row, 250))
+    assert found == {level: level for level in range(1, 6)}
+    assert "T12/L1 and T11/12 not found above L1/2" in said and "5 of 7 discs were found" in said
+
+
+@pytest.mark.parametrize("vnet", [True, False])
+@pytest.mark.parametrize("place", [(0, -34), (12, 36)])
+def test_blob_beside_the_spine_is_dropped(spine, shapes, place, vnet):
+    height = (shapes.height_of(2) + shapes.height_of(3)) / 2
+    numbering, found, _ = number(spine.with_body("blob", shapes.ellipsoid((*place, height), (14, 12, 14))), vnet=vnet)
+    assert found == RIGHT and numbering.verdict == "ok"
+
+
+def test_no_disc_is_for_review(spine):
+    numbering, found, _ = number(spine.without(*range(1, 9)))
+    assert found == {} and numbering.confidence == {}
     assert numbering.verdict == "review" and numbering.reasons == ("no disc was found",)
 
 
-def test_refuses_what_cannot_be_numbered():
+@pytest.mark.parametrize("way", ["solver", "line", "bottom"])
+def test_anchor_shifts_all(spine, shapes, way):
+    anchor = Anchor(3, (2.0, 5.0, shapes.height_of(2)))
+    numbering, found, said = number(spine, replace(SETTINGS, numbering=way, discs=8), anchor=anchor, vnet=False)
+    assert found == {level + 1: level for level in (range(1, 8))}
+    assert numbering.confidence[3] == pytest.approx(1.0) and "L5/S1 not found" in said
+
+
+def test_anchor_settles_a_network_that_is_one_off(spine, shapes):
+    spine.seen_as({level: level - 1 for level in range(1, 8)})
+    anchor = Anchor(1, (0.0, 0.0, shapes.height_of(1)))
+    numbering, found, _ = number(spine, anchor=anchor)
+    assert found == RIGHT and numbering.verdict == "ok"
+
+
+def test_anchor_takes_the_nearest_disc_within_15_mm(spine, shapes):
+    anchor = Anchor(1, (0.0, 0.0, shapes.height_of(1) + 14))
+    assert number(spine, anchor=anchor)[1] == RIGHT
+
+
+@pytest.mark.parametrize("way", ["solver", "line", "bottom"])
+def test_anchor_in_no_disc_is_refused(spine, way):
+    settings = replace(SETTINGS, numbering=way)
+    with pytest.raises(ValueError, match=r"anchor of L4/5 at \(0, 0, 10.5\) mm must lie .* nearest is 51 mm away"):
+        number_discs(spine.evidence(anchor=Anchor(2, (0.0, 0.0, 10.5))), settings)
+    with pytest.raises(ValueError, match="no disc was found"):
+        number_discs(spine.without(*range(1, 9)).evidence(anchor=Anchor(2, (0.0, 0.0, 10.5))), settings)
+
+
+def test_anchor_beyond_the_levels_is_refused(spine, shapes):
+    with pytest.raises(ValueError, match="can be told apart, and 16"):
+        number_discs(spine.evidence(anchor=Anchor(16, (0.0, 0.0, shapes.height_of(2)))), SETTINGS)
+
+
+@pytest.mark.parametrize("discs", [0, 256])
+def test_number_of_discs_out_of_range_is_refused(spine, discs):
     with pytest.raises(ValueError, match="1 to 255"):
-        number_from_bottom(np.zeros(SHAPE, bool), GRID, 200.0, 0)
-    with pytest.raises(ValueError, match="its grid"):
-        number_from_bottom(np.zeros((2, 2, 2), bool), GRID, 200.0, 7)
+        number_discs(spine.evidence(), replace(SETTINGS, discs=discs))
+
+
+def test_fewer_discs_are_kept_when_fewer_are_wanted(spine):
+    numbering, found, _ = number(spine, replace(SETTINGS, discs=5))
+    assert found == {level: level for level in range(1, 6)} and numbering.verdict == "ok"
+
+
+def test_counting_from_the_bottom_is_wrong_after_a_missed_l5_s1_and_the_judge_says_so(spine):
+    numbering, found, said = number(spine.without(1), replace(SETTINGS, numbering="bottom"))
+    assert found == {level: level + 1 for level in RIGHT}
+    assert numbering.verdict == "review" and "uncertain" in said and max(numbering.confidence.values()) < 0.1
+
+
+@pytest.mark.parametrize("way", ["line", "bottom"])
+def test_counting_is_right_and_ok_on_an_ordinary_spine(spine, way):
+    numbering, found, _ = number(spine.without(8), replace(SETTINGS, numbering=way))
+    assert found == RIGHT and numbering.verdict == "ok"
+
+
+def test_line_keeps_what_it_crosses_and_bottom_keeps_all(spine, shapes):
+    height = (shapes.height_of(2) + shapes.height_of(3)) / 2
+    spine.with_body("blob", shapes.ellipsoid((0, 34, height), (14, 12, 14)), seen=3)
+    _, found, _ = number(spine, replace(SETTINGS, numbering="line"))
+    assert found == RIGHT
+    numbering, found, _ = number(spine, replace(SETTINGS, numbering="bottom"))
+    assert found[3] == "blob" and found[4] == 3 and numbering.verdict == "review"
+
+
+def test_line_intersects_both_networks_only_if_the_network_has_a_say(spine, shapes):
+    spine = remnant(spine, shapes)
+    settings = replace(SETTINGS, numbering="line")
+    assert number(spine, settings)[1] == RIGHT  # where it sees background there is no disc
+    alone = number(spine, replace(settings, localization=False))[1]
+    assert alone[1] == "S1/S2" and alone[2] == 1
+
+
+@pytest.mark.parametrize("way", ["solver", "line"])
+def test_registered_reference_leads_the_line(spine, shapes, way):
+    levels = np.zeros(spine.grid.shape, np.uint8)
+    for level in RIGHT:
+        levels[spine.bodies[level].mask] = level
+    moved = spine.grid.affine.copy()
+    moved[:3, 3] += (5.0, -8.0, 12.0)
+    height = (shapes.height_of(2) + shapes.height_of(3)) / 2
+    spine.with_body("blob", shapes.ellipsoid((0, 34, height), (14, 12, 14)), seen=3)
+    settings = InferenceConfig(numbering=way)
+    assert number(spine, settings, reference=LabelMap(levels, moved))[1] == RIGHT
+
+
+def test_region_is_used_only_if_wanted(spine, shapes):
+    region = np.ones(spine.grid.shape, bool)
+    region[spine.bodies[4].mask] = False
+    assert 4 not in number(spine, region=region)[1]
+    assert number(spine, replace(SETTINGS, region=False), region=region)[1] == RIGHT
+
+
+def test_threshold_and_smallest_volume_decide_what_counts(spine):
+    assert number(spine, replace(SETTINGS, threshold=0.96))[1] == {}
+    assert number(spine, replace(SETTINGS, min_disc_mm3=1e5))[1] == {}
+
+
+def test_sure_decides_when_a_confidence_is_too_low(spine):
+    numbering, _, said = number(spine, replace(SETTINGS, sure=1.0))
+    assert numbering.verdict == "review" and "the level is uncertain for" in said

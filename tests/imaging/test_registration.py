@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from ivdjax.imaging.components import component_list
 from ivdjax.imaging.registration import Registration, moved_centroids, register_labels
+from ivdjax.imaging.similarity import translation
 from ivdjax.volume import Grid, LabelMap, to_index, to_world_mm
 
 TILTS_DEG = np.array([-31, -12, -2, 6, 12, 10, 8, 6, 5])
@@ -161,11 +163,28 @@ def test_what_lies_out_of_view_costs_no_overlap():
     assert worst_mm(REFERENCE, registration, REFERENCE) < 1
 
 
-def test_the_result_is_the_same_again():
-    one, other = register_labels(REFERENCE, OTHER), register_labels(REFERENCE, OTHER)
+def test_the_result_is_the_same_on_any_number_of_cores():
+    one = register_labels(REFERENCE, OTHER)
+    usual = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1 if usual > 1 else 3)
+    try:
+        other = register_labels(REFERENCE, OTHER)
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(usual)
     np.testing.assert_array_equal(one.matrix, other.matrix)
     assert one.overlap == other.overlap
     assert all((one.bend_mm[level] == other.bend_mm[level]).all() for level in one.bend_mm)
+
+
+def test_a_descent_that_fails_or_goes_astray_is_dropped(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("all samples map outside of the moving image")
+
+    monkeypatch.setattr(sitk.ImageRegistrationMethod, "Execute", fail)
+    start = register_labels(REFERENCE, OTHER)
+    assert worst_mm(REFERENCE, start, OTHER) < 3
+    monkeypatch.setattr("ivdjax.imaging.registration._refine", lambda *_: translation(np.array([0, 0, 500.0])))
+    np.testing.assert_array_equal(register_labels(REFERENCE, OTHER).matrix, start.matrix)
 
 
 def test_the_matrix_leads_from_moving_to_fixed():

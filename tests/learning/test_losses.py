@@ -13,6 +13,8 @@ EQUAL = (1.0, 1.0)
 focal_loss = jax.jit(losses.focal_loss, static_argnums=3)
 path_losses = jax.jit(losses.path_losses, static_argnums=4)
 overlap_sums = jax.jit(losses.overlap_sums)
+level_loss = jax.jit(losses.level_loss, static_argnums=3)
+level_overlap_sums = jax.jit(losses.level_overlap_sums)
 slope_of_focal_loss = jax.jit(jax.value_and_grad(lambda *args: losses.focal_loss(*args, EQUAL, 2.0)[0]))
 
 
@@ -116,3 +118,59 @@ def test_overlap_sums_are_those_of_dice():
     # Found: the first two. Wanted: first, second and fourth. Common: two.
     assert common == 4 and both == 5
     assert overlap_sums(logits, target, jnp.zeros(5)) == (0, 0)
+
+
+def test_level_loss_is_equation_1_over_classes():
+    # Probabilities of three classes in three voxels; their true classes are 1, 0 and 2.
+    p = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.25, 0.25, 0.5]])
+    logits = jnp.asarray(np.log(p) + 3.0, jnp.float32)  # softmax takes no notice of a shift
+    total, count = level_loss(logits, array(1, 0, 2), array(1, 1, 1), (0.5, 2.0), 2.0)
+    wanted = -2 * 0.5**2 * np.log(0.5) - 0.5 * 0.4**2 * np.log(0.6) - 2 * 0.5**2 * np.log(0.5)
+    np.testing.assert_allclose(total, wanted, rtol=1e-5)
+    assert count == 3
+    total, count = level_loss(logits, array(1, 0, 2), array(1, 0, 0), (0.5, 2.0), 0.0)  # gamma 0: cross-entropy
+    np.testing.assert_allclose(total, -2 * np.log(0.5), rtol=1e-5)
+    assert count == 1
+    assert level_loss(logits, array(1, 0, 2), jnp.zeros(3), EQUAL, 2.0) == (0, 0)
+
+
+def test_two_classes_of_the_level_loss_are_the_focal_loss():
+    x, target = array(-2, 0.3, 1.5), array(0, 1, 1)
+    logits = jnp.stack([jnp.zeros(3), x], axis=-1)
+    for gamma in (0.0, 0.5, 2.0):
+        np.testing.assert_allclose(
+            level_loss(logits, target, jnp.ones(3), (0.3, 0.7), gamma),
+            focal_loss(x, target, jnp.ones(3), (0.3, 0.7), gamma), rtol=1e-5,
+        )  # fmt: skip
+
+
+def test_sure_levels_give_finite_losses_and_slopes():
+    # True class 1 in every voxel; from certainly right over undecided to certainly wrong.
+    logits = jnp.stack([-array(1e4, 100, 20, 0, -20, -100, -1e4), jnp.zeros(7), jnp.full(7, -1e4)], axis=-1)
+    evaluate = jax.jit(
+        jax.value_and_grad(lambda x, gamma: losses.level_loss(x, jnp.ones(7), jnp.ones(7), EQUAL, gamma)[0])
+    )
+    for gamma in (0.0, 0.5, 1.0, 2.0, 5.0):
+        value, slope = evaluate(logits, gamma)
+        assert np.isfinite(value) and np.isfinite(slope).all()
+        np.testing.assert_allclose(slope[:3], 0, atol=1e-5)  # where the network is right there is nothing to pull
+        np.testing.assert_allclose(slope[-1], [1, -1, 0], atol=1e-5)  # where it is wrong without limit there is
+
+
+def test_the_slope_of_the_level_loss_is_that_of_its_formula():
+    def formula(x: float) -> float:
+        p = np.exp(x) / (np.exp(x) + 2)
+        return float(-((1 - p) ** 1.5) * np.log(p))
+
+    slope = jax.jit(jax.grad(lambda x: losses.level_loss(x, array(2), array(1), EQUAL, 1.5)[0]))(array(0, 0, 0.4)[None])
+    np.testing.assert_allclose(slope[0, 2], (formula(0.401) - formula(0.399)) / 0.002, rtol=1e-3)
+    np.testing.assert_allclose(slope.sum(), 0, atol=1e-6)
+
+
+def test_a_disc_is_common_only_where_its_level_is_right():
+    likeliest = np.array([1, 2, 2, 0, 3, 1])
+    logits = jnp.asarray(np.eye(4)[likeliest], jnp.float32)
+    target, mask = array(1, 1, 2, 3, 0, 1), array(1, 1, 1, 1, 1, 0)
+    # Common: the first and the third. Found: voxels 1, 2, 3 and 5. Wanted: voxels 1 to 4.
+    assert level_overlap_sums(logits, target, mask) == (4, 8)
+    assert level_overlap_sums(logits, target, jnp.zeros(6)) == (0, 0)

@@ -104,6 +104,18 @@ def test_a_1_x_1_unit_equals_a_1_x_1_convolution():
     np.testing.assert_allclose(run(ConvUnit(8, 1), variables, x), wanted, atol=1e-5)
 
 
+def test_a_slope_lets_a_part_through_below_zero():
+    x = noise(2, 5, 4, 6)
+    variables = build(ConvUnit(8, 1), x)
+    plain, leaky = run(ConvUnit(8, 1), variables, x), run(ConvUnit(8, 1, slope=0.1), variables, x)
+    np.testing.assert_allclose(leaky[plain > 0], plain[plain > 0], atol=1e-5)
+    assert (plain == 0).any() and (leaky[plain == 0] < 0).all()
+    # The map before the rectifier: what lies below zero comes through as a tenth.
+    products = x @ variables["params"]["Dense_0"]["kernel"]
+    wanted = normalised(products, 8, variables["params"]["GroupNorm_0"])
+    np.testing.assert_allclose(plain + (leaky - plain) / np.float32(0.1), wanted, atol=1e-4)
+
+
 def test_a_3_x_3_unit_equals_nine_shifted_products():
     x, rate = noise(1, 9, 8, 2), 2
     unit = ConvUnit(4, 3, rate, groups=4)

@@ -28,8 +28,8 @@ def prepared(name: str, shape: tuple[int, int, int] = (2, 8, 6), value: int = 7,
     return Prepared(name, name, ("t2",), image, labels, (labels > 0) * np.uint8(255), 3, grid, grid, grid)
 
 
-def sets(cases: list[Prepared], seed: int = 0, **training: Any) -> ResidentSets:
-    return ResidentSets(cases, replace(TrainingConfig(resident_steps=10), **training), seed, data_mesh())
+def sets(cases: list[Prepared], seed: int = 0, levels: bool = False, **training: Any) -> ResidentSets:
+    return ResidentSets(cases, replace(TrainingConfig(resident_steps=10), **training), seed, data_mesh(), levels)
 
 
 def values(volumes: Any) -> list[int]:
@@ -39,15 +39,56 @@ def values(volumes: Any) -> list[int]:
 def test_cases_are_padded_at_their_end_and_keep_their_extent():
     first, second = prepared("a", (2, 8, 6), 7), prepared("b", (3, 5, 9), 9)
     stacked = stack_residents([first, second], (3, 8, 9))
-    assert stacked.image.shape == (2, 3, 8, 9, 1) and stacked.occupancy.shape == (2, 3, 8, 9)
+    assert stacked.image.shape == (2, 3, 8, 9, 1) and stacked.target.shape == stacked.counted.shape == (2, 3, 8, 9)
     for place, case in enumerate((first, second)):
         d, h, w = case.grid.shape
         np.testing.assert_array_equal(stacked.image[place, :d, :h, :w, 0], case.image[0])
-        np.testing.assert_array_equal(stacked.occupancy[place, :d, :h, :w], case.occupancy)
-        assert stacked.image[place].sum() == case.image.sum() and stacked.occupancy[place].sum() == case.occupancy.sum()
+        np.testing.assert_array_equal(stacked.target[place, :d, :h, :w], case.occupancy)
+        assert stacked.image[place].sum() == case.image.sum() and stacked.target[place].sum() == case.occupancy.sum()
+        assert stacked.counted[place].sum() == d * (h - 3) * w and stacked.counted[place, :d, 3:h, :w].all()
     np.testing.assert_array_equal(stacked.extent, [[2, 8, 6], [3, 5, 9]])
-    np.testing.assert_array_equal(stacked.ignore_above, [3, 3])
+    np.testing.assert_array_equal(stacked.low, [[0, 3, 0]] * 2)
+    np.testing.assert_array_equal(stacked.high, [[1, 7, 5], [2, 4, 8]])
     np.testing.assert_allclose(stacked.spacing_mm, [[4, 1.25, 1.5]] * 2)
+
+
+def with_region(case: Prepared, *box: slice) -> Prepared:
+    region = np.zeros(case.grid.shape, bool)
+    region[box] = True
+    return replace(case, region=region)
+
+
+def test_only_the_region_counts_where_there_is_one():
+    case = with_region(prepared("a"), slice(1, 2), slice(1, 6), slice(2, 5))
+    stacked = stack_residents([case, replace(case, ignore_above=0)], (3, 9, 9))
+    # Rows above the third are not outlined: of the region's rows 1 to 5, rows 3 to 5 are left.
+    for place, first in enumerate((3, 1)):
+        counted = np.zeros((3, 9, 9), np.uint8)
+        counted[1, first:6, 2:5] = 1
+        np.testing.assert_array_equal(stacked.counted[place], counted)
+        np.testing.assert_array_equal(stacked.low[place], [1, first, 2])
+        np.testing.assert_array_equal(stacked.high[place], [1, 5, 4])
+    assert case.region.sum() == 15  # the case itself stays as it is
+
+
+@pytest.mark.parametrize("lost", [{"ignore_above": 8}, {"region": np.zeros((2, 8, 6), bool)}])
+def test_where_nothing_counts_boxes_may_lie_anywhere(lost):
+    stacked = stack_residents([replace(prepared("a"), **lost)], (2, 8, 6))
+    assert not stacked.counted.any()
+    np.testing.assert_array_equal([stacked.low[0], stacked.high[0]], [[0, 0, 0], [1, 7, 5]])
+
+
+def test_levels_are_the_seven_lumbar_discs_and_every_voxel_counts():
+    case = with_region(replace(prepared("a", (2, 20, 6), levels=9), ignore_above=4), slice(0, 1))
+    stacked = stack_residents([case], (2, 20, 6), levels=True)
+    np.testing.assert_array_equal(stacked.target[0], np.where(case.labels <= 7, case.labels, 0))
+    assert stacked.target.dtype == np.uint8 and stacked.counted[0].all()  # discs above the seventh are background
+    np.testing.assert_array_equal([stacked.low[0], stacked.high[0]], [[0, 0, 0], [1, 19, 5]])
+    shares = stack_residents([case], (2, 20, 6))
+    np.testing.assert_array_equal(shares.target[0], case.occupancy)
+    np.testing.assert_array_equal(
+        np.asarray(sets([case], levels=True).at(0).target), np.asarray(stacked.target)
+    )  # fmt: skip
 
 
 def test_channels_come_last_in_their_order():
@@ -78,7 +119,8 @@ def test_everything_lies_on_the_device_where_it_fits():
 
 
 def test_a_subset_rotates_where_not_everything_fits(monkeypatch):
-    cases = [prepared(str(place), (1, 512, 512), place) for place in range(5)]  # half a MiB with its reference, each
+    # Half a MiB each: image, target and what counts.
+    cases = [prepared(str(place), (1, 512, 341), place) for place in range(5)]
     turns = [values(sets(cases, resident_mib=1).at(step)) for step in (0, 10, 20, 30, 40, 50)]
     assert all(len(set(turn)) == 2 for turn in turns)
     assert set().union(*turns) == {0, 1, 2, 3, 4}
@@ -101,7 +143,7 @@ def test_no_more_voxels_than_an_index_can_count(monkeypatch):
         ([], "no case is left for training; give more cases, or hold out fewer"),
         ([prepared("a"), replace(prepared("b"), labels=None)], "case b has no reference labels.*add b_Labels"),
         ([prepared("a"), replace(prepared("b"), channels=("fat",))], "case b has the channels fat, but case a has t2"),
-        ([prepared("a", (3, 512, 512))], "one volume takes 1.5 MiB, above disc.training.resident_mib = 1; raise it"),
+        ([prepared("a", (3, 512, 512))], r"one volume takes 2.2 MiB, above training.resident_mib = 1; raise it"),
     ],
 )
 def test_unusable_cases_are_refused(cases, words):

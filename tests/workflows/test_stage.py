@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivdjax.config import Config, StageConfig, TrainingConfig
+from ivdjax.config import Config, DiscConfig, LocalizationConfig, RegionConfig, TrainingConfig
 from ivdjax.data.preparation import Prepared
 from ivdjax.learning.steps import TrainState
 from ivdjax.volume import Grid, UserError
-from ivdjax.workflows import stage
+from ivdjax.workflows import stage, tasks
 from ivdjax.workflows.commands import Terminated
-from ivdjax.workflows.stage import train_disc_stage
+from ivdjax.workflows.stage import StageResult, train_stage
+from ivdjax.workflows.tasks import build_task
 
 STEPS = 10
 
@@ -46,6 +47,8 @@ class Fake:
 
     def predict(self, params: Any, boxes: np.ndarray) -> np.ndarray:
         self.on_predict()
+        if boxes.ndim == 5:  # of levels: everything is disc 1
+            return np.broadcast_to(np.eye(8, dtype=np.float32)[1], (*boxes.shape[:4], 8))
         return np.full(boxes.shape[:3], 0.9, np.float32)
 
 
@@ -54,7 +57,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     made = Fake()
     start = TrainState(jnp.int32(0), {"w": jnp.zeros(3)}, (), {"w": jnp.zeros(3)})
     monkeypatch.setattr(stage, "build_train_step", lambda *args: made.step)
-    monkeypatch.setattr(stage, "build_predict", lambda apply: made.predict)
+    monkeypatch.setattr(tasks, "build_predict", lambda apply, levels: made.predict)
     monkeypatch.setattr(stage, "initial_state", lambda *args: start)
     monkeypatch.setattr(stage, "abstract_state", lambda *args: jax.eval_shape(lambda: start))
     return made
@@ -72,11 +75,12 @@ def prepared(name: str, disc_rows: int = 4) -> Prepared:
 
 def settings(**training: Any) -> Config:
     given = {"steps": STEPS, "batch_size": 2, "crop": (8, 8), "log_every": 3, "checkpoint_every": 4} | training
-    return Config("tiny", disc=StageConfig(training=TrainingConfig(**given)))
+    return Config("tiny", disc=DiscConfig(training=TrainingConfig(**given)))
 
 
-def run(folder: Path, held_out: tuple[Prepared, ...] = (), **training: Any) -> Any:
-    return train_disc_stage(settings(**training), [prepared("a")], held_out, folder)
+def run(folder: Path, held_out: tuple[Prepared, ...] = (), init: Any = None, **training: Any) -> StageResult:
+    config = settings(**training)
+    return train_stage(config, build_task(config, "disc", [prepared("a")], held_out), folder, init)
 
 
 def rows(folder: Path, name: str = "journal") -> list[dict[str, str]]:
@@ -243,9 +247,9 @@ def test_a_request_during_the_last_validation_stops_too_and_nothing_is_trained_t
 
 
 def test_start_parameters_take_the_place_of_random_ones(tmp_path, fake):
-    result = train_disc_stage(settings(), [prepared("a")], (), tmp_path, {"w": np.full(3, 100.0, np.float32)})
+    result = run(tmp_path, init={"w": np.full(3, 100.0, np.float32)})
     assert result.parameters["w"].tolist() == [155 / 2] * 3
-    again = train_disc_stage(settings(), [prepared("a")], (), tmp_path, {"w": np.zeros(3, np.float32)})
+    again = run(tmp_path, init={"w": np.zeros(3, np.float32)})
     assert again.parameters["w"].tolist() == [155 / 2] * 3  # a checkpoint goes before them
 
 
@@ -259,7 +263,7 @@ def test_start_parameters_take_the_place_of_random_ones(tmp_path, fake):
 )
 def test_start_parameters_of_another_network_are_refused_before_anything_is_written(tmp_path, fake, init, words):
     with pytest.raises(UserError, match="--init: the model's network differs from disc.network at " + words):
-        train_disc_stage(settings(), [prepared("a")], (), tmp_path, init)
+        run(tmp_path, init=init)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -272,5 +276,38 @@ def test_a_batch_that_the_devices_do_not_divide_is_the_user_s_to_change(tmp_path
 
 def test_nothing_to_train_on_is_refused(tmp_path, fake):
     with pytest.raises(UserError, match="no case is left for training"):
-        train_disc_stage(settings(), [], (), tmp_path)
+        train_stage(settings(), build_task(settings(), "disc", [], ()), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "figure", "value"),
+    [
+        # Whatever the networks say is everywhere; the region of a volume whose upper half is disc is all of it.
+        ("region", RegionConfig(spacing_mm=(1.25, 1.25)), "region_dice", 1.0),
+        ("localization", LocalizationConfig(spacing_mm=(4.0, 1.25, 1.25), dilation_mm=0.0), "level_dice", 2 / 3),
+    ],
+)
+def test_each_stage_has_its_own_folder_samples_and_figure(tmp_path, monkeypatch, fake, name, section, figure, value):
+    crop = (16, 16) if name == "region" else (4, 16, 16)
+    training = TrainingConfig(steps=STEPS, batch_size=2, crop=crop, log_every=5, checkpoint_every=5)
+    config = replace(Config("tiny"), **{name: replace(section, training=training)})
+    seen = []
+    step = fake.step
+    monkeypatch.setattr(fake, "step", lambda state, residents: seen.append(residents) or step(state, residents))
+    result = train_stage(config, build_task(config, name, [prepared("a", 2)], [prepared("b")]), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "journal.csv").exists() and (tmp_path / name / "checkpoints" / str(STEPS)).is_dir()
+    assert result.validation == pytest.approx({figure: value, f"worst_{figure}": value}) and result.steps == STEPS
+    assert np.asarray(seen[0].target).max() == (255 if name == "region" else 1)  # levels are no shares
+
+
+def test_a_failure_names_its_own_stage(tmp_path, fake):
+    fake.numbers = {3: {"loss": float("nan")}}
+    training = TrainingConfig(steps=STEPS, batch_size=2, crop=(16, 16), log_every=1)
+    config = Config("tiny", region=RegionConfig(training=training))
+    task = build_task(config, "region", [prepared("a")], [])
+    with pytest.raises(FloatingPointError, match=r"stage region: .* Lower region.optimizer.learning_rate"):
+        train_stage(config, task, tmp_path)
+    with pytest.raises(UserError, match=r"differs from region.network at \['w'\]"):
+        train_stage(config, task, tmp_path / "other", {"w": np.zeros(4)})
