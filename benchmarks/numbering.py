@@ -37,7 +37,7 @@ from ivdjax.volume import LUMBAR_DISCS, LabelMap
 from ivdjax.workflows.commands import run_command
 from ivdjax.workflows.evaluate import summary
 from ivdjax.workflows.model import read_model
-from ivdjax.workflows.segmenter import Segmenter, gather_evidence, load_segmenter
+from ivdjax.workflows.segmenter import Segmenter, gather_evidence, in_region, load_segmenter
 
 FULL, NO_REGION = "full", "without region"
 DETAIL_COLUMNS = (
@@ -94,9 +94,10 @@ def measure(model: str, cases: Sequence[CaseFiles], without_region: bool) -> dic
     outcomes: dict[str, list[Outcome]] = {}
     for files in tqdm(cases, desc="numbering", unit="case"):
         prepared, reference = _read(segmenter, files)
-        evidence = gather_evidence(segmenter, prepared)
+        located = in_region(segmenter, prepared)
+        evidence = gather_evidence(segmenter, located)
         for name, vary in variants(segmenter).items():
-            outcome = judge(prepared, reference, *vary(evidence, segmenter.config.inference))
+            outcome = judge(located, reference, *vary(evidence, segmenter.config.inference))
             outcomes.setdefault(name, []).append(outcome)
         if plain is not None:
             outcome = judge(prepared, reference, gather_evidence(plain, prepared), plain.config.inference)

@@ -43,14 +43,16 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def parse(kind: Any, value: Any, key: str = "") -> Any:
+def parse(kind: Any, value: Any, key: str = "", base: Any = None) -> Any:
     """A plain value as `kind`: a dataclass, a tuple type or one of int, float, str and bool.
+
+    What the value of a dataclass leaves out is that of `base`, one of its kind; None stands for the kind's defaults.
 
     Raises:
         ConfigError: an unknown or missing key, or a wrong type or length; the message names the dotted `key`.
     """
     if dataclasses.is_dataclass(kind):
-        return _parse_section(kind, value, key)
+        return _parse_section(kind, value, key, base)
     if typing.get_origin(kind) is tuple:
         return _parse_tuple(kind, value, key)
     if kind is float and type(value) is int:
@@ -61,7 +63,7 @@ def parse(kind: Any, value: Any, key: str = "") -> Any:
     raise ConfigError(f"{key} must be {words}, not {value!r}{_hint(kind, value)}")
 
 
-def _parse_section(kind: Any, value: Any, key: str) -> Any:
+def _parse_section(kind: Any, value: Any, key: str, base: Any) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f"{key or 'the configuration'} must hold keys and values, not {value!r}")
     hints, prefix = typing.get_type_hints(kind), f"{key}." if key else ""
@@ -70,11 +72,16 @@ def _parse_section(kind: Any, value: Any, key: str) -> Any:
             near = difflib.get_close_matches(str(name), hints, n=1)
             advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(hints)}"
             raise ConfigError(f"unknown key {prefix + str(name)!r}; {advice}")
-    given = {name: parse(hints[name], value[name], prefix + name) for name in value}
+    given = {}
     for field in dataclasses.fields(kind):
-        if field.name not in given and field.default is field.default_factory is dataclasses.MISSING:
+        if field.name in value:
+            # A section inside this one may have other defaults here than its kind has by itself.
+            made = None if field.default_factory is dataclasses.MISSING else field.default_factory()
+            inner = made if base is None else getattr(base, field.name)
+            given[field.name] = parse(hints[field.name], value[field.name], prefix + field.name, inner)
+        elif base is None and field.default is field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{prefix}{field.name} is missing")
-    return kind(**given)
+    return kind(**given) if base is None else dataclasses.replace(base, **given)
 
 
 def _parse_tuple(kind: Any, value: Any, key: str) -> tuple[Any, ...]:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from ivdjax.config import (
+    STAGES,
     Config,
     ConfigError,
     DataConfig,
+    TrainingConfig,
     config_differences,
     parse_config,
     plain_config,
@@ -49,6 +51,18 @@ def test_overrides_win_are_yaml_and_reach_new_sections(path):
 def test_plain_form_survives_json():
     config = Config("x", data=DataConfig(channels=("a", "b"), validation=("c",), synthetic=True))
     assert parse_config(json.loads(json.dumps(plain_config(config)))) == config
+
+
+def test_each_stage_has_its_own_defaults():
+    config = parse_config({"name": "x", "region": {"training": {"steps": 7}}, "localization": {"loss": {"gamma": 1}}})
+    assert config.stages == STAGES == ("region", "disc", "localization")
+    assert [len(getattr(config, stage).training.crop) for stage in STAGES] == [2, 2, 3]
+    # What a section leaves out is the stage's own, and not what the stages have in common.
+    assert config.region.training == dataclasses.replace(Config("x").region.training, steps=7)
+    assert config.localization.training == Config("x").localization.training
+    assert config.localization.training != TrainingConfig()
+    assert config.localization.loss.gamma == 1.0 and config.disc.loss.gamma == 2.0
+    assert parse_config(plain_config(config)) == config
 
 
 def test_differences_name_the_keys():
@@ -89,8 +103,12 @@ def test_differences_name_the_keys():
         ("data: {channels: [fat, fat]}", "data.channels needs one or more different names"),
         ("inference: {overlap: 1.0}", "inference.overlap must be at least 0 and below 1, not 1.0"),
         ("disc: {optimizer: {name: adam}}", "disc.optimizer.name must be adamw or sgd, not 'adam'"),
-        ("disc: {training: {crop: [190, 128]}}", r"must be divisible by 4, the network's stride, not \[190, 128\]"),
-        ("disc: {training: {crop: [0, 128]}}", "crop must be divisible by 4"),
+        ("disc: {training: {crop: [190, 128]}}", r"two sizes divisible by 4, the network's stride, not \[190, 128\]"),
+        ("disc: {training: {crop: [0, 128]}}", "disc.training.crop must be two sizes divisible by 4"),
+        ("disc: {network: {architecture: 1}}", "disc.network.architecture must be text, not 1"),
+        ("region: {training: {crop: 64}}", r"region.training.crop must be a list, not 64; write \[64\]"),
+        ("localisation: {}", "unknown key 'localisation'; did you mean 'localization'"),
+        ("stages: disc", r"stages must be a list, not 'disc'; write \[disc\]"),
         ("data: {folds: 1}", r"data.folds must be 0 \(none\) or at least 2, not 1"),
     ],
 )  # fmt: skip

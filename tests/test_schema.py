@@ -37,6 +37,7 @@ NUMBERS = [(key, value) for key, value in numeric_keys(plain_config(Config("x"))
 
 def test_the_numbers_are_found():
     assert {"seed", "data.phantom_shape", "disc.network.aspp_rates", "inference.threshold"} < dict(NUMBERS).keys()
+    assert {f"{stage}.training.crop" for stage in ("region", "disc", "localization")} < dict(NUMBERS).keys()
 
 
 @pytest.mark.parametrize(("key", "default"), NUMBERS, ids=[key for key, _ in NUMBERS])
@@ -55,11 +56,19 @@ ALONE = {
         "disc.training.resident_mib": 0, "disc.optimizer.clip_norm": 0, "augmentation.scale": [0, 1],
         "augmentation.gamma": [0.0, 1.0], "augmentation.elastic_step_mm": 0, "preparation.max_slice_mm": 0,
         "preparation.reformat_slice_mm": 0, "data.phantom_visits": 0, "data.phantom_shape": [1, 0, 1],
-        "inference.discs": 0, "inference.batch_size": 0,
+        "inference.discs": 0, "inference.batch_size": 0, "region.spacing_mm": [2.5, 0], "region.network.width": 0,
+        "region.network.downsamplings": 0, "region.network.layers": 0, "localization.spacing_mm": [5, 0, 3],
+        "localization.network.widths": [8, 0], "localization.network.slice_pooling": [0],
+        "region.training.steps": 0, "localization.training.batch_size": 0, "localization.optimizer.clip_norm": 0,
+    },
+    "at least 0": {
+        "region.dilation_mm": -1, "region.margin_mm": -1, "localization.dilation_mm": -1,
+        "region.loss.alpha": [1, -1], "localization.loss.gamma": -0.5,
     },
     "within 0 to 1": {
         "augmentation.remap": 1.1, "augmentation.remap_probability": 2, "augmentation.channel_dropout": 1.5,
-        "disc.optimizer.final_fraction": 1.1, "disc.training.disc_fraction": 1.01,
+        "disc.optimizer.final_fraction": 1.1, "disc.training.disc_fraction": 1.01, "inference.sure": 1.1,
+        "localization.training.disc_fraction": -0.1,
     },
     "at least 0 and below 1": {"disc.optimizer.average_decay": 1, "disc.optimizer.momentum": 1.0},
     "above 0 and below 1": {"inference.threshold": 0},
@@ -84,6 +93,13 @@ def test_a_number_at_the_edge_of_its_range_is_refused_with_the_range(key, value,
         ("augmentation.gamma", [1, 1]), ("disc.training.disc_fraction", 1), ("augmentation.remap", 1),
         ("preparation.percentiles", [0, 100]), ("disc.optimizer.average_decay", 0), ("inference.min_disc_mm3", 0),
         ("disc.loss.auxiliary", 0), ("disc.loss.cross_entropy_steps", 0), ("inference.overlap", 0), ("data.folds", 2),
+        ("region.dilation_mm", 0), ("region.margin_mm", 0), ("localization.dilation_mm", 0), ("inference.sure", 1),
+        ("region.training.crop", [16, 48]), ("disc.training.crop", [4, 8]), ("stages", ["disc", "localization"]),
+        ("stages", ["region"]), ("inference.numbering", "line"), ("disc.network.pyramid", "serial"),
+        ("disc.network", {"architecture": "unet"}), ("data", {"root": "a", "phantom_cases": 1}),
+        ("region", {"network": {"downsamplings": 2}, "training": {"crop": [4, 12]}}),
+        ("localization", {"network": {"widths": [8, 16], "layers": [1, 2], "slice_pooling": [3]},
+                          "training": {"crop": [3, 2, 4]}}),
     ],
 )  # fmt: skip
 def test_the_edge_that_works_is_taken(key, value):
@@ -100,8 +116,38 @@ def test_the_edge_that_works_is_taken(key, value):
         ("augmentation.gamma", [1.2, 0.8], r"augmentation.gamma must be \(smallest, largest\), not \[1.2, 0.8\]"),
         ("disc.network.aspp_rates", [], r"disc.network.aspp_rates needs one or more rates, not \[\]"),
         ("data.phantom_shape", [9, 9], r"data.phantom_shape takes three values \(D, H, W\) or none, not \[9, 9\]"),
-        ("data", {"root": "a", "phantom_cases": 1}, "data.root and data.phantom_cases exclude each other; keep one"),
         ("data", {"subject_pattern": "a", "subject_table": "b"}, "data.subject_pattern and data.subject_table exclude"),
+        ("stages", [], r"stages must be one or more of region, disc, localization, in this order, not \[\]"),
+        ("stages", ["disc", "region"], r"in this order, not \['disc', 'region'\]"),
+        ("stages", ["disc", "disc"], r"in this order, not \['disc', 'disc'\]"),
+        ("stages", ["discs"], r"one or more of region, disc, localization, in this order, not \['discs'\]"),
+        ("disc.network.architecture", "vnet", "disc.network.architecture must be densenet or unet, not 'vnet'"),
+        ("disc.network.pyramid", "none", "disc.network.pyramid must be dense, parallel or serial, not 'none'"),
+        ("inference.numbering", "top", "inference.numbering must be solver, line or bottom, not 'top'"),
+        ("region.optimizer.name", "adam", "region.optimizer.name must be adamw or sgd, not 'adam'"),
+        (
+            "region.training.crop",
+            [128, 120],
+            r"region.training.crop must be two .* by 16, the network's .*\[128, 120\]",
+        ),
+        ("region.training.crop", [16, 16, 16], "region.training.crop must be two sizes divisible by 16"),
+        ("region", {"network": {"downsamplings": 5}, "training": {"crop": [16, 16]}}, "two sizes divisible by 32"),
+        ("disc", {"network": {"architecture": "unet"}, "training": {"crop": [24, 24]}}, "two sizes divisible by 16"),
+        ("disc.training.crop", [8], r"disc.training.crop must be two sizes divisible by 4, .*not \[8\]"),
+        ("localization.training.crop", [4, 80], r"localization.training.crop must be three .*\(4, 16, 16\).*\[4, 80\]"),
+        ("localization.training.crop", [6, 80, 80], r"divisible by \(4, 16, 16\), the network's strides, not \[6, 80,"),
+        ("localization.network.slice_pooling", [1, 3, 2, 1], r"divisible by \(6, 16, 16\), the network's strides"),
+        (
+            "localization.network.widths",
+            [8, 16],
+            "as many widths as layers, and one slice_pooling less, not 2, 5 and 4",
+        ),
+        ("localization.network.layers", [1], "localization.network needs as many widths as layers, .* not 5, 1 and 4"),
+        (
+            "localization.network",
+            {"widths": [8], "layers": [1], "slice_pooling": []},
+            "slice_pooling less, not 1, 1 an",
+        ),
     ],
 )
 def test_values_that_cannot_go_together_are_refused(key, value, words):

@@ -133,7 +133,8 @@ def _uncertain(answer: Answer) -> Iterator[str]:
         return
     least = min(doubtful, key=lambda level: answer.confidence[level])
     row = np.array(answer.chain.posterior[answer.places[least]])
-    row[least - a.LOWEST] = 0.0
+    if least <= a.TOP:
+        row[least - a.LOWEST] = 0.0
     other = int(row.argmax())
     say = "no disc" if other == len(a.LEVELS) else _any_name(int(a.LEVELS[other]))
     yield (f"the level is uncertain for {_names(doubtful)}: {level_name(least)} has a confidence of "

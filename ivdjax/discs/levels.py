@@ -17,9 +17,10 @@ The answer is the most probable chain; probabilities are sums over every chain (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaln, log_ndtr
 
 from ivdjax.discs import anatomy as a
@@ -31,8 +32,10 @@ from ivdjax.volume import LUMBAR_DISCS
 _STATES = len(a.SHIFT) + 1
 """Of the localization network's hidden state: the shifts, and lost."""
 _IMPOSSIBLE = -1e9
-_SHORT_MM = 20.0
-"""Below this length of a long axis its slope means little."""
+_SHORT_MM, _SHORT_DEG = 10.0, 15.0
+"""A long axis no longer than this may slope by so much by chance; with the length the doubt falls by its square."""
+_CUT_DEG = 30.0
+"""What the slope of a disc cut by the image's border may be off by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +51,13 @@ class Chain:
     posterior: Array
 
     def probability(self, index: int, level: int | None) -> float:
-        """Probability that a candidate has a level, or is no disc (None).
+        """Probability that a candidate has a level, or is no disc (None); 0 for a level that the model does not know.
 
         It is what the model makes of all the evidence that it knows, and as good as the model: a case unlike those that
         it was fitted to, or networks that are wrong for one hidden cause, may still mislead it.
         """
+        if level is not None and not a.LOWEST <= level <= a.TOP:
+            return 0.0
         return float(self.posterior[index, -1 if level is None else level - a.LOWEST])
 
 
@@ -73,13 +78,7 @@ def solve_levels(
         return Chain((), np.zeros((0, len(a.LEVELS) + 1)))
     factors = _factors(candidates, line)
     if pinned is not None:
-        index, level = pinned
-        if not a.LOWEST <= level <= a.TOP:
-            raise ValueError(f"levels {a.LOWEST} to {a.TOP} can be told apart, and {level} is none of them")
-        kept = factors.own[index, level - a.LOWEST].copy()
-        factors.own[index] = _IMPOSSIBLE
-        factors.own[index, level - a.LOWEST] = kept
-        factors.none[index] = _IMPOSSIBLE
+        factors = _pinned(factors, *pinned)
     levels = tuple(None if state is None else int(a.LEVELS[state]) for state in best_states(factors))
     return Chain(levels, state_probabilities(factors))
 
@@ -96,6 +95,16 @@ def _factors(candidates: Sequence[Candidate], line: CentreLine) -> Factors:
         pair=_pairs(candidates, centroids),
         hidden=np.log(np.where(np.eye(_STATES, dtype=bool), 1 - a.SHIFT_CHANGE, a.SHIFT_CHANGE / (_STATES - 1))),
     )
+
+
+def _pinned(factors: Factors, index: int, level: int) -> Factors:
+    """The factors with all but one level of one candidate made impossible."""
+    if not a.LOWEST <= level <= a.TOP:
+        raise ValueError(f"levels {a.LOWEST} to {a.TOP} can be told apart, and {level} is none of them")
+    none, own = factors.none.copy(), factors.own.copy()
+    none[index] = own[index] = _IMPOSSIBLE
+    own[index, level - a.LOWEST] = factors.own[index, level - a.LOWEST]
+    return replace(factors, none=none, own=own)
 
 
 def _first_state() -> Array:
@@ -149,7 +158,7 @@ def _shape(candidates: Sequence[Candidate], off_mm: Array) -> tuple[Array, Array
 
 def _tilt_sd(candidate: Candidate) -> Array:
     """Spread (L,) of the slope under each level; a short or cut candidate's slope tells less."""
-    doubt = 30.0 if candidate.cut else 15.0 * (_SHORT_MM / max(candidate.ap_width_mm, 5.0)) ** 2 / 4
+    doubt = _CUT_DEG if candidate.cut else _SHORT_DEG * (_SHORT_MM / max(candidate.ap_width_mm, 0.5 * _SHORT_MM)) ** 2
     return np.hypot(a.TILT_SD_DEG, doubt)
 
 
@@ -160,8 +169,8 @@ def _pairs(candidates: Sequence[Candidate], centroids: Array) -> Array:
     rises = step > 0
     length = a.HEIGHT_MM[None, :] - a.HEIGHT_MM[:, None]
     length_sd = np.sqrt(np.maximum(step, 1) * a.STEP_SD_MM**2 + (a.STEP_SCALE_SD * length) ** 2)
-    between = [[sum(1 <= level <= a.TOP for level in range(low + 1, high)) for high in levels] for low in levels]
-    missed = np.array(between) * np.log(a.MISSED)
+    between = [[[low < level < high for level in range(1, a.TOP + 1)] for high in levels] for low in levels]
+    missed = np.array(between) @ _log_missed(np.arange(1, a.TOP + 1))
     # Slopes: a Gauss-Markov chain along the spine, its correlation falling with the number of steps.
     rho = a.TILT_CORRELATION ** np.maximum(step, 1)
     pair = np.full((count, count, len(levels), len(levels)), -np.inf)
@@ -211,8 +220,7 @@ def _missed_below(candidates: Sequence[Candidate], upright: Array) -> Array:
     for index, candidate in enumerate(candidates):
         room = _centre_below_mm(candidate) / upright[index]
         for place, level in enumerate(a.LEVELS):
-            away = [a.HEIGHT_MM[place] - a.HEIGHT_MM[lower - a.LOWEST] for lower in range(1, level)]
-            total[index, place] = _unseen(np.array(away), room)
+            total[index, place] = _unseen(int(level), np.arange(1, level), room)
     return total
 
 
@@ -222,16 +230,19 @@ def _missed_above(candidates: Sequence[Candidate], upright: Array) -> Array:
     for index, candidate in enumerate(candidates):
         room = (candidate.above_mm + 4.0) / upright[index]
         for place, level in enumerate(a.LEVELS):
-            higher = range(max(int(level) + 1, 1), LUMBAR_DISCS + 1)
-            total[index, place] = _unseen(np.array([a.HEIGHT_MM[h - a.LOWEST] - a.HEIGHT_MM[place] for h in higher]),
-                                          room)  # fmt: skip
+            total[index, place] = _unseen(int(level), np.arange(max(int(level) + 1, 1), LUMBAR_DISCS + 1), room)
     return total
 
 
-def _unseen(away_mm: Array, room_mm: float) -> float:
-    """Log probability that discs at these distances along the spine are not among the candidates."""
+def _unseen(level: int, others: NDArray[np.signedinteger], room_mm: float) -> float:
+    """Log probability that discs of other levels, with so much room along the spine, are not among the candidates."""
+    away_mm = np.abs(a.HEIGHT_MM[others - a.LOWEST] - a.HEIGHT_MM[level - a.LOWEST])
     in_view = np.exp(log_ndtr((room_mm - away_mm) / np.hypot(5.0, a.STEP_SCALE_SD * away_mm)))
-    return float(np.log(in_view * a.MISSED + (1 - in_view)).sum())
+    return float(np.log(in_view * np.exp(_log_missed(others)) + (1 - in_view)).sum())
+
+
+def _log_missed(levels: NDArray[np.signedinteger]) -> Array:
+    return np.log(np.where(levels == 1, a.MISSED_FIRST, a.MISSED))
 
 
 def _vote(candidate: Candidate, shown: int | None) -> float:

@@ -1,4 +1,4 @@
-"""What the three commands share: the option parser and the way from an exception to a message and an exit code.
+"""What the four commands share: the option parser and the way from an exception to a message and an exit code.
 
 Exit codes: 0 all done; 1 at least one case failed (training: not a number, disk); 2 nothing was started (options,
 configuration, model, input); 130 Ctrl-C; 143 SIGTERM.

@@ -24,6 +24,10 @@ Predict = Callable[[Any, NDArray[np.uint8]], jax.Array]
 
 _OVERLAP = 0.25
 
+LEAST_HEIGHT_MM = 150.0
+"""Fields of view lower than this show too little of a spine for the region network, which learns on whole lumbar scans:
+there the discs are looked for everywhere."""
+
 
 def region_case(prepared: Prepared, config: Config) -> Prepared:
     """The case on the grid of the region stage."""
@@ -42,7 +46,17 @@ def region_probability(coarse: Prepared, predict: Predict, params: Any, config: 
 
 
 def with_region(prepared: Prepared, predict: Predict, params: Any, config: Config) -> Prepared:
-    """The case with its predicted spine region on the working grid (paper, section 2.3), and a margin round it."""
+    """The case with its predicted spine region on the working grid (paper, section 2.3), and a margin round it.
+
+    A case whose field of view is lower than `LEAST_HEIGHT_MM` keeps none, and a remark that says so.
+    """
+    height_mm = prepared.grid.shape[1] * prepared.grid.spacing_mm[1]
+    if height_mm < LEAST_HEIGHT_MM:
+        remark = (
+            f"case {prepared.name}: the field of view is {height_mm:.0f} mm high, too little to tell the spine region; "
+            "discs were looked for everywhere"
+        )
+        return replace(prepared, region=None, warnings=(*prepared.warnings, remark))
     coarse = region_case(replace(prepared, labels=None, occupancy=None), config)
     found = whole_region(region_probability(coarse, predict, params, config), coarse.grid)
     wide = widened(found, coarse.grid, config.region.margin_mm)

@@ -129,6 +129,7 @@ def find_discs(segmenter: Segmenter, case: Case, anchor: Anchor | None = None) -
     prepared = prepare(case, config.preparation, config.data.all_discs_outlined, config.data.channels)
     if len(prepared.missing) == len(prepared.channels):
         raise CaseError(f"case {case.name}: none of the model's channels {', '.join(prepared.channels)} is there")
+    prepared = in_region(segmenter, prepared)
     evidence = gather_evidence(segmenter, prepared, anchor)
     try:
         numbering = number_discs(evidence, config.inference)
@@ -142,11 +143,17 @@ def find_discs(segmenter: Segmenter, case: Case, anchor: Anchor | None = None) -
     return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings)
 
 
+def in_region(segmenter: Segmenter, prepared: Prepared) -> Prepared:
+    """A prepared case with its predicted spine region, where the segmenter uses one."""
+    if "region" not in segmenter.networks:
+        return prepared
+    network = segmenter.networks["region"]
+    return with_region(prepared, network.predict, network.params, segmenter.config)
+
+
 def gather_evidence(segmenter: Segmenter, prepared: Prepared, anchor: Anchor | None = None) -> Evidence:
-    """What the networks say of a prepared case, for `number_discs`."""
+    """What the networks say of a prepared case, in its spine region if it has one (`in_region`), for `number_discs`."""
     config, networks = segmenter.config, segmenter.networks
-    if "region" in networks:
-        prepared = with_region(prepared, networks["region"].predict, networks["region"].params, config)
     probability = disc_probability(prepared, networks["disc"].predict, networks["disc"].params, config)
     levels = level_grid = None
     if "localization" in networks:

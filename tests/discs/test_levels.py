@@ -62,11 +62,13 @@ def test_whole_shift_of_the_votes_is_a_hypothesis_and_not_seven_witnesses():
 
 
 def test_votes_settle_what_geometry_leaves_open():
-    between = [float(a.TILT_DEG[level - a.LOWEST : level - a.LOWEST + 2].mean()) for level in range(1, 8)]
-    discs = [typical(level, tilt_deg=tilt, ap_width_mm=34.0) for level, tilt in enumerate(between, start=1)]
+    # Slopes of one level higher, in a spine of discs of one size.
+    slopes = a.TILT_DEG[2 - a.LOWEST : 9 - a.LOWEST]
+    discs = [typical(level, tilt_deg=float(slope), ap_width_mm=34.0, volume_mm3=8000.0)
+             for level, slope in enumerate(slopes, start=1)]  # fmt: skip
     open_question = solve_levels(discs, LINE).probability(0, 1)
     agreed = [replace(c, votes=votes(level)) for level, c in enumerate(discs, start=1)]
-    assert open_question < 0.9 < solve_levels(agreed, LINE).probability(0, 1)
+    assert open_question < 0.98 < solve_levels(agreed, LINE).probability(0, 1)
 
 
 def test_votes_that_mean_nothing_do_no_harm():
@@ -100,7 +102,7 @@ def test_strays_are_no_disc(stray):
 def test_one_odd_step_or_slope_breaks_nothing():
     discs = [typical(level) for level in range(1, 8)]
     discs[3] = replace(discs[3], tilt_deg=40.0)
-    discs[5] = replace(discs[5], centroid_mm=discs[5].centroid_mm + [0, 0, 9.0])
+    discs[5] = replace(discs[5], centroid_mm=discs[5].centroid_mm + np.array([0, 0, 9.0]))
     assert solve_levels(discs, LINE).levels == tuple(range(1, 8))
 
 
@@ -117,6 +119,11 @@ def test_pinned_stray_is_a_disc():
 def test_levels_out_of_range_cannot_be_pinned():
     with pytest.raises(ValueError, match="-1 to 15 can be told apart, and 16"):
         solve_levels([typical(1)], LINE, pinned=(0, 16))
+
+
+def test_levels_that_the_model_does_not_know_have_no_probability():
+    chain = solve_levels([typical(1)], LINE)
+    assert chain.probability(0, 16) == chain.probability(0, -2) == 0.0
 
 
 def test_no_candidate_gives_an_empty_chain():
