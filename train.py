@@ -17,8 +17,12 @@ def main() -> int:
                         help="override one value of the configuration; may be repeated")  # fmt: skip
     parser.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/NAME)")
     parser.add_argument("--fold", type=int, metavar="K", help="hold out fold K (0 to data.folds - 1)")
-    parser.add_argument("--stage", choices=("region", "disc", "localization", "all"), default="all",
-                        help="stage to train (default: all)")
+    parser.add_argument(
+        "--stage",
+        choices=("region", "disc", "localization", "all"),
+        default="all",
+        help="stage to train (default: all)",
+    )
     parser.add_argument("--init", metavar="MODEL", help="begin with the parameters of this model's folder")
     options = parser.parse_args()
 

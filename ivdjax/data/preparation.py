@@ -76,8 +76,8 @@ def prepare(
     `channels` are those wanted, in their order; what the case lacks of them is 0. None stands for those it has.
 
     `all_discs_outlined` says whether every visible disc of the reference is outlined; if not, what lies more than
-    `ABOVE_TOP_DISC_MM` above the top outlined disc is kept out of the region's and the discs' loss by `ignore_above` (all of it where no disc
-    is outlined at all).
+    `ABOVE_TOP_DISC_MM` above the top outlined disc is kept out of the losses of the region and the discs by
+    `ignore_above` (all of it where no disc is outlined at all).
     """
     source = case.volume.grid
     grid = working_grid(source, preparation)

@@ -52,7 +52,7 @@ STEP_SD_MM, STEP_SCALE_SD = 2.3, 0.07
 SIDE_SD_MM, SIDE_LIMIT = 6.0, 20.0
 """Spread of a disc's centroid about the centre line, forward and sideways (no more than 15 mm off in 28 patients), and
 the largest cost, in log units, of lying off it: the line may be wrong too."""
-PLAUSIBLE_STEP_MM = (20.0, 50.0)
+PLAUSIBLE_STEP_MM = (18.0, 50.0)
 """Steps outside are remarked; 19 to 41 mm occur in the training patients (19: collapsed vertebra)."""
 
 FREEDOM = 5.0

@@ -89,8 +89,8 @@ def draw_sample(key: jax.Array, residents: Residents, crop: Crop, settings: Augm
 def _draw_centre(key: jax.Array, residents: Residents, case: jax.Array, crop: Crop) -> jax.Array:
     """Voxel position (3,) of a box's centre.
 
-    As in inference, a box stays inside a volume that is larger than it. One that is larger than the volume lies anywhere
-    round it: inference pads at the end, and a network must not learn where in a box the body is.
+    As in inference, a box stays inside a volume that is larger than it. One that is larger than the volume lies
+    anywhere round it: inference pads at the end, and a network must not learn where in a box the body is.
     """
     keys = jax.random.split(key, 5)
     extent = residents.extent[case].astype(jnp.float32)

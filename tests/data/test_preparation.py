@@ -15,6 +15,7 @@ from ivdjax.config import PreparationConfig
 from ivdjax.data.preparation import (
     Prepared,
     prepare,
+    regrid,
     resample_labels,
     restore_labels,
     restore_probability,
@@ -22,7 +23,7 @@ from ivdjax.data.preparation import (
 )
 from ivdjax.imaging.components import component_list
 from ivdjax.imaging.files import read_labels, read_volume, write_labels
-from ivdjax.volume import Case, Grid, LabelMap, Volume
+from ivdjax.volume import Case, Grid, LabelMap, Volume, to_world_mm
 
 SHAPE = (6, 40, 30)
 SPACING_MM = (3.0, 1.0, 0.9)
@@ -249,3 +250,62 @@ def test_touching_levels_leave_no_gap() -> None:
     resampled, share = resample_labels(labels, grid, working_grid(grid, CONFIG))
     assert set(np.unique(resampled[0, 4:12, 8])) == {1, 2}
     assert share[0, 6:10, 8] == pytest.approx(1)
+
+
+def two_channels() -> Case:
+    image, labels = scene()
+    case = case_of(image, labels, canonical(SPACING_MM, SHAPE))
+    array = np.stack([image, image[::-1]]).astype(np.float32)
+    return replace(case, volume=replace(case.volume, array=array, channels=("fat", "wat")))
+
+
+def test_channels_come_in_the_order_wanted_and_missing_ones_are_empty() -> None:
+    case = two_channels()
+    plain = prepare(case, CONFIG, True)
+    assert plain.channels == ("fat", "wat") and plain.missing == () and plain.region is None
+    found = prepare(case, CONFIG, True, ("inn", "wat", "opp", "fat"))
+    assert found.channels == ("inn", "wat", "opp", "fat") and found.missing == ("inn", "opp")
+    assert np.array_equal(found.image[[3, 1]], plain.image) and found.image[1].any()
+    assert not found.image[[0, 2]].any() and found.image.dtype == np.uint8
+    assert np.array_equal(found.labels, plain.labels) and found.warnings == ()
+    nothing = prepare(case, CONFIG, True, ("t2",))
+    assert nothing.missing == nothing.channels == ("t2",) and not nothing.image.any()
+    assert prepare(case, CONFIG, True, ["wat"]).channels == ("wat",)  # what is not wanted is left out
+
+
+def test_a_coarser_grid_keeps_the_field_of_view_and_what_lies_where() -> None:
+    case = prepare(two_channels(), CONFIG, False)
+    coarse = regrid(case, (6.0, 2.5, 2.5))
+    assert coarse.grid.shape == (3, 16, 11) and coarse.image.shape == (2, 3, 16, 11)
+    assert np.allclose(coarse.grid.spacing_mm, (6.0, 2.5, 27 / 11))
+    corners = np.array([[-0.5] * 3, np.array(coarse.grid.shape) - 0.5])
+    ends = np.array([[-0.5] * 3, np.array(case.grid.shape) - 0.5])
+    assert np.allclose(to_world_mm(coarse.grid.affine, corners), to_world_mm(case.grid.affine, ends), atol=1e-6)
+    assert coarse.labels is not None and case.labels is not None and coarse.occupancy is not None
+    assert np.abs(centroids(coarse.labels, coarse.grid) - centroids(case.labels, case.grid)).max() < 1.0
+    volumes_mm3 = [occupancy.sum() / 255 * grid.voxel_mm3 for occupancy, grid in
+                   ((coarse.occupancy, coarse.grid), (case.occupancy, case.grid))]  # fmt: skip
+    assert volumes_mm3[0] == pytest.approx(volumes_mm3[1], rel=0.05)
+    assert abs(coarse.image.mean() - case.image.mean()) < 2.0
+    assert (coarse.name, coarse.channels, coarse.source, coarse.native) == (
+        case.name, case.channels, case.source, case.native
+    )  # fmt: skip
+    sagittal = regrid(case, (None, 2.5, 2.5))
+    assert sagittal.grid.shape == (6, 16, 11) and sagittal.grid.spacing_mm[0] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("row", "coarse_row"), [(0, 0), (1, 1), (16, 8), (17, 9), (31, 16), (32, 16)])
+def test_rows_that_are_ignored_stay_ignored_on_a_coarser_grid(prepared: Prepared, row: int, coarse_row: int) -> None:
+    assert prepared.grid.shape[1] == 32
+    found = regrid(replace(prepared, ignore_above=row), (None, 2.5, 1.25))
+    assert found.grid.shape[1] == 16 and found.ignore_above == coarse_row
+
+
+def test_a_grid_that_is_no_coarser_changes_nothing_but_the_region(prepared: Prepared) -> None:
+    given = replace(prepared, region=np.ones(prepared.grid.shape, bool), ignore_above=7, missing=("t2",), fold=2)
+    same = regrid(given, (None, *given.grid.spacing_mm[1:]))
+    assert np.array_equal(same.image, given.image) and np.array_equal(same.labels, given.labels)
+    assert same.ignore_above == 7 and same.missing == ("t2",) and same.fold == 2
+    assert same.region is None and given.region is not None
+    bare = regrid(replace(given, labels=None, occupancy=None), (None, 2.5, 2.5))
+    assert bare.labels is None and bare.occupancy is None

@@ -159,9 +159,11 @@ def test_made_up_discs_are_said_unless_the_network_agrees(origin, words):
 
 
 def test_implausible_steps_and_sizes():
-    assert "lie 19 mm apart" in said(ordinary(changed={7: {"centroid_mm": np.array([0.0, 0.0, 195.8])}}))
+    assert "lie 17 mm apart" in said(ordinary(changed={7: {"centroid_mm": np.array([0.0, 0.0, 193.8])}}))
     assert "L3/4 has 10 % of the volume to be expected: it may be a fragment" in said(
         ordinary(changed={3: {"volume_mm3": 900.0}}))  # fmt: skip
+    small = {3: {"volume_mm3": 2400.0}}
+    assert said(ordinary(changed=small)) == "" and "it may be a fragment" in said(ordinary(changed=small, sure=0.95))
     assert "it may be more than one disc" in said(ordinary(changed={3: {"volume_mm3": 40000.0}}))
 
 
