@@ -79,7 +79,7 @@ BELOW_MM, BELOW_SD_MM = 70.0, 25.0
 ODD_VIEW, ODD_VIEW_MM = 0.1, 400.0
 """Share of scans planned in another way, whose lower border may lie anywhere over this length of spine."""
 
-VOTE = {"right": 0.88, "background": 0.05, "neighbour": 0.02}
+VOTE = {"right": 0.80, "background": 0.05, "neighbour": 0.06}
 """What the localization network says of a disc: its level, nothing, the level above or below (each)."""
 VOTE_ELSEWHERE = {"background": 0.9, "nearest": 0.05}
 """What it says of what is not among its levels: nothing, or the nearest level that it knows."""

@@ -17,6 +17,8 @@ from ivdjax.volume import level_name
 _BORDER_MM = 10.0
 _FIRST_TILT_DEG = (-60.0, -14.0)
 """Slopes of L5/S1 between which nothing is remarked: -54 to -17 in 22 patients, and L4/5 sloped by -2 to -27 there."""
+_FLATTEST_DEG = -8.0
+"""Slope of L5/S1 up to which a flat one is passed over where all evidence agrees on it."""
 _FRAGMENT, _SMALL, _HUGE = 0.2, 0.3, 2.5
 """Volumes, against those usual for the level in this spine, outside which a disc is remarked: small ones where the
 level is not certain, fragments always. L5/S1 has 0.24 in one of 22 patients, and 0.28 in one after surgery."""
@@ -30,6 +32,8 @@ _CLEARLY = 1.5
 """How many times the votes for the given level another level needs for the networks to disagree."""
 _AGAINST = 0.8
 """Confidence without the localization network below which geometry contradicts it."""
+_ALONE = 0.95
+"""Confidence in every level without the localization network from which geometry stands by itself."""
 _LOST_MM = 15.0
 """A registered line this far off most of the candidates has not found the spine."""
 
@@ -69,6 +73,12 @@ class Answer:
     def confidence(self) -> Mapping[int, float]:
         """Probability of each level that is given out, for the disc that has it."""
         return {level: self.chain.probability(index, level) for level, index in self.places.items()}
+
+    @cached_property
+    def certain(self) -> bool:
+        """Whether every level is certain, and nearly so by the shape of the spine alone."""
+        alone = [self.geometry.probability(index, level) for level, index in self.places.items()]
+        return min(self.confidence.values()) >= _CERTAIN and min(alone) >= _ALONE
 
     @cached_property
     def median(self) -> tuple[float, float]:
@@ -163,10 +173,13 @@ def _networks(answer: Answer) -> Iterator[str]:
     # A user who pins a level has settled a shift of the whole spine, not disagreement on parts of it.
     shifts = {level - seen for level, seen in apart.items()}
     settled = answer.anchored and len(shifts) == 1 and len(apart) >= len(answer.places) - 1
-    if apart and not settled:
+    first = answer.places.get(1)
+    # Where it agrees on L5/S1 and the shape of the spine stands by itself, that it loses count further up is its own
+    # affair: such a network errs over whole stretches of a spine.
+    overruled = answer.certain and first is not None and answer.candidates[first].favourite == 1
+    if apart and not settled and not overruled:
         said = ", ".join(f"{level_name(level)} (it sees {level_name(seen)})" for level, seen in apart.items())
         yield f"the localization network disagrees on {said}"
-    first = answer.places.get(1)
     if not answer.anchored and first is not None and _unseen(answer.candidates[first]):
         yield "the localization network sees no disc at L5/S1"
     for candidate, level in zip(answer.candidates, answer.levels, strict=True):
@@ -214,7 +227,7 @@ def _slope(answer: Answer) -> Iterator[str]:
     if first.tilt_deg < least:
         yield (f"L5/S1 slopes by {first.tilt_deg:.0f} degrees, steeper than it usually does: it may be a remnant "
                "within the sacrum")  # fmt: skip
-    elif first.tilt_deg > most:
+    elif first.tilt_deg > (_FLATTEST_DEG if answer.certain and first.favourite == 1 else most):
         yield (f"L5/S1 tilts by {first.tilt_deg:.0f} degrees, and it usually slopes down to the front by about 33: it "
                "may be L4/5 or higher")  # fmt: skip
 

@@ -136,6 +136,7 @@ def train_stage(config: Config, task: StageTask, folder: Path, init: Any | None 
     predict = task.predict
     residents = ResidentSets(task.training, settings, config.seed, mesh, task.crop.levels)
     channels = len(config.data.channels)
+    slices = task.crop.box[0] if len(task.crop.box) == 3 else 1
     abstract = abstract_state(network, stage, channels)
     if init is not None:
         _refuse_other_network(name, abstract, init)
@@ -148,7 +149,7 @@ def train_stage(config: Config, task: StageTask, folder: Path, init: Any | None 
             state = state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))
         state = share(state, mesh)
         with (
-            Journal(folder, name, total, start, slices_per_step=settings.batch_size) as journal,
+            Journal(folder, name, total, start, slices_per_step=settings.batch_size * slices) as journal,
             _stop_requests() as stop,
         ):
             for remark in restored.remarks if restored else ():

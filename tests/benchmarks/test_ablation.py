@@ -60,7 +60,7 @@ class Trainings:
         self.tasks.append(task)
         self.folders.append(folder.name if task.name == "region" else f"{folder.parent.name} {folder.name}")
         (folder / task.name).mkdir(parents=True)
-        rows = "step,slices_per_second\n1,1\n2,20\n3,20\n"
+        rows = "step,slices_per_second\n1,1\n2,20\n3,15\n"
         (folder / task.name / "journal.csv").write_text(rows, encoding="utf-8")
         if task.name == "region":
             return StageResult({"w": np.zeros(1, np.float32)}, {"region_dice": 0.9}, 1.0, 1)

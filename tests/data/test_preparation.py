@@ -282,7 +282,9 @@ def test_a_coarser_grid_keeps_the_field_of_view_and_what_lies_where() -> None:
     ends = np.array([[-0.5] * 3, np.array(case.grid.shape) - 0.5])
     assert np.allclose(to_world_mm(coarse.grid.affine, corners), to_world_mm(case.grid.affine, ends), atol=1e-6)
     assert coarse.labels is not None and case.labels is not None and coarse.occupancy is not None
-    assert np.abs(centroids(coarse.labels, coarse.grid) - centroids(case.labels, case.grid)).max() < 1.0
+    # A disc of three slices becomes one of two or of one, of 6 mm: a quarter of a slice is lost at most.
+    moved_mm = np.abs(centroids(coarse.labels, coarse.grid) - centroids(case.labels, case.grid)).max(axis=0)
+    assert (moved_mm <= [1.5, 1.0, 1.0]).all()
     volumes_mm3 = [occupancy.sum() / 255 * grid.voxel_mm3 for occupancy, grid in
                    ((coarse.occupancy, coarse.grid), (case.occupancy, case.grid))]  # fmt: skip
     assert volumes_mm3[0] == pytest.approx(volumes_mm3[1], rel=0.05)

@@ -111,7 +111,7 @@ def test_geometry_that_contradicts_the_network():
 
 
 def test_networks_that_disagree():
-    judged = ordinary(changed={3: {"votes": votes(4)}})
+    judged = ordinary(changed={3: {"votes": votes(4)}}, geometry=0.9)
     assert "disagrees on L3/4 (it sees L2/3)" in said(judged)
     divided = np.array([0.1, 0, 0, 0.4, 0.5, 0, 0, 0])
     assert said(ordinary(changed={3: {"votes": divided}})) == ""
@@ -119,12 +119,21 @@ def test_networks_that_disagree():
     assert said(ordinary(changed={5: {"votes": votes(0)}})) == ""
 
 
+def test_network_that_loses_count_above_l5_s1_is_overruled_where_geometry_stands_by_itself():
+    upper = {level: {"votes": votes(level - 1)} for level in range(3, 8)}
+    assert said(ordinary(changed=upper)) == ""
+    assert "disagrees" in said(ordinary(changed=upper, geometry=0.94))
+    assert "disagrees" in said(ordinary(changed=upper, sure=0.98))
+    assert "disagrees on L5/S1 (it sees L4/5)" in said(ordinary(changed={1: {"votes": votes(2)}}))
+    assert "disagrees" in said(ordinary(changed=upper | {1: {"votes": votes(2)}}))
+
+
 def test_an_anchor_settles_a_shift_of_the_whole_spine_alone():
     shifted = {level: {"votes": votes(level - 1)} for level in range(2, 8)} | {1: {"votes": votes(0)}}
     assert "disagrees" in said(ordinary(changed=shifted))
     assert said(ordinary(changed=shifted, anchored=True)) == ""
     upper = {level: {"votes": votes(level - 1)} for level in range(5, 8)}
-    assert "disagrees" in said(ordinary(changed=upper, anchored=True))
+    assert "disagrees" in said(ordinary(changed=upper, anchored=True, geometry=0.9))
 
 
 def test_remnant_is_left_out_in_silence_only_if_the_network_and_the_chain_are_sure():
@@ -148,6 +157,10 @@ def test_slope_of_l5_s1():
     assert "may be a remnant within the sacrum" in said(ordinary(changed={1: {"tilt_deg": -65.0}}))
     assert "may be L4/5 or higher" in said(ordinary(changed={1: {"tilt_deg": -5.0}}))
     assert said(ordinary(changed={1: {"tilt_deg": -5.0, "cut": True}})) == ""
+    flat = {1: {"tilt_deg": -12.0}}
+    assert said(ordinary(changed=flat)) == ""
+    assert "may be L4/5 or higher" in said(ordinary(changed=flat, geometry=0.9))
+    assert "may be L4/5 or higher" in said(ordinary(changed={1: {"tilt_deg": -12.0, "votes": None}}))
 
 
 @pytest.mark.parametrize(

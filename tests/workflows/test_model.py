@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -77,6 +78,12 @@ def test_equal_models_give_equal_bytes_and_a_rewrite_keeps_them(tmp_path, model)
     for name in ("model.json", "weights.npz", "reference.npz", "README.md"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_model_that_lost_its_reference_on_purpose_claims_none(tmp_path, model):
+    write_model(tmp_path / "m", with_reference(model))
+    write_model(tmp_path / "m", replace(read_model(tmp_path / "m"), reference=None))
+    assert read_model(tmp_path / "m").reference is None and not (tmp_path / "m" / "reference.npz").exists()
 
 
 def test_half_precision_halves_the_file_and_comes_back_as_float32(tmp_path):

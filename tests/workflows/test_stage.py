@@ -292,11 +292,13 @@ def test_each_stage_has_its_own_folder_samples_and_figure(tmp_path, monkeypatch,
     crop = (16, 16) if name == "region" else (4, 16, 16)
     training = TrainingConfig(steps=STEPS, batch_size=2, crop=crop, log_every=5, checkpoint_every=5)
     config = replace(Config("tiny"), **{name: replace(section, training=training)})
-    seen = []
-    step = fake.step
+    seen, told = [], []
+    step, journal = fake.step, stage.Journal
+    monkeypatch.setattr(stage, "Journal", lambda *a, **k: told.append(k["slices_per_step"]) or journal(*a, **k))
     monkeypatch.setattr(fake, "step", lambda state, residents: seen.append(residents) or step(state, residents))
     result = train_stage(config, build_task(config, name, [prepared("a", 2)], [prepared("b")]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert told == [2 if name == "region" else 2 * 4]  # slices a step: a solid box has several
     assert (tmp_path / name / "journal.csv").exists() and (tmp_path / name / "checkpoints" / str(STEPS)).is_dir()
     assert result.validation == pytest.approx({figure: value, f"worst_{figure}": value}) and result.steps == STEPS
     assert np.asarray(seen[0].target).max() == (255 if name == "region" else 1)  # levels are no shares
