@@ -111,9 +111,16 @@ def test_remnant_as_large_as_a_disc_may_be_transitional(spine, shapes):
 
 
 @pytest.mark.parametrize("shift", [1, -1])
-def test_network_wrong_over_a_stretch_is_outvoted_and_said(spine, shift):
-    numbering, found, said = number(spine.seen_as({level: min(level + shift, 7) for level in range(4, 8)}))
-    assert found == RIGHT and numbering.verdict == "review" and "the localization network disagrees on" in said
+def test_network_wrong_over_a_stretch_is_outvoted(spine, shift):
+    numbering, found, _ = number(spine.seen_as({level: min(level + shift, 7) for level in range(4, 8)}))
+    assert found == RIGHT and numbering.verdict == "ok"  # all else is typical, and it agrees on L5/S1
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_network_wrong_over_the_whole_spine_is_outvoted_and_said(spine, shift):
+    numbering, found, said = number(spine.seen_as({level: min(level + shift, 7) for level in range(1, 8)}))
+    assert found == RIGHT and numbering.verdict == "review"
+    assert "the localization network disagrees on L4/5" in said or "disagrees on L5/S1" in said
 
 
 def test_lower_border_through_the_spine_is_for_review(spine, shapes):

@@ -42,14 +42,14 @@ def test_any_number_of_channels_gives_background_and_seven_discs(channels, slice
 
 def test_widths_layers_and_poolings_come_from_the_configuration():
     params = abstract(build_vnet(TINY), jax.ShapeDtypeStruct((1, 2, 8, 8, 3), jnp.float32))["params"]
-    # In plane at full resolution, across slices below; four convolutions on the way down, two on the way up.
+    # Three channels and two of place. In plane at full resolution, across slices below; four convolutions on the way down, two on the way up.
     assert [params[f"SliceConv_{i}"]["kernel"].shape for i in range(6)] == [
-        (1, 3, 3, 3, 2), (3, 3, 3, 4, 4), (3, 3, 3, 6, 6), (3, 3, 3, 6, 6), (3, 3, 3, 8, 4), (1, 3, 3, 4, 2)
+        (1, 3, 3, 5, 2), (3, 3, 3, 4, 4), (3, 3, 3, 6, 6), (3, 3, 3, 6, 6), (3, 3, 3, 8, 4), (1, 3, 3, 4, 2)
     ]  # fmt: skip
     # Where widths differ, the block's input is projected; joints read or give 4 voxels, or 8 where slices are pooled.
     # Heads at half and at full resolution, each with a hidden layer (Flax numbers the outer one first).
     assert [params[f"Dense_{i}"]["kernel"].shape for i in range(11)] == [
-        (3, 2), (4 * 2, 4), (8 * 4, 6), (6, 8 * 4), (8, 4), (64, 8), (4, 64), (4, 4 * 2), (4, 2), (32, 8), (2, 32)
+        (5, 2), (4 * 2, 4), (8 * 4, 6), (6, 8 * 4), (8, 4), (64, 8), (4, 64), (4, 4 * 2), (4, 2), (32, 8), (2, 32)
     ]  # fmt: skip
     assert "Dense_11" not in params and "SliceConv_6" not in params
 
@@ -67,7 +67,8 @@ def test_a_block_adds_its_input():
         if name.startswith("GroupNorm"):
             params[name]["bias"] = np.zeros_like(params[name]["bias"])
     # What the convolutions give is now zero: the rest is joints and projections alone.
-    skip = np.maximum((4 * x - 2) @ params["Dense_0"]["kernel"], 0)
+    shown = np.concatenate([4 * x - 2, np.asarray(vnet._places(jnp.asarray(x)))], axis=-1)
+    skip = np.maximum(shown @ params["Dense_0"]["kernel"], 0)
     down = joined(vnet._gather(skip, 1) @ params["Dense_1"]["kernel"], params["GroupNorm_1"])
     up = joined(down @ params["Dense_4"]["kernel"], params["GroupNorm_4"])
     top = np.maximum(np.concatenate([skip, vnet._scatter(up, 1)], axis=-1) @ params["Dense_5"]["kernel"], 0)
@@ -77,6 +78,13 @@ def test_a_block_adds_its_input():
     )
     wanted = full + half.repeat(2, axis=2).repeat(2, axis=3)
     np.testing.assert_allclose(jax.jit(network.apply)(variables, x)[0], wanted, atol=1e-4)
+
+
+def test_places_run_from_minus_one_to_one_down_and_back():
+    places = np.asarray(vnet._places(jnp.zeros((1, 2, 3, 5, 4))))
+    assert places.shape == (1, 2, 3, 5, 2)
+    np.testing.assert_allclose(places[0, 1, :, 2, 0], [-1, 0, 1])
+    np.testing.assert_allclose(places[0, 1, 1, :, 1], [-1, -0.5, 0, 0.5, 1])
 
 
 def dense(x: np.ndarray, params: Any) -> np.ndarray:
