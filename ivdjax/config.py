@@ -97,7 +97,7 @@ class AugmentationConfig:
 
     Attributes:
         rotation_deg: largest rotation in the sagittal plane; a third of it about the two other axes.
-        scale: factors (smallest, largest) of in-plane size.
+        scale: factors (smallest, largest) of size.
         elastic_mm: standard deviation of the displacement at the control points of the 3D deformation.
         elastic_step_mm: distance between those control points.
         noise: largest standard deviation of the Gaussian noise, on intensities of 0 to 1.

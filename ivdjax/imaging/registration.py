@@ -300,6 +300,8 @@ def _whole_pieces_mm(mask: LabelMap) -> NDArray[np.float64]:
     """Centroids (N, 3) of a mask's components, less specks and those that the view cuts off in its rows or columns."""
     numbered, _ = ndimage.label(mask.array)
     pieces = component_list(numbered, mask.grid)
+    if not pieces:
+        return np.zeros((0, 3))
     smallest_mm3 = _PIECE_SHARE * float(np.median([piece.volume_mm3 for piece in pieces]))
     ends = [plane for axis in (1, 2) for plane in (numbered.take(0, axis), numbered.take(-1, axis))]
     cut = set(np.unique(np.concatenate([plane.ravel() for plane in ends])))
