@@ -42,7 +42,8 @@ def test_any_number_of_channels_gives_background_and_seven_discs(channels, slice
 
 def test_widths_layers_and_poolings_come_from_the_configuration():
     params = abstract(build_vnet(TINY), jax.ShapeDtypeStruct((1, 2, 8, 8, 3), jnp.float32))["params"]
-    # Three channels and two of place. In plane at full resolution, across slices below; four convolutions on the way down, two on the way up.
+    # Three channels and two of place. In plane at full resolution, across slices below; four convolutions on the way
+    # down, two on the way up.
     assert [params[f"SliceConv_{i}"]["kernel"].shape for i in range(6)] == [
         (1, 3, 3, 5, 2), (3, 3, 3, 4, 4), (3, 3, 3, 6, 6), (3, 3, 3, 6, 6), (3, 3, 3, 8, 4), (1, 3, 3, 4, 2)
     ]  # fmt: skip
