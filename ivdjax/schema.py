@@ -198,8 +198,8 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
         len(set(channels)) == len(channels) > 0,
         f"data.channels needs one or more different names, not {channels!r}",
     )
-    for one, other in (("data.subject_pattern", "data.subject_table"),):
-        yield not (values[one] and values[other]), f"{one} and {other} exclude each other; keep one"
+    one, other = "data.subject_pattern", "data.subject_table"
+    yield not (values[one] and values[other]), f"{one} and {other} exclude each other; keep one"
     stages = values["stages"]
     yield (
         len(stages) > 0 and stages == [stage for stage in _STAGES if stage in stages],

@@ -18,9 +18,8 @@ from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv, write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import describe_os_error
 from ivdjax.workflows.inputs import InputCase, find_inputs
-from ivdjax.workflows.model import Model, read_model
+from ivdjax.workflows.model import Model, override_inference, read_model
 from ivdjax.workflows.results import provenance, refuse_foreign, stored_summary, write_result
-from ivdjax.workflows.segmenter import find_discs, load_segmenter, override_inference
 from ivdjax.workflows.supervisor import Task, run_cohort
 
 
@@ -91,6 +90,8 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
 def build_worker(model: str, output: str, overrides: Sequence[str] = (),
                  anchor: Anchor | None = None) -> Callable[[CaseFiles], CaseSummary]:  # fmt: skip
     """In a worker process: loads and compiles the model once, and gives the function that works on a case."""
+    from ivdjax.workflows.segmenter import find_discs, load_segmenter  # JAX is the worker's alone
+
     segmenter = load_segmenter(model, overrides)
 
     def work(files: CaseFiles) -> CaseSummary:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ivdjax import __version__
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
 from ivdjax.imaging.folders import whole_folder
+from ivdjax.schema import parse_yaml
 from ivdjax.volume import LabelMap, UserError
 from ivdjax.workflows.model_card import model_card
 from ivdjax.workflows.weights import Parameters, read_weights, sha256_of, write_weights
@@ -152,6 +154,27 @@ def _read_reference(folder: Path, description: Mapping[str, Any]) -> LabelMap | 
             return LabelMap(stored["labels"], stored["affine"])
     except (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}; copy the whole folder again") from error
+
+
+def override_inference(model: Model, overrides: Sequence[str]) -> Model:
+    """The model with other settings of its inference section, each as `inference.key=value` (the value in YAML).
+
+    Raises:
+        ConfigError: a key outside of that section, an unknown one, or a value that cannot be used.
+    """
+    if not overrides:
+        return model
+    tree = plain_config(model.config)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        section, _, name = key.partition(".")
+        if section != "inference" or not separator or not name:
+            raise ConfigError(f"--set takes inference.key=value, not {override!r}; the rest of a model is fixed")
+        try:
+            tree["inference"][name] = parse_yaml(text) if text else ""  # YAML reads an empty text as null
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+    return replace(model, config=parse_config(tree))
 
 
 def _describe(model: Model, precision: str, digest: str, reference: str | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ivdjax import __version__
 from ivdjax.config import plain_config
@@ -19,7 +19,9 @@ from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json, write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.model import Model
-from ivdjax.workflows.segmenter import CaseResult
+
+if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
+    from ivdjax.workflows.segmenter import CaseResult
 
 OUTPUTS = ("{case}_discs.nii.gz", "{case}_discs.csv", "{case}_discs.json", "{case}_overview.png", "report.html")
 """Names of a case's files."""

@@ -24,6 +24,9 @@ Predict = Callable[[Any, NDArray[np.uint8]], jax.Array]
 
 _OVERLAP = 0.25
 
+REGION_BATCH = 16
+"""Slices that the region network sees at once; whoever compiles it ahead must use the same."""
+
 LEAST_HEIGHT_MM = 150.0
 """Fields of view lower than this show too little of a spine for the region network, which learns on whole lumbar scans:
 there the discs are looked for everywhere."""
@@ -42,7 +45,7 @@ def localization_case(prepared: Prepared, config: Config) -> Prepared:
 def region_probability(coarse: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
     """Probability (D, H, W) of spine region of a case on the region stage's grid (`region_case`)."""
     box = _flat(config.region.training.crop)
-    return _tiled(coarse, box_origins(coarse.grid.shape, box, _OVERLAP), box, 16, predict, params)
+    return _tiled(coarse, box_origins(coarse.grid.shape, box, _OVERLAP), box, REGION_BATCH, predict, params)
 
 
 def with_region(prepared: Prepared, predict: Predict, params: Any, config: Config) -> Prepared:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import yaml
 
-from ivdjax.config import STAGES, Config, ConfigError, parse_config, plain_config
+from ivdjax.config import STAGES, Config
 from ivdjax.data.preparation import Prepared, prepare, restore_labels
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.numbering import Anchor, Evidence, number_discs
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
-from ivdjax.schema import parse_yaml
 from ivdjax.volume import Case, CaseError, Disc, LabelMap, UserError
-from ivdjax.workflows.model import Model, read_model
+from ivdjax.workflows.model import Model, override_inference, read_model
 from ivdjax.workflows.segmentation import (
+    REGION_BATCH,
     Predict,
     disc_probability,
     level_probability,
@@ -70,27 +69,6 @@ class CaseResult:
     verdict: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
-
-
-def override_inference(model: Model, overrides: Sequence[str]) -> Model:
-    """The model with other settings of its inference section, each as `inference.key=value` (the value in YAML).
-
-    Raises:
-        ConfigError: a key outside of that section, an unknown one, or a value that cannot be used.
-    """
-    if not overrides:
-        return model
-    tree = plain_config(model.config)
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        section, _, name = key.partition(".")
-        if section != "inference" or not separator or not name:
-            raise ConfigError(f"--set takes inference.key=value, not {override!r}; the rest of a model is fixed")
-        try:
-            tree["inference"][name] = parse_yaml(text) if text else ""  # YAML reads an empty text as null
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
-    return replace(model, config=parse_config(tree))
 
 
 def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segmenter:
@@ -175,7 +153,7 @@ def _wanted(model: Model) -> list[str]:
 def _predict_blank(segmenter: Segmenter) -> None:
     """Compiles every network for the one shape that it will see."""
     config, channels = segmenter.config, len(segmenter.model.channels)
-    batch = {"region": 16, "disc": config.inference.batch_size, "localization": 1}
+    batch = {"region": REGION_BATCH, "disc": config.inference.batch_size, "localization": 1}
     for stage, network in segmenter.networks.items():
         box = stage_crop(config, stage).box
         jax.block_until_ready(network.predict(network.params, np.zeros((batch[stage], *box, channels), np.uint8)))

@@ -25,8 +25,8 @@ from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering
 from ivdjax.volume import Case, CaseError, LabelMap, UserError, Volume
 from ivdjax.workflows import segmenter as workflow
-from ivdjax.workflows.model import Model, write_model
-from ivdjax.workflows.segmenter import Segmenter, find_discs, load_segmenter, override_inference
+from ivdjax.workflows.model import Model, override_inference, write_model
+from ivdjax.workflows.segmenter import Segmenter, find_discs, load_segmenter
 
 CONFIG = Config(
     "tiny",
