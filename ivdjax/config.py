@@ -251,6 +251,13 @@ class TrainingConfig:
         validation_cases: how many held-out cases a validation during training looks at.
         resident_mib: volumes that lie on the device at once, at most; beyond it a subset that rotates.
         resident_steps: steps between two such subsets.
+        compute: type in which the network computes, float32 or bfloat16; parameters, statistics of normalisations,
+            logits, losses and sums of gradients are float32 either way.
+        micro_batches: parts in which each device works off its share of a batch, one after the other; the step is that
+            of the whole batch, in the memory of one part.
+        remat: whether the backward pass computes again what lies between convolutions and did not keep it: less
+            memory for some more time.
+        keep: which parameters become the model: best (of the validations, by their mean figure) or last.
     """
 
     steps: int = 1000
@@ -263,6 +270,10 @@ class TrainingConfig:
     validation_cases: int = 4
     resident_mib: int = 4096
     resident_steps: int = 200
+    compute: str = "float32"
+    micro_batches: int = 1
+    remat: bool = False
+    keep: str = "best"
 
 
 @dataclass(frozen=True)

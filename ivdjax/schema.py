@@ -122,7 +122,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
         "localization.": "spacing_mm",
         "localization.network.": "widths layers slice_pooling groups",
         "stage.optimizer.": "learning_rate clip_norm",
-        "stage.training.": "steps batch_size log_every checkpoint_every resident_mib resident_steps",
+        "stage.training.": "steps batch_size log_every checkpoint_every resident_mib resident_steps micro_batches",
         "inference.": "batch_size discs",
     }),
     ("at least 0", lambda v: v >= 0, {
@@ -155,6 +155,8 @@ _CHOICES = {
     "disc.network.architecture": ("densenet", "unet"),
     "disc.network.pyramid": ("dense", "parallel", "serial"),
     "stage.optimizer.name": ("adamw", "sgd"),
+    "stage.training.compute": ("float32", "bfloat16"),
+    "stage.training.keep": ("best", "last"),
     "inference.numbering": ("solver", "line", "bottom"),
 }
 """Texts that name one of several things."""
@@ -215,6 +217,12 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     rates = values["disc.network.aspp_rates"]
     yield len(rates) > 0, f"disc.network.aspp_rates needs one or more rates, not {rates!r}"
     yield from _network_rules(values)
+    for stage in _STAGES:
+        batch, parts = values[f"{stage}.training.batch_size"], values[f"{stage}.training.micro_batches"]
+        yield (
+            batch % parts == 0,
+            f"{stage}.training.batch_size must be divisible by {stage}.training.micro_batches, not {batch} by {parts}",
+        )
     discs, named = values["inference.discs"], len(LEVEL_NAMES)
     yield discs <= named, f"inference.discs must be at most {named}, the levels that have a name, not {discs!r}"
 

@@ -1,4 +1,4 @@
-"""What every test shares: JAX on the CPU with two devices, strict broadcasting, no window for pictures."""
+"""What every test shares: JAX on the CPU with four devices, strict broadcasting, no window for pictures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-# Two devices in the test process alone: enough for a sharded step, while programs started by a test see one device.
-jax.config.update("jax_num_cpu_devices", 2)
+# Four devices in the test process alone, for sharded steps; programs started by a test see one device.
+jax.config.update("jax_num_cpu_devices", 4)
 
 
 @pytest.fixture(scope="session")

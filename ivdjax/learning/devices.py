@@ -26,18 +26,23 @@ def data_mesh(devices: list[Any] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
 
 
-def per_device_batch(batch_size: int, mesh: Mesh) -> int:
-    """Samples of one device.
+def per_device_batch(batch_size: int, devices: int, micro_batches: int = 1) -> int:
+    """Samples of one device, which works them off in `micro_batches` equal parts.
 
     Raises:
-        ValueError: the devices do not divide the batch.
+        ValueError: the devices, or the micro-batches of each, do not divide the batch.
     """
-    devices = mesh.devices.size
     if batch_size % devices:
         raise ValueError(
             f"a batch of {batch_size} cannot be divided over {devices} devices; use a multiple of {devices}"
         )
-    return batch_size // devices
+    local = batch_size // devices
+    if local % micro_batches:
+        raise ValueError(
+            f"a batch of {batch_size} leaves {local} samples to each of {devices} devices, which cannot be divided "
+            f"into {micro_batches} micro-batches; use a multiple of {devices * micro_batches}, or fewer micro_batches"
+        )
+    return local
 
 
 def map_devices(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any) -> Callable[..., Any]:

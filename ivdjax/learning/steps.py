@@ -18,14 +18,14 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from ivdjax.config import AugmentationConfig, StageConfig
-from ivdjax.learning.augmentation import Crop, Residents, draw_sample
+from ivdjax.learning.augmentation import Crop, Residents, Sample, draw_sample
 from ivdjax.learning.devices import AXIS, SHARED, map_devices, per_device_batch
 from ivdjax.learning.losses import level_loss, level_overlap_sums, overlap_sums, path_losses
 from ivdjax.learning.optimizer import build_optimizer, learning_rate_schedule
+from ivdjax.learning.precision import Apply, training_apply
 
 Params = Any
 Metrics = dict[str, jax.Array]
-Apply = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -70,28 +70,41 @@ def build_train_step(
 ) -> Callable[[TrainState, Residents], tuple[TrainState, Metrics]]:
     """The compiled step: draws a batch, moves the parameters, gives loss, dice, gradient_norm and learning_rate.
 
-    The state is donated. Losses and gradients are sums over all devices divided once by the voxels that took part.
-    `crop` says what samples are like, and by its `levels` whether one class is learned or several.
+    The state is donated. Losses and gradients are sums over all devices and micro-batches, divided once by the voxels
+    that took part. `crop` says what samples are like, and by its `levels` whether one class is learned or several.
 
     Raises:
-        ValueError: the devices do not divide the batch.
+        ValueError: the devices, and the micro-batches of each, do not divide the batch.
     """
-    local = per_device_batch(stage.training.batch_size, mesh)
+    device_step = build_device_step(apply, stage, crop, augmentation, seed, mesh.devices.size)
+    mapped = map_devices(device_step, mesh, (SHARED, SHARED), (SHARED, SHARED))
+    return jax.jit(mapped, donate_argnums=0)
+
+
+def build_device_step(
+    apply: Apply, stage: StageConfig, crop: Crop, augmentation: AugmentationConfig, seed: int, devices: int
+) -> Callable[[TrainState, Residents], tuple[TrainState, Metrics]]:
+    """What each of so many devices does in a step, for `map_devices` (or `jax.pmap`) over the axis `AXIS`.
+
+    Raises:
+        ValueError: as `build_train_step`.
+    """
+    local = per_device_batch(stage.training.batch_size, devices, stage.training.micro_batches)
+    parts = stage.training.micro_batches
     optimizer = build_optimizer(stage.optimizer, stage.training.steps)
     schedule = learning_rate_schedule(stage.optimizer, stage.training.steps)
+    compute = training_apply(apply, stage.training)
 
-    def draw(step: jax.Array, residents: Residents) -> Any:
-        index = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+    def draw(step: jax.Array, index: jax.Array, residents: Residents) -> Sample:
         root = jax.random.fold_in(jax.random.key(seed), step)
         keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
         return jax.vmap(lambda k: draw_sample(k, residents, crop, augmentation))(keys)
 
     def device_step(state: TrainState, residents: Residents) -> tuple[TrainState, Metrics]:
-        batch = draw(state.step, residents)
         gamma = jnp.where(state.step < stage.loss.cross_entropy_steps, 0.0, stage.loss.gamma)
 
-        def summed_loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            fused, auxiliary = apply({"params": params}, batch.image)
+        def summed_loss(params: Params, batch: Sample) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            fused, auxiliary = compute({"params": params}, batch.image)
             if crop.levels:
                 total, count = level_loss(fused, batch.target, batch.mask, stage.loss.alpha, gamma)
                 return total, (count, *level_overlap_sums(fused, batch.target, batch.mask))
@@ -100,8 +113,14 @@ def build_train_step(
             )
             return total, (count, *overlap_sums(fused, batch.target, batch.mask))
 
-        (total, aside), gradients = jax.value_and_grad(summed_loss, has_aux=True)(state.params)
-        (total, (count, common, both)), gradients = jax.lax.psum(((total, aside), gradients), AXIS)
+        def part_sums(index: jax.Array) -> Any:
+            """((loss, others), gradients), all sums, over the samples of these places in the whole batch."""
+            batch = draw(state.step, index, residents)
+            return jax.value_and_grad(summed_loss, has_aux=True)(state.params, batch)
+
+        index = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+        sums = _sum_over(part_sums, index.reshape(parts, local // parts))
+        (total, (count, common, both)), gradients = jax.lax.psum(sums, AXIS)
         count = jnp.maximum(count, 1.0)
         gradients = jax.tree.map(lambda g: g / count, gradients)
         updates, moved = optimizer.update(gradients, state.optimizer, state.params)
@@ -115,8 +134,19 @@ def build_train_step(
         }
         return TrainState(state.step + 1, params, moved, average), metrics
 
-    mapped = map_devices(device_step, mesh, (SHARED, SHARED), (SHARED, SHARED))
-    return jax.jit(mapped, donate_argnums=0)
+    return device_step
+
+
+def _sum_over(sums: Callable[[jax.Array], Any], parts: jax.Array) -> Any:
+    """The sum of a tree of sums over the rows of `parts`, one after the other, in the memory of one."""
+    if len(parts) == 1:
+        return sums(parts[0])
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(sums, parts[0]))
+
+    def add(so_far: Any, part: jax.Array) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, so_far, sums(part)), None
+
+    return jax.lax.scan(add, start, parts)[0]
 
 
 def build_predict(apply: Apply, levels: bool = False) -> Callable[[Params, ArrayLike], jax.Array]:

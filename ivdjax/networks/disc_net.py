@@ -7,9 +7,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from ivdjax.config import DiscNetConfig, UNetConfig
 from ivdjax.networks.layers import (
+    PRODUCT,
     ConvUnit,
     DenseAtrousPyramid,
     DenseBlock,
@@ -70,13 +72,13 @@ class DiscNet(nn.Module):
         if h % STRIDE or w % STRIDE:
             raise ValueError(f"a box must be divisible by {STRIDE} in height and width, not {h} x {w}")
         paths = [self._path(level, features) for level, features in enumerate(self._backbone(4.0 * x - 2.0))]
-        auxiliary = [enlarge(nn.Dense(1)(p), 2**level)[..., 0] for level, p in enumerate(paths)]
+        auxiliary = [enlarge(_logits(p), 2**level)[..., 0] for level, p in enumerate(paths)]
         # A 1 x 1 convolution of the concatenated paths is the sum of one product a path; taken before the maps are
         # enlarged, with which it commutes, it costs a sixteenth on the coarsest.
-        y = sum(enlarge(nn.Dense(self.settings.path[0], use_bias=False)(p), 2**level) for level, p in enumerate(paths))
+        products = (nn.Dense(self.settings.path[0], use_bias=False)(p) for p in paths)
+        y = checkpoint_name(sum(enlarge(p, 2**level) for level, p in enumerate(products)), PRODUCT)
         y = ConvUnit(self.settings.path[0], 3, groups=self.settings.groups)(nn.relu(GroupNorm(self.settings.groups)(y)))
-        logits = nn.Dense(1)(y)[..., 0]
-        return logits.astype(jnp.float32), jnp.stack(auxiliary).astype(jnp.float32)
+        return _logits(y)[..., 0], jnp.stack(auxiliary)
 
     def _backbone(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Maps at full, half and quarter resolution; the last has passed the atrous pyramid."""
@@ -109,6 +111,11 @@ class DiscNet(nn.Module):
         for _ in range(self.settings.path_layers[level]):
             x = ConvUnit(self.settings.path[level], 3, groups=self.settings.groups)(x)
         return x
+
+
+def _logits(x: jax.Array) -> jax.Array:
+    """One logit a voxel, in float32 whatever the features' type: (N, H, W, C) to (N, H, W, 1)."""
+    return nn.Dense(1)(x.astype(jnp.float32))
 
 
 def build_disc_net(settings: DiscNetConfig) -> DiscNet | UNet:

@@ -12,6 +12,10 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+PRODUCT = "product"
+"""Name, for rematerialisation, of what convolutions and products over channels give: dear to compute, and few."""
 
 
 class ConvUnit(nn.Module):
@@ -45,7 +49,7 @@ class ConvUnit(nn.Module):
                 kernel_dilation=(self.dilation, self.dilation),
                 use_bias=False,
             )(x)
-        x = GroupNorm(self.groups)(x)
+        x = GroupNorm(self.groups)(checkpoint_name(x, PRODUCT))
         # A slope of zero would give the same but for rounding, and another derivative at zero.
         return nn.leaky_relu(x, self.slope) if self.slope else nn.relu(x)
 

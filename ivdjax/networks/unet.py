@@ -51,8 +51,8 @@ class UNet(nn.Module):
             # A 1 x 1 product costs a quarter before the map is enlarged, with which it commutes.
             x = enlarge(ConvUnit(self._width(level), 1, groups=self.settings.groups, slope=SLOPE)(x), 2)
             x = self._layers(level, jnp.concatenate([skips.pop(), x], axis=-1))
-        logits = nn.Dense(1)(x)[..., 0]
-        return logits.astype(jnp.float32), jnp.zeros((0, n, h, w), jnp.float32)
+        logits = nn.Dense(1)(x.astype(jnp.float32))[..., 0]
+        return logits, jnp.zeros((0, n, h, w), jnp.float32)
 
     def _width(self, level: int) -> int:
         return self.settings.width * 2**level

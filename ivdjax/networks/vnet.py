@@ -10,9 +10,10 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from ivdjax.config import VNetConfig
-from ivdjax.networks.layers import GroupNorm
+from ivdjax.networks.layers import PRODUCT, GroupNorm
 from ivdjax.volume import LUMBAR_DISCS
 
 CLASSES = LUMBAR_DISCS + 1
@@ -65,23 +66,25 @@ class VNet(nn.Module):
             x = self._block(level + 1, self._unit(_gather(x, factor), self.settings.widths[level + 1]))
         # Which level a place belongs to is decided at half resolution, where maps are wide and see far; the finest map
         # adds where the disc ends.
-        whereabouts = jnp.zeros((), x.dtype)
+        whereabouts = jnp.zeros(())
         for level, factor in reversed(list(enumerate(pooling))):
             if level == 0:
                 whereabouts = _repeated(self._head(x, 64), factor)
             width = self.settings.widths[level]
             x = _scatter(self._unit(x, 4 * factor * width), factor)
             x = self._block(level, jnp.concatenate([skips.pop(), x], axis=-1))
-        logits = (self._head(x, 32) + whereabouts).astype(jnp.float32)
+        logits = self._head(x, 32) + whereabouts
         return logits, jnp.zeros((0, *logits.shape), jnp.float32)
 
     def _head(self, x: jax.Array, hidden: int) -> jax.Array:
-        """Logits of the classes from rectified features, by way of a hidden layer."""
-        return nn.Dense(CLASSES)(nn.relu(nn.Dense(hidden)(x)))
+        """Logits of the classes from rectified features, by way of a hidden layer; float32."""
+        outer = nn.Dense(CLASSES)  # made first: modules are named in the order in which they are made
+        return outer(nn.relu(nn.Dense(hidden)(x)).astype(jnp.float32))
 
     def _unit(self, x: jax.Array, features: int) -> jax.Array:
         """A product over channels, normalised and rectified."""
-        return nn.relu(GroupNorm(self.settings.groups)(nn.Dense(features, use_bias=False)(x)))
+        x = checkpoint_name(nn.Dense(features, use_bias=False)(x), PRODUCT)
+        return nn.relu(GroupNorm(self.settings.groups)(x))
 
     def _block(self, level: int, x: jax.Array) -> jax.Array:
         """The residual block of one resolution: convolutions, and the input added to what they give."""
@@ -89,9 +92,10 @@ class VNet(nn.Module):
         slices, coarsest = 1 if level == 0 else 3, level == len(self.settings.slice_pooling)
         for index in range(self.settings.layers[level]):
             y = nn.relu(y) if index else y
-            y = GroupNorm(self.settings.groups)(SliceConv(width, slices, 2**index if coarsest else 1)(y))
+            y = checkpoint_name(SliceConv(width, slices, 2**index if coarsest else 1)(y), PRODUCT)
+            y = GroupNorm(self.settings.groups)(y)
         if x.shape[-1] != width:
-            x = nn.Dense(width, use_bias=False)(x)
+            x = checkpoint_name(nn.Dense(width, use_bias=False)(x), PRODUCT)
         return nn.relu(x + y)
 
 

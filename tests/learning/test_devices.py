@@ -1,4 +1,4 @@
-"""The mesh and what is mapped over it, on the two devices of the test process."""
+"""The mesh and what is mapped over it, on devices of the test process."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ def test_a_mesh_lies_over_all_devices_or_those_given():
 
 
 def test_a_batch_is_divided_evenly_or_refused_with_both_numbers():
-    mesh = data_mesh()
-    assert per_device_batch(6, mesh) == 3
+    assert per_device_batch(6, 2) == 3
+    assert per_device_batch(12, 2, 3) == 6
     with pytest.raises(ValueError, match="a batch of 5 cannot be divided over 2 devices; use a multiple of 2"):
-        per_device_batch(5, mesh)
+        per_device_batch(5, 2)
+    with pytest.raises(
+        ValueError, match="a batch of 12 leaves 6 samples to each of 2 devices, .* into 4 micro-batches"
+    ):
+        per_device_batch(12, 2, 4)
 
 
 def test_each_device_sees_its_part_and_sums_reach_all():
-    mesh = data_mesh()
+    mesh = data_mesh(jax.devices()[:2])
 
     def part(whole: jax.Array, shared: jax.Array) -> tuple[jax.Array, jax.Array]:
         assert whole.shape == (2,) and shared.shape == (1,)
@@ -47,7 +51,7 @@ def test_each_device_sees_its_part_and_sums_reach_all():
 
 def test_gradients_of_shared_parameters_are_each_device_s_own():
     # Were they summed already, a sum over devices would count them once a device too often.
-    mesh = data_mesh()
+    mesh = data_mesh(jax.devices()[:2])
 
     def slope(weight: jax.Array, x: jax.Array) -> jax.Array:
         return jax.lax.psum(jax.grad(lambda w: (w * x).sum())(weight), AXIS)
