@@ -56,7 +56,7 @@ from ivdjax.workflows.commands import CommandParser, run_command
 from ivdjax.workflows.segmentation import Predict, with_region
 from ivdjax.workflows.stage import train_stage
 from ivdjax.workflows.stage_record import read_record, write_record
-from ivdjax.workflows.tasks import build_task, stage_network
+from ivdjax.workflows.tasks import Scored, build_task, stage_network
 from ivdjax.workflows.training_cases import phantoms_beside, prepared_cases, split_cases
 
 WITHIN = "everywhere, scored within the region"
@@ -181,14 +181,14 @@ def train_variant(
     task = build_task(config, "disc", training, held_out)
     dice: dict[str, dict[str, float]] = {}
 
-    def score(predict: Predict, params: Any, case: Prepared) -> float:
+    def score(predict: Predict, params: Any, case: Prepared) -> Scored:
         within = task.score(predict, params, case)
         if not everywhere:
-            dice.setdefault(variant, {})[case.name] = within
+            dice.setdefault(variant, {})[case.name] = within.score
             return within
         without = task.score(predict, params, replace(case, region=None))
-        dice.setdefault(variant, {})[case.name] = without
-        dice.setdefault(WITHIN, {})[case.name] = within
+        dice.setdefault(variant, {})[case.name] = without.score
+        dice.setdefault(WITHIN, {})[case.name] = within.score
         return without
 
     train_stage(config, replace(task, score=score), folder)

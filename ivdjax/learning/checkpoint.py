@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 import tensorstore
+from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
 
 from ivdjax.volume import UserError
@@ -64,16 +65,27 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: Any = None
-        self._checkpointer = ocp.training.Checkpointer(
-            str(self.folder),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
-        )
+        self._keep = keep
+        with _by_itself():
+            self._checkpointer = ocp.training.Checkpointer(
+                str(self.folder),
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,
+            )
 
     @property
     def steps(self) -> tuple[int, ...]:
         """Steps with a checkpoint, rising; one that is being written counts once it is whole."""
         return tuple(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+    def check_room(self, abstract_state: Any) -> None:
+        """Makes sure, before hours of training, that all checkpoints to be kept can be written.
+
+        Raises:
+            OSError: the disk has too little room for them, or the folder cannot be written.
+        """
+        with _saving(self.folder):
+            _check_room(self.folder, abstract_state, max(self._keep + 1 - len(self.steps), 1))
 
     def save(self, step: int, state: Any, metadata: Mapping[str, Any] | None = None) -> None:
         """Starts to save the state after `step` steps, with metadata that JSON can hold.
@@ -87,6 +99,8 @@ class Checkpoints:
         """
         self.wait()
         _check_room(self.folder, state)
+        if jax.process_count() > 1:  # Orbax takes an array on one device for a part of what all processes save
+            state = jax.tree.map(np.asarray, state)
         # By default Orbax skips a save while another is under way or a newer step exists, and only says so by None.
         with _saving(self.folder):
             self._pending = self._checkpointer.save_async(
@@ -193,6 +207,33 @@ def layout(state: Any) -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def _by_itself() -> Iterator[None]:
+    """Orbax made in this block waits for no other process: of several that train together one alone saves.
+
+    They all hold the same state, and the others need not reach the folder.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    me = jax.process_index()
+    own = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    # Orbax refuses to make a folder for some processes alone, and asks for it to be made by the caller, as here it is;
+    # but its v1 interface has no word for that (`create=False` in v0).
+    make, checkpoint_manager._create_root_directory = checkpoint_manager._create_root_directory, _made_already
+    try:
+        with ocp.Context(multiprocessing_options=own):
+            yield
+    finally:
+        checkpoint_manager._create_root_directory = make
+
+
+def _made_already(*args: Any, **kwargs: Any) -> None:
+    """Stands for Orbax's making of a folder that is there."""
+
+
 def _check_layout(path: Any, saved: dict[str, str], wanted: dict[str, str]) -> None:
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
@@ -230,9 +271,10 @@ def _drop_unfinished_reads() -> None:
         sys.unraisablehook = shown
 
 
-def _check_room(folder: Path, state: Any) -> None:
+def _check_room(folder: Path, state: Any, copies: int = 1) -> None:
     """Refuses a save that cannot end well; half-way, Orbax may wait for minutes before it says so."""
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + (1 << 20)
+    one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) + (1 << 20)
+    needed = copies * one
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
@@ -55,8 +56,30 @@ def map_devices(function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_spe
 
 
 def share(tree: Any, mesh: Mesh) -> Any:
-    """A tree of arrays put whole on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, SHARED))
+    """A tree of arrays, the same on every process, put whole on every device."""
+    sharding = NamedSharding(mesh, SHARED)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: _put(np.asarray(leaf), sharding), tree)
+
+
+def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    # Without the comparison over all processes that `device_put` makes.
+    return jax.make_array_from_callback(array.shape, sharding, lambda place: array[place])
+
+
+def unshared(tree: Any) -> Any:
+    """A tree that lies whole on every device, as it lies on the first one of this process; nothing is copied."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def keep_pace(tree: Any, mesh: Mesh) -> None:
+    """Waits for a step's results where several devices are CPUs.
+
+    They hold threads of one pool while they wait for each other: with many steps under way, none can end.
+    """
+    if mesh.devices.size > 1 and mesh.devices.flat[0].platform == "cpu":
+        jax.block_until_ready(tree)
 
 
 def use_compilation_cache() -> None:

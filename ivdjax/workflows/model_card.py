@@ -17,6 +17,9 @@ GENERAL_LIMITS = (
 )
 """What every model of this program has in common."""
 
+CHOSEN = "_chosen_step"
+"""What ends the name of a fact of the training: the stage before it keeps the parameters of an earlier step."""
+
 COUNTED_LIMIT = (
     "Discs are counted from the lowest one that is found (`inference.numbering`): a missed or an extra disc shifts "
     "every level above it."
@@ -122,6 +125,12 @@ def _limits(description: Mapping[str, Any]) -> tuple[str, ...]:
         own.append(COUNTED_LIMIT)
     if len(description["channels"]) > 1 and not config.get("augmentation", {}).get("channel_dropout", 0.0):
         own.append(UNSEEN_GAPS_LIMIT)
+    for name, step in (description.get("training") or {}).items():
+        if name.endswith(CHOSEN):
+            own.append(
+                f"The {name.removesuffix(CHOSEN)} network is that of step {step}, the best of several validations on "
+                "held-out cases: its figures on those cases promise a little too much."
+            )
     return (*own, *GENERAL_LIMITS)
 
 

@@ -14,6 +14,7 @@ from ivdjax.config import TrainingConfig
 from ivdjax.data.preparation import Prepared
 from ivdjax.learning.augmentation import Residents
 from ivdjax.learning.devices import share
+from ivdjax.learning.hosts import from_leader
 from ivdjax.volume import LUMBAR_DISCS, UserError
 
 MAX_DISCS = 15
@@ -44,6 +45,7 @@ class ResidentSets:
         self._levels = levels
         self._cases, self._mesh, self._seed, self._period = list(cases), mesh, seed, training.resident_steps
         self._shape = tuple(int(n) for n in np.max([case.grid.shape for case in cases], axis=0))
+        self._channels = len(cases[0].channels)
         voxels = int(np.prod(self._shape))
         one = voxels * (len(cases[0].channels) + 2)
         self._size = min(len(cases), training.resident_mib * 2**20 // one, MAX_VOXELS // voxels)
@@ -62,7 +64,37 @@ class ResidentSets:
             self._current = None  # gives its memory back before the next subset comes
             chosen = np.random.default_rng([self._seed, turn]).permutation(len(self._cases))[: self._size]
             subset = [self._cases[i] for i in sorted(chosen)]
-            self._current = share(stack_residents(subset, self._shape, self._levels), self._mesh)
+            self._current = share(from_leader(stack_residents(subset, self._shape, self._levels)), self._mesh)
+            self._turn = turn
+        return self._current
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What `FollowedSets` needs to know, in words that JSON can hold."""
+        period = 0 if self._size == len(self._cases) else self._period
+        return {"count": self._size, "shape": list(self._shape), "channels": self._channels, "period": period}
+
+
+class FollowedSets:
+    """The volumes of the leader's `ResidentSets`, on a process that has no cases of its own.
+
+    Args:
+        layout: of the leader's sets.
+        mesh: the devices, those of the leader among them.
+    """
+
+    def __init__(self, layout: dict[str, Any], mesh: Mesh) -> None:
+        self._layout, self._mesh = layout, mesh
+        self._turn = -1
+        self._current: Residents | None = None
+
+    def at(self, step: int) -> Residents:
+        """The volumes for a step; they come from the leader when their turn begins."""
+        period = self._layout["period"]
+        turn = step // period if period else 0
+        if self._current is None or turn != self._turn:
+            self._current = None
+            self._current = share(from_leader(_blank_residents(self._layout)), self._mesh)
             self._turn = turn
         return self._current
 
@@ -77,12 +109,8 @@ def stack_residents(cases: Sequence[Prepared], shape: tuple[int, ...], levels: b
     Raises:
         ValueError: a case without reference labels.
     """
-    count, channels = len(cases), len(cases[0].channels)
-    image = np.zeros((count, *shape, channels), np.uint8)
-    target, counted = np.zeros((count, *shape), np.uint8), np.zeros((count, *shape), np.uint8)
-    centres = np.zeros((count, MAX_DISCS, 3), np.float32)
-    ends = np.zeros((2, count, 3), np.int32)
-    discs = np.zeros(count, np.int32)
+    blank = _blank_residents({"count": len(cases), "shape": shape, "channels": len(cases[0].channels)})
+    image, target, counted, low, high, extent, spacing_mm, centres, discs = map(np.asarray, blank)
     for place, case in enumerate(cases):
         if case.labels is None or case.occupancy is None:
             raise ValueError(f"case {case.name} has no reference labels to train on")
@@ -94,22 +122,29 @@ def stack_residents(cases: Sequence[Prepared], shape: tuple[int, ...], levels: b
         if not levels:
             counts[:, : case.ignore_above] = False
         counted[place, :d, :h, :w] = counts
-        ends[:, place] = _ends(counts)
+        low[place], high[place] = _ends(counts)
+        extent[place], spacing_mm[place] = case.grid.shape, case.grid.spacing_mm
         numbers = [level for level in np.unique(case.labels) if level > 0][:MAX_DISCS]
         discs[place] = len(numbers)
         if numbers:
             centres[place] = np.resize(ndimage.center_of_mass(case.labels > 0, case.labels, numbers), (MAX_DISCS, 3))
+    return blank
+
+
+def _blank_residents(layout: dict[str, Any]) -> Residents:
+    """Zeros in the place of so many volumes of a shape (D, H, W) and channels; arrays on the host."""
+    count, shape = layout["count"], tuple(layout["shape"])
     # Arrays of the host here, of the devices once they are shared.
     fields: dict[str, Any] = {
-        "image": image,
-        "target": target,
-        "counted": counted,
-        "low": ends[0],
-        "high": ends[1],
-        "extent": np.array([case.grid.shape for case in cases], np.int32),
-        "spacing_mm": np.array([case.grid.spacing_mm for case in cases], np.float32),
-        "centres": centres,
-        "discs": discs,
+        "image": np.zeros((count, *shape, layout["channels"]), np.uint8),
+        "target": np.zeros((count, *shape), np.uint8),
+        "counted": np.zeros((count, *shape), np.uint8),
+        "low": np.zeros((count, 3), np.int32),
+        "high": np.zeros((count, 3), np.int32),
+        "extent": np.zeros((count, 3), np.int32),
+        "spacing_mm": np.zeros((count, 3), np.float32),
+        "centres": np.zeros((count, MAX_DISCS, 3), np.float32),
+        "discs": np.zeros(count, np.int32),
     }
     return Residents(**fields)
 

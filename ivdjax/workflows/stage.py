@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 
-from ivdjax.config import Config
+from ivdjax.config import Config, plain_config
 from ivdjax.data.preparation import Prepared
 from ivdjax.learning.checkpoint import Checkpoints
-from ivdjax.learning.devices import data_mesh, share
+from ivdjax.learning.devices import data_mesh, keep_pace, share, unshared
+from ivdjax.learning.hosts import Votes, announce, from_leader
 from ivdjax.learning.steps import Metrics, TrainState, abstract_state, build_train_step, initial_state
 from ivdjax.volume import UserError
-from ivdjax.workflows.commands import Terminated
+from ivdjax.workflows.best import offer_best, read_best
 from ivdjax.workflows.journal import Journal
 from ivdjax.workflows.residents import ResidentSets
-from ivdjax.workflows.segmentation import Predict
+from ivdjax.workflows.stop import Stop, stop_requests
 from ivdjax.workflows.tasks import StageTask
+from ivdjax.workflows.validation import Validation, validate
+
+ON = "on"
+"""What the leader announces when it has looked at the validation cases and the steps go on."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +34,18 @@ class StageResult:
     """What a stage came to.
 
     Attributes:
-        parameters: the running average of the parameters, as NumPy arrays.
-        validation: figures of the last validation; empty without held-out cases.
+        parameters: a running average of the parameters, as NumPy arrays: the last, or the best validated one.
+        validation: figures of these parameters on all held-out cases; empty without such cases.
         seconds: of training and validation, over all sittings.
         steps: optimizer steps done.
+        chosen: the step after which the parameters were these.
     """
 
     parameters: Any
     validation: dict[str, float]
     seconds: float
     steps: int
-
-
-@dataclass
-class _Stop:
-    """A request to stop that arrived by a signal; the step under way is finished first."""
-
-    signal: int = 0
-
-    def raise_if_asked(self) -> None:
-        """Raises what the signal stands for."""
-        if self.signal == signal.SIGTERM:
-            raise Terminated
-        if self.signal:
-            raise KeyboardInterrupt
+    chosen: int
 
 
 @dataclass
@@ -93,7 +83,7 @@ class _Watch:
         """
         self.flush()
         self._finite(step, metrics)
-        self.checkpoints.save(step, state)
+        self.checkpoints.save(step, unshared(state))
 
     def _finite(self, step: int, metrics: Metrics) -> dict[str, float]:
         """The metrics as plain numbers, or the FloatingPointError that says where training left the rails."""
@@ -110,30 +100,83 @@ class _Watch:
         )
 
 
-def train_stage(config: Config, task: StageTask, folder: Path, init: Any | None = None) -> StageResult:
+@dataclass
+class _Examiner:
+    """Validates in the course of training, and keeps what did best.
+
+    Attributes:
+        task: of the stage.
+        folder: of the stage.
+        journal: takes figures and pictures.
+        stop: ends a validation early.
+    """
+
+    task: StageTask
+    folder: Path
+    journal: Journal
+    stop: Stop
+
+    def look(self, step: int, state: TrainState) -> None:
+        """Validates on the few cases of a validation during training."""
+        params = unshared(state.average)
+        found = self._record(step, validate(self.task, self._few, params, self.stop))
+        if found.scores and self.task.settings.training.keep == "best":
+            offer_best(self.folder, step, found.mean, params)
+
+    def last_look(self, step: int, state: TrainState) -> tuple[Any, Validation, int]:
+        """Validates on all held-out cases, with what did better before if it did; parameters, figures, their step."""
+        params = jax.tree.map(np.asarray, unshared(state.average))
+        found = self._record(step, validate(self.task, self.task.held_out, params, self.stop))
+        few = found.of(self._few)
+        best = read_best(self.folder) if self.task.settings.training.keep == "best" and few.scores else None
+        if best is None or best.value <= few.mean:
+            return params, found, step
+        self.journal.say(
+            f"{self.task.name}: the parameters of step {best.step} are kept; on {len(few.scores)} held-out cases they "
+            f"reached {self.task.figure} {best.value:.4f}, the last ones {few.mean:.4f}"
+        )
+        return best.parameters, validate(self.task, self.task.held_out, best.parameters, self.stop), best.step
+
+    @property
+    def _few(self) -> Sequence[Prepared]:
+        return self.task.held_out[: self.task.settings.training.validation_cases]
+
+    def _record(self, step: int, found: Validation) -> Validation:
+        if found.scores:
+            self.journal.validation(step, found.figures)
+        shown = found.of(self._few)
+        if shown.scores:
+            self.journal.image("validation/slices", step, shown.panel())
+        return found
+
+
+def train_stage(
+    config: Config, task: StageTask, folder: Path, init: Any | None = None, push: Callable[[], None] = lambda: None
+) -> StageResult:
     """Trains one stage in `<folder>/<stage>/`, from its last checkpoint if there is one.
+
+    Where several processes train together this is what the leader does (`ivdjax.workflows.follower`: the others).
 
     Args:
         config: of the run.
         task: what the stage learns.
         folder: of the run.
         init: parameters to begin with, as in a model; None: random ones.
+        push: called when there is something new in the folder.
 
     Raises:
         UserError: `init` does not fit the network, no case, or the devices do not divide the batch.
         FloatingPointError: the loss is no longer a finite number.
-        OSError: a checkpoint or the journal could not be written.
+        OSError: a checkpoint or the journal could not be written, or there is no room for checkpoints.
         Terminated: SIGTERM arrived; KeyboardInterrupt: Ctrl-C. The state is saved before either.
     """
     name, stage, network = task.name, task.settings, task.network
-    settings = stage.training
-    total, every = settings.steps, settings.validate_every
+    settings, total = stage.training, stage.training.steps
     mesh = data_mesh()
     try:
         step_once = build_train_step(network.apply, stage, task.crop, config.augmentation, config.seed, mesh)
     except ValueError as error:
         raise UserError(f"{name}.training.batch_size: {error}") from None
-    predict = task.predict
     residents = ResidentSets(task.training, settings, config.seed, mesh, task.crop.levels)
     channels = len(config.data.channels)
     slices = task.crop.box[0] if len(task.crop.box) == 3 else 1
@@ -141,67 +184,61 @@ def train_stage(config: Config, task: StageTask, folder: Path, init: Any | None 
     if init is not None:
         _refuse_other_network(name, abstract, init)
     with Checkpoints(folder / name / "checkpoints") as checkpoints:
+        checkpoints.check_room(abstract)
         restored = checkpoints.restore_latest(abstract)
         start = restored.step if restored else 0
         state = restored.state if restored else initial_state(network, stage, channels, config.seed)
         if init is not None and not restored:
             params = jax.tree.map(jax.numpy.asarray, init)
             state = state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))
-        state = share(state, mesh)
+        announce({
+            "do": "stage", "stage": name, "start": start, "config": plain_config(config), "layout": residents.layout
+        })  # fmt: skip
+        state = share(from_leader(state), mesh)
         with (
             Journal(folder, name, total, start, slices_per_step=settings.batch_size * slices) as journal,
-            _stop_requests() as stop,
+            stop_requests() as stop,
         ):
             for remark in restored.remarks if restored else ():
                 journal.say(remark)
             if start:
                 journal.say(f"{name}: resumed from step {start} of {total}")
-            watch = _Watch(journal, name, checkpoints)
+            watch, examiner, votes = (
+                _Watch(journal, name, checkpoints), _Examiner(task, folder / name, journal, stop), Votes(mesh)
+            )  # fmt: skip
 
-            def validate(step: int, cases: Sequence[Prepared]) -> dict[str, float]:
-                figures = _validate(task, cases, predict, state.average, stop)
-                if figures:
-                    journal.validation(step, figures)
-                return figures
+            def look(step: int, state: TrainState) -> None:
+                examiner.look(step, state)
+                announce({"do": ON})
+                push()
 
-            def is_due(step: int) -> bool:
-                return every > 0 and step > 0 and step % every == 0 and step < total
-
-            if is_due(start):  # a stop between a checkpoint and its validation must leave no hole
-                validate(start, task.held_out[: settings.validation_cases])
+            if is_due(settings.validate_every, start, total):  # a stop between a checkpoint and its validation must
+                look(start, state)  # leave no hole
             for step in range(start + 1, total + 1):
                 state, metrics = step_once(state, residents.at(step - 1))
+                keep_pace(metrics, mesh)
                 watch.flush()
                 if step % settings.log_every == 0 or step == total:
                     watch.note(step, metrics)
-                asked = bool(stop.signal)  # read once: a request that comes while this step is saved waits for the next
+                # Voted once: a request that comes while this step is saved waits for the next.
+                asked = votes.stop(bool(stop.signal), state.step)
                 if step % settings.checkpoint_every == 0 or step == total or asked:
                     watch.save(step, state, metrics)
+                    push()
                 if asked:
-                    stop.raise_if_asked()
-                if is_due(step):
+                    stop.carry_out()
+                if is_due(settings.validate_every, step, total):
                     watch.flush()
-                    validate(step, task.held_out[: settings.validation_cases])
-            figures = validate(total, task.held_out)
-            stop.raise_if_asked()
+                    look(step, state)
+            parameters, found, chosen = examiner.last_look(total, state)
+            stop.carry_out_if_asked()
             seconds = journal.seconds
-    return StageResult(jax.tree.map(np.asarray, state.average), figures, seconds, total)
+    return StageResult(jax.tree.map(np.asarray, parameters), found.figures, seconds, total, chosen)
 
 
-def _validate(
-    task: StageTask, cases: Sequence[Prepared], predict: Predict, params: Any, stop: _Stop
-) -> dict[str, float]:
-    """Mean and worst of the stage's figure over the held-out cases with outlined discs.
-
-    Nothing without such a case, and nothing once a stop is asked for.
-    """
-    scores = []
-    for case in cases:
-        if stop.signal:
-            return {}
-        if case.labels is not None and case.labels.any():
-            scores.append(task.score(predict, params, case))
-    return {task.figure: float(np.mean(scores)), f"worst_{task.figure}": float(min(scores))} if scores else {}
+def is_due(every: int, step: int, total: int) -> bool:
+    """Whether a validation in the course of training comes after a step."""
+    return every > 0 and 0 < step < total and step % every == 0
 
 
 def _refuse_other_network(stage: str, state: TrainState, init: Any) -> None:
@@ -220,21 +257,3 @@ def _refuse_other_network(stage: str, state: TrainState, init: Any) -> None:
             f"--init: the model's network differs from {stage}.network at {odd}: {given.get(odd, 'nothing')} in the "
             f"model, {wanted.get(odd, 'nothing')} here; use the model's own network settings and channels"
         )
-
-
-@contextmanager
-def _stop_requests() -> Iterator[_Stop]:
-    """Ctrl-C and SIGTERM as requests, so that a step is never torn; a second one raises at once."""
-    stop = _Stop()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.signal:
-            stop.raise_if_asked()
-        stop.signal = number
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, signal.SIG_DFL if previous is None else previous)

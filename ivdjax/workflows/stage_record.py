@@ -20,7 +20,7 @@ def write_record(folder: Path, result: StageResult) -> None:
     """
     with whole_folder(folder / FOLDER) as part:
         digest = write_weights(part / WEIGHTS, result.parameters)
-        facts = {name: getattr(result, name) for name in ("validation", "seconds", "steps")}
+        facts = {name: getattr(result, name) for name in ("validation", "seconds", "steps", "chosen")}
         facts["weights_sha256"] = digest
         (part / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
@@ -32,6 +32,9 @@ def read_record(folder: Path) -> StageResult | None:
         facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
         if sha256_of(place / WEIGHTS) != facts["weights_sha256"]:
             return None
-        return StageResult(read_weights(place / WEIGHTS), facts["validation"], facts["seconds"], facts["steps"])
+        parameters = read_weights(place / WEIGHTS)
+        return StageResult(
+            parameters, facts["validation"], facts["seconds"], facts["steps"], facts.get("chosen", facts["steps"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ivdjax.config import Config, StageConfig
 from ivdjax.data.preparation import Prepared
-from ivdjax.discs.region import spine_region
+from ivdjax.discs.region import spine_region, whole_region
 from ivdjax.learning.augmentation import Crop
 from ivdjax.learning.steps import build_predict
 from ivdjax.networks.disc_net import build_disc_net
@@ -30,8 +32,23 @@ from ivdjax.workflows.segmentation import (
     working_dice,
 )
 
-Score = Callable[[Predict, Any, Prepared], float]
-"""The compiled network, its parameters and a held-out case to a figure that is better if larger."""
+
+class Scored(NamedTuple):
+    """A held-out case as a network outlines it, on the stage's grid.
+
+    Attributes:
+        score: better if larger.
+        reference: uint8 (D, H, W), 0 for background; of the discs their levels, of the spine region 1.
+        predicted: uint8 (D, H, W), likewise; a network that does not tell discs apart gives 1.
+    """
+
+    score: float
+    reference: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+
+Score = Callable[[Predict, Any, Prepared], Scored]
+"""The compiled network, its parameters and a held-out case with reference discs to what comes of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +75,7 @@ class StageTask:
     score: Score
     figure: str
 
-    @property
+    @cached_property
     def predict(self) -> Predict:
         """The compiled prediction of the stage's network."""
         return build_predict(self.network.apply, self.crop.levels)
@@ -106,21 +123,27 @@ def build_task(config: Config, stage: str, training: Sequence[Prepared], held_ou
     if stage == "region":
         cases = [[region_target(case, config) for case in part] for part in (training, held_out)]
 
-        def score_region(predict: Predict, params: Any, case: Prepared) -> float:
-            return region_dice(case, region_probability(case, predict, params, config), case.grid)
+        def score_region(predict: Predict, params: Any, case: Prepared) -> Scored:
+            probability = region_probability(case, predict, params, config)
+            wanted = np.zeros(case.grid.shape, bool) if case.occupancy is None else case.occupancy > 127
+            region = whole_region(probability, case.grid)
+            return Scored(region_dice(case, probability, case.grid), wanted.astype(np.uint8), region.astype(np.uint8))
 
         return StageTask(stage, settings, network, crop, cases[0], cases[1], score_region, "region_dice")
     if stage == "disc":
 
-        def score_discs(predict: Predict, params: Any, case: Prepared) -> float:
-            probability = disc_probability(case, predict, params, config)
-            return working_dice(case, probability, config.inference.threshold)
+        def score_discs(predict: Predict, params: Any, case: Prepared) -> Scored:
+            probability, threshold = disc_probability(case, predict, params, config), config.inference.threshold
+            return Scored(
+                working_dice(case, probability, threshold), _labels(case), (probability > threshold).astype(np.uint8)
+            )
 
         return StageTask(stage, settings, network, crop, training, held_out, score_discs, "all_discs_dice")
     cases = [[localization_target(case, config) for case in part] for part in (training, held_out)]
 
-    def score_levels(predict: Predict, params: Any, case: Prepared) -> float:
-        return level_dice(case, level_probability(case, predict, params, config))
+    def score_levels(predict: Predict, params: Any, case: Prepared) -> Scored:
+        probability = level_probability(case, predict, params, config)
+        return Scored(level_dice(case, probability), _labels(case), probability.argmax(axis=0).astype(np.uint8))
 
     return StageTask(stage, settings, network, crop, cases[0], cases[1], score_levels, "level_dice")
 
@@ -144,3 +167,8 @@ def localization_target(prepared: Prepared, config: Config) -> Prepared:
     )
     grown = np.where(away_mm <= config.localization.dilation_mm, coarse.labels[tuple(nearest)], 0)
     return replace(coarse, labels=grown.astype(np.uint8))
+
+
+def _labels(case: Prepared) -> NDArray[np.uint8]:
+    """The reference labels of a case; none of them where there is no reference."""
+    return np.zeros(case.grid.shape, np.uint8) if case.labels is None else case.labels

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -15,9 +15,13 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.discs.reference import reference_mask
 from ivdjax.imaging.folders import alone
 from ivdjax.learning.devices import use_compilation_cache
+from ivdjax.learning.hosts import announce, leads
 from ivdjax.learning.steps import build_predict
 from ivdjax.volume import LabelMap, UserError
+from ivdjax.workflows.follower import follow
+from ivdjax.workflows.mirror import is_remote, mirrored
 from ivdjax.workflows.model import Model, read_model, write_model
+from ivdjax.workflows.model_card import CHOSEN
 from ivdjax.workflows.segmentation import with_region
 from ivdjax.workflows.stage import StageResult, train_stage
 from ivdjax.workflows.stage_record import read_record, write_record
@@ -29,21 +33,23 @@ RESOLVED = "config.json"
 
 
 def train(
-    config: Config, output: Path, fold: int | None = None, init: Path | None = None, stage: str | None = None
+    config: Config, output: Path | str, fold: int | None = None, init: Path | None = None, stage: str | None = None
 ) -> Path | None:
     """Trains the stages of a configuration, resuming what an earlier run of the same command left; the model's folder.
 
-    A run that is finished is left as it is.
+    A run that is finished is left as it is. Of several processes that train together (`ivdjax.workflows.job`) the one
+    that leads does all of this, and the others take part in its steps.
 
     Args:
         config: of the run.
-        output: the run's folder; a fold gets a folder of its own in it.
+        output: the run's folder, here or in a bucket (`ivdjax.workflows.mirror`); a fold gets a folder of its own.
         fold: the fold, from 0, that is held out in place of `data.validation`.
         init: a model whose parameters training begins with, network by network; one that it lacks begins at random.
         stage: the one stage to train; None: all of `config.stages`.
 
     Returns:
-        The model's folder; None as long as a stage of the configuration is still to be trained.
+        The model's folder on this machine; None as long as a stage of the configuration is still to be trained, and on
+        a process that does not lead.
 
     Raises:
         UserError: the configuration differs from the one that `output` was begun with, its data cannot be used, there
@@ -52,44 +58,96 @@ def train(
         FloatingPointError: the loss is no longer a finite number.
         OSError: the disk is full or not writable.
     """
-    check_fold(config, fold)
-    if stage is not None and stage not in config.stages:
-        raise UserError(f"--stage {stage}: the configuration trains {', '.join(config.stages)}; see its key stages")
-    folder = output if fold is None else output / f"fold_{fold}"
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output {folder} is a file; give a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder) as undisturbed:
+    if not leads():
+        follow()
+        return None
+    try:
+        check_fold(config, fold)
+        if stage is not None and stage not in config.stages:
+            raise UserError(f"--stage {stage}: the configuration trains {', '.join(config.stages)}; see its key stages")
+        if not is_remote(str(output)):
+            model = _train_here(_Run(config, Path(output), fold), init, stage)
+        else:
+            with mirrored(str(output), f"fold_{fold}" if fold is not None else "") as (local, mirror):
+                model = _train_here(_Run(config, local, fold, str(output).rstrip("/"), mirror.push), init, stage)
+    except UserError:
+        announce({"do": "refused"})
+        raise
+    announce({"do": "end"})
+    return model
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run and where it lies.
+
+    Attributes:
+        config: of the run.
+        output: its folder on this machine.
+        fold: the fold that is held out, if one is.
+        remote: its folder in a bucket, if it has one.
+        push: to be called when there is something new in the folder.
+    """
+
+    config: Config
+    output: Path
+    fold: int | None = None
+    remote: str = ""
+    push: Callable[[], None] = lambda: None
+
+    @property
+    def folder(self) -> Path:
+        """That of the fold, if there is one."""
+        return self.output if self.fold is None else self.output / f"fold_{self.fold}"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model that comes of it."""
+        return self.folder / "model"
+
+    @property
+    def place(self) -> str:
+        """Where its user finds the model in the end."""
+        fold = f"/fold_{self.fold}" if self.fold is not None else ""
+        return f"{self.remote}{fold}/model" if self.remote else str(self.model)
+
+
+def _train_here(run: _Run, init: Path | None, stage: str | None) -> Path | None:
+    """As `train`, in a folder of this machine."""
+    if run.folder.exists() and not run.folder.is_dir():
+        raise ConfigError(f"--output {run.folder} is a file; give a folder")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with alone(run.folder) as undisturbed:
         if not undisturbed:
-            raise UserError(f"another train.py is at work in {folder}; wait for it, or choose another --output")
-        return _train_alone(config, output, folder, fold, init, stage)
+            raise UserError(f"another train.py is at work in {run.folder}; wait for it, or choose another --output")
+        return _train_alone(run, init, stage)
 
 
-def _train_alone(
-    config: Config, output: Path, folder: Path, fold: int | None, init: Path | None, stage: str | None
-) -> Path | None:
+def _train_alone(run: _Run, init: Path | None, stage: str | None) -> Path | None:
     """As `train`, in a folder that no other process trains in."""
+    config, folder = run.config, run.folder
     _claim(config, folder, init)
-    model = folder / "model"
-    if _is_finished(model, _published(config)):
-        print(f"{config.name}: nothing to do, all of its training is done\nmodel: {model}")
-        return model
+    if _is_finished(run.model, _published(config)):
+        print(f"{config.name}: nothing to do, all of its training is done\nmodel: {run.place}")
+        return run.model
     start = _start_parameters(init, config)
     done = {name: record for name in config.stages if (record := read_record(folder / name)) is not None}
     if stage == "disc" and "region" in config.stages and config.disc.within_region and "region" not in done:
         raise UserError("the disc stage trains within the predicted spine region, but the region stage has not run "
                         "yet; run --stage region first, or set disc.within_region=false")  # fmt: skip
     use_compilation_cache()
-    training, held_out = split_cases(config, prepared_cases(config, output), fold)  # folds share phantoms and cache
-    beside = phantoms_beside(config, output)
+    # Folds share phantoms and cache.
+    training, held_out = split_cases(config, prepared_cases(config, run.output), run.fold)
+    beside = phantoms_beside(config, run.output)
     more = f" and {len(beside)} phantoms" if beside else ""
     print(f"{config.name}: {len(training)} cases{more} to train on, {len(held_out)} held out; run folder {folder}")
     reference = _reference(training)  # before hours of training, not after them
     everyone = [*training, *beside]
     for name in config.stages:
         if name not in done and stage in (None, name):
-            found = _train_stage(config, name, everyone, held_out, folder, start, done.get("region"))
+            found = _train_stage(run, name, everyone, held_out, start, done.get("region"))
             write_record(folder / name, found)
+            run.push()
             print(f"{name}: {found.steps} steps in {found.seconds:.0f} s ({_figures(found)})")
             done[name] = found
     missing = [name for name in config.stages if name not in done]
@@ -98,18 +156,26 @@ def _train_alone(
         print(f"{config.name}: {still} (--stage {missing[0]}, or all without --stage)")
         return None
     results = {name: done[name] for name in config.stages}
-    write_model(model, _model(config, results, reference, training, beside, held_out))
+    write_model(run.model, _model(config, results, reference, training, beside, held_out))
+    _say_what_was_reached(run, results)
+    return run.model
+
+
+def _say_what_was_reached(run: _Run, results: dict[str, StageResult]) -> None:
+    """One line for the user: what was reached in which time, where the model is, and what to do with it."""
     seconds = sum(result.seconds for result in results.values())
-    print(f"trained in {seconds:.0f} s ({'; '.join(_figures(result) for result in results.values())})")
-    print(f"model: {model}\nnext: python infer.py --model {model} --output OUT INPUT")
-    return model
+    reached = "; ".join(_figures(result) for result in results.values())
+    fetch = f"copy {run.place} to this machine as MODEL, then " if run.remote else ""
+    print(f"trained in {tqdm.format_interval(seconds)} ({reached}); model: {run.place}; next: {fetch}python infer.py "
+          f"--model {'MODEL' if run.remote else run.model} --output OUT INPUT")  # fmt: skip
 
 
 def _train_stage(
-    config: Config, name: str, training: Sequence[Prepared], held_out: Sequence[Prepared], folder: Path,
-    start: dict[str, Parameters], region: StageResult | None,
+    run: _Run, name: str, training: Sequence[Prepared], held_out: Sequence[Prepared], start: dict[str, Parameters],
+    region: StageResult | None,
 ) -> StageResult:  # fmt: skip
     """Trains one stage, the disc stage within the region that the region stage predicts."""
+    config = run.config
     if name == "disc" and config.disc.within_region and region is not None:
         network = stage_network(config, "region")
         predict, params = build_predict(network.apply), jax.device_put(region.parameters)
@@ -117,7 +183,8 @@ def _train_stage(
         bar = tqdm(both, desc="spine region", unit="case", disable=None)
         found = [with_region(case, predict, params, config) for case in bar]
         training, held_out = found[: len(training)], found[len(training) :]
-    return train_stage(config, build_task(config, name, training, held_out), folder, start.get(name))
+    task = build_task(config, name, training, held_out)
+    return train_stage(config, task, run.folder, start.get(name), run.push)
 
 
 def _reference(training: Sequence[Prepared]) -> LabelMap:
@@ -138,6 +205,7 @@ def _model(
 ) -> Model:  # fmt: skip
     """The model that finished stages make."""
     steps = {f"{name}_steps": result.steps for name, result in results.items()}
+    steps |= {f"{name}{CHOSEN}": result.chosen for name, result in results.items() if result.chosen < result.steps}
     meta = {
         "training": {
             "cases": len(training), "phantoms": len(beside), "held_out": [case.name for case in held_out], **steps,

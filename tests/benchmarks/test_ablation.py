@@ -63,10 +63,10 @@ class Trainings:
         rows = "step,slices_per_second\n1,1\n2,20\n3,15\n"
         (folder / task.name / "journal.csv").write_text(rows, encoding="utf-8")
         if task.name == "region":
-            return StageResult({"w": np.zeros(1, np.float32)}, {"region_dice": 0.9}, 1.0, 1)
+            return StageResult({"w": np.zeros(1, np.float32)}, {"region_dice": 0.9}, 1.0, 1, 1)
         for case in task.held_out:
             task.score(lambda params, boxes: np.ones(boxes.shape[:3], np.float32), None, case)
-        return StageResult(None, {}, 1.0, 1)
+        return StageResult(None, {}, 1.0, 1, 1)
 
 
 @pytest.fixture

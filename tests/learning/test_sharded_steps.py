@@ -1,4 +1,4 @@
-"""The training step divided over devices and micro-batches: that of one device on the whole batch, and of `jax.pmap`."""
+"""The training step over devices and micro-batches: that of one device on the whole batch, and of `jax.pmap`."""
 
 from __future__ import annotations
 

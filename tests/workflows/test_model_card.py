@@ -94,3 +94,9 @@ def test_limits_follow_from_how_the_model_numbers_and_was_trained(changes, furth
 def test_a_case_that_lacks_channels_is_spoken_of_only_where_there_are_several():
     assert "lacks some of the channels" in model_card(description())
     assert "lacks some of the channels" not in model_card(description(channels=["t2"]))
+
+
+def test_parameters_that_were_chosen_by_the_held_out_cases_are_told():
+    card = model_card(description(training={"cases": 22, "disc_steps": 700, "disc_chosen_step": 500}))
+    assert "The disc network is that of step 500, the best of several validations" in section(card, "Limits")
+    assert "best of several" not in model_card(description())

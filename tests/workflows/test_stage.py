@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -138,8 +140,15 @@ def test_a_stop_between_two_rows_leaves_the_journal_as_an_uninterrupted_one(tmp_
     assert steps(tmp_path) == [3, 6, 9, 10]
 
 
-def test_a_second_request_stops_at_once(tmp_path, fake):
+def test_a_second_sigterm_tears_nothing(tmp_path, fake):
     fake.at[6] = lambda: (send(signal.SIGTERM)(), send(signal.SIGTERM)())
+    with pytest.raises(Terminated):
+        run(tmp_path)
+    assert saved(tmp_path) == [4, 6]
+
+
+def test_a_ctrl_c_after_another_request_stops_at_once(tmp_path, fake):
+    fake.at[6] = lambda: (send(signal.SIGTERM)(), send(signal.SIGINT)())
     with pytest.raises(Terminated):
         run(tmp_path)
     assert saved(tmp_path) == [4]
@@ -200,8 +209,8 @@ def test_validations_look_at_a_few_cases_and_the_last_at_all(tmp_path, fake, cap
 
 
 def test_a_stop_between_a_checkpoint_and_its_validation_leaves_no_hole(tmp_path, fake):
-    fake.on_predict = lambda: (send(signal.SIGTERM)(), send(signal.SIGTERM)())
-    with pytest.raises(Terminated):
+    fake.on_predict = lambda: (send(signal.SIGINT)(), send(signal.SIGINT)())
+    with pytest.raises(KeyboardInterrupt):
         run(tmp_path, (prepared("b"),), validate_every=4)
     assert saved(tmp_path) == [4] and steps(tmp_path, "validation") == []
     fake.on_predict = lambda: None
@@ -268,8 +277,8 @@ def test_start_parameters_of_another_network_are_refused_before_anything_is_writ
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_the_user_s_to_change(tmp_path):
-    assert len(jax.devices()) == 2
-    with pytest.raises(UserError, match="disc.training.batch_size: a batch of 3 cannot be divided over 2 devices"):
+    assert len(jax.devices()) == 4
+    with pytest.raises(UserError, match="disc.training.batch_size: a batch of 3 cannot be divided over 4 devices"):
         run(tmp_path, batch_size=3)
     assert list(tmp_path.iterdir()) == []
 
@@ -313,3 +322,57 @@ def test_a_failure_names_its_own_stage(tmp_path, fake):
         train_stage(config, task, tmp_path)
     with pytest.raises(UserError, match=r"differs from region.network at \['w'\]"):
         train_stage(config, task, tmp_path / "other", {"w": np.zeros(4)})
+
+
+def better_early(fake: Fake) -> None:
+    """Predictions that are right until step 4, and nothing after it."""
+    seen = fake.seen
+    fake.predict = lambda params, boxes: np.full(boxes.shape[:3], 0.9 if seen[-1] <= 4 else 0.1, np.float32)
+
+
+def test_the_best_validated_parameters_are_kept_and_told(tmp_path, fake, capsys):
+    better_early(fake)
+    result = run(tmp_path, (prepared("b", 8),), validate_every=4)
+    # The running average after four steps is half of 1 + 2 + 3 + 4; what is kept is validated once more at the end.
+    assert result.parameters["w"].tolist() == [5.0] * 3 and (result.chosen, result.steps) == (4, STEPS)
+    assert [float(row["all_discs_dice"]) for row in rows(tmp_path, "validation")] == [1, 0, 0]
+    assert "the parameters of step 4 are kept; on 1 held-out cases they reached all_discs_dice 1.0000" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_last_parameters_are_kept_where_the_configuration_says_so(tmp_path, fake):
+    better_early(fake)
+    result = run(tmp_path, (prepared("b", 8),), validate_every=4, keep="last")
+    assert result.parameters["w"].tolist() == [55 / 2] * 3 and result.chosen == STEPS
+    assert not (tmp_path / "disc" / "best").exists()
+
+
+def test_a_resumed_stage_keeps_the_best_of_the_sitting_before(tmp_path, fake):
+    better_early(fake)
+    fake.at[6] = send(signal.SIGTERM)
+    with pytest.raises(Terminated):
+        run(tmp_path, (prepared("b", 8),), validate_every=4)
+    fake.at.clear()
+    assert run(tmp_path, (prepared("b", 8),), validate_every=4).chosen == 4
+
+
+def test_what_is_new_is_pushed_after_checkpoints_and_validations(tmp_path, fake):
+    config, pushed = settings(validate_every=4), []
+    task = build_task(config, "disc", [prepared("a")], [prepared("b")])
+    train_stage(config, task, tmp_path, push=lambda: pushed.append(fake.seen[-1]))
+    assert pushed == [4, 4, 8, 8, 10]
+
+
+def test_a_validation_leaves_a_picture_for_tensorboard(tmp_path, fake, monkeypatch):
+    pictures = []
+    monkeypatch.setattr(stage.Journal, "image", lambda self, tag, step, rgb: pictures.append((tag, step, rgb.shape[2])))
+    run(tmp_path, (prepared("b"), prepared("c")), validate_every=4, validation_cases=1)
+    assert pictures == [("validation/slices", step, 3) for step in (4, 8, 10)]
+
+
+def test_a_disk_without_room_for_the_checkpoints_ends_before_the_first_step(tmp_path, fake, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3 << 20))
+    with pytest.raises(OSError, match=r"4 MiB needed, 3 MiB free"):
+        run(tmp_path)
+    assert fake.seen == []

@@ -150,11 +150,11 @@ def test_a_perfect_network_scores_one_and_a_blind_one_less(stage, figure):
     task = build_task(config, stage, [prepared()], [prepared("b")])
     assert task.figure == figure
     case = task.held_out[0]
-    assert task.score(perfect(stage, case), None, case) == 1.0
+    assert task.score(perfect(stage, case), None, case).score == 1.0
     right = perfect(stage, case)
     # Background alone where levels are told apart, as likely as not elsewhere.
     blind = (lambda p, b: np.roll(right(p, b), 1, axis=-1)) if stage == "localization" else lambda p, b: 0 * right(p, b)
-    assert task.score(blind, None, case) < 0.1
+    assert task.score(blind, None, case).score < 0.1
 
 
 def test_prediction_is_that_of_the_stage(monkeypatch):
