@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.learning.devices import data_mesh
 from ivdjax.volume import Grid, UserError
 from ivdjax.workflows import residents
-from ivdjax.workflows.residents import MAX_DISCS, ResidentSets, stack_residents
+from ivdjax.workflows.residents import MAX_DISCS, FollowedSets, ResidentSets, stack_residents
 
 MIB = 2**20
 
@@ -154,3 +155,22 @@ def test_unusable_cases_are_refused(cases, words):
 def test_a_case_without_labels_cannot_be_stacked():
     with pytest.raises(ValueError, match="case a has no reference labels"):
         stack_residents([replace(prepared("a"), labels=None)], (2, 8, 6))
+
+
+def test_a_process_without_cases_has_room_for_the_leader_s_and_asks_for_them_at_the_same_turns(monkeypatch):
+    cases = [prepared("a", (2, 8, 6)), prepared("b", (3, 5, 9)), prepared("c", (1, 2, 2))]
+    monkeypatch.setattr(residents, "MAX_VOXELS", 2 * 3 * 8 * 9)  # two of the three fit
+    asked = []
+    monkeypatch.setattr(residents, "from_leader", lambda tree: asked.append(tree) or tree)
+    led = sets(cases)
+    followed = FollowedSets(json.loads(json.dumps(led.layout)), data_mesh())
+    for step in (0, 9, 10, 19, 20):
+        led.at(step), followed.at(step)
+    assert len(asked) == 6  # three turns, on both sides
+    for mine, theirs in zip(asked[::2], asked[1::2], strict=True):
+        assert [(a.shape, a.dtype) for a in mine] == [(a.shape, a.dtype) for a in theirs]
+    asked.clear()
+    whole = FollowedSets(sets(cases[:1]).layout, data_mesh())
+    for step in (0, 10, 20):
+        whole.at(step)
+    assert len(asked) == 1  # everything fits: one turn for all steps
