@@ -245,7 +245,7 @@ class TrainingConfig:
         crop: box in voxels of the stage's grid, (H, W) or for localization (D, H, W); inference uses the same box.
         disc_fraction: share of the crops that are centred near a disc; the others lie anywhere (in the spine region,
             where there is one).
-        log_every: steps between two rows of the journal.
+        log_every: steps between two rows of the journal; the first and the last step have one too.
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two validations on the held-out cases; 0: only at the end.
         validation_cases: how many held-out cases a validation during training looks at.

@@ -218,7 +218,7 @@ def train_stage(
                 state, metrics = step_once(state, residents.at(step - 1))
                 keep_pace(metrics, mesh)
                 watch.flush()
-                if step % settings.log_every == 0 or step == total:
+                if step % settings.log_every == 0 or step in (1, total):
                     watch.note(step, metrics)
                 # Voted once: a request that comes while this step is saved waits for the next.
                 asked = votes.stop(bool(stop.signal), state.step)

@@ -158,7 +158,7 @@ def test_a_case_without_labels_cannot_be_stacked():
 
 
 def test_a_process_without_cases_has_room_for_the_leader_s_and_asks_for_them_at_the_same_turns(monkeypatch):
-    cases = [prepared("a", (2, 8, 6)), prepared("b", (3, 5, 9)), prepared("c", (1, 2, 2))]
+    cases = [prepared("a", (2, 8, 6)), prepared("b", (3, 5, 9)), prepared("c", (1, 4, 4))]
     monkeypatch.setattr(residents, "MAX_VOXELS", 2 * 3 * 8 * 9)  # two of the three fit
     asked = []
     monkeypatch.setattr(residents, "from_leader", lambda tree: asked.append(tree) or tree)

@@ -108,8 +108,8 @@ def send(number: int) -> Callable[[], None]:
 def test_a_stage_from_its_first_step_to_its_last(tmp_path, fake):
     result = run(tmp_path)
     assert fake.seen == list(range(1, STEPS + 1))
-    assert steps(tmp_path) == [3, 6, 9, 10] and saved(tmp_path) == [4, 8, 10]
-    assert [float(row["loss"]) for row in rows(tmp_path)] == pytest.approx([1 / 3, 1 / 6, 1 / 9, 1 / 10])
+    assert steps(tmp_path) == [1, 3, 6, 9, 10] and saved(tmp_path) == [4, 8, 10]
+    assert [float(row["loss"]) for row in rows(tmp_path)] == pytest.approx([1, 1 / 3, 1 / 6, 1 / 9, 1 / 10])
     # The running average is what comes of it, on the host.
     assert isinstance(result.parameters["w"], np.ndarray) and result.parameters["w"].tolist() == [55 / 2] * 3
     assert result.steps == STEPS and result.validation == {} and result.seconds > 0
@@ -121,12 +121,12 @@ def test_a_request_to_stop_lets_the_step_end_and_saves_it(tmp_path, fake, capsys
     fake.at[6] = send(number)
     with pytest.raises(error):
         run(tmp_path)
-    assert fake.seen[-1] == 6 and saved(tmp_path) == [4, 6] and steps(tmp_path) == [3, 6]
+    assert fake.seen[-1] == 6 and saved(tmp_path) == [4, 6] and steps(tmp_path) == [1, 3, 6]
     assert {n: signal.getsignal(n) for n in before} == before
     fake.at.clear()
     result = run(tmp_path)
     assert fake.seen == list(range(1, STEPS + 1))  # none twice, none left out
-    assert steps(tmp_path) == [3, 6, 9, 10] and result.parameters["w"].tolist() == [55 / 2] * 3
+    assert steps(tmp_path) == [1, 3, 6, 9, 10] and result.parameters["w"].tolist() == [55 / 2] * 3
     assert "disc: resumed from step 6 of 10" in capsys.readouterr().err
 
 
@@ -134,10 +134,10 @@ def test_a_stop_between_two_rows_leaves_the_journal_as_an_uninterrupted_one(tmp_
     fake.at[5] = send(signal.SIGTERM)
     with pytest.raises(Terminated):
         run(tmp_path)
-    assert saved(tmp_path) == [4, 5] and steps(tmp_path) == [3]
+    assert saved(tmp_path) == [4, 5] and steps(tmp_path) == [1, 3]
     fake.at.clear()
     run(tmp_path)
-    assert steps(tmp_path) == [3, 6, 9, 10]
+    assert steps(tmp_path) == [1, 3, 6, 9, 10]
 
 
 def test_a_second_sigterm_tears_nothing(tmp_path, fake):
@@ -154,7 +154,7 @@ def test_a_ctrl_c_after_another_request_stops_at_once(tmp_path, fake):
     assert saved(tmp_path) == [4]
     fake.at.clear()
     run(tmp_path)
-    assert fake.seen == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10] and steps(tmp_path) == [3, 6, 9, 10]
+    assert fake.seen == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10] and steps(tmp_path) == [1, 3, 6, 9, 10]
 
 
 def test_a_damaged_checkpoint_costs_an_interval_and_is_told(tmp_path, fake, capsys):
@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_costs_an_interval_and_is_told(tmp_path, fake, caps
     (tmp_path / "disc" / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_text("")
     fake.at.clear()
     run(tmp_path)
-    assert fake.seen[9:] == [5, 6, 7, 8, 9, 10] and steps(tmp_path) == [3, 6, 9, 10]
+    assert fake.seen[9:] == [5, 6, 7, 8, 9, 10] and steps(tmp_path) == [1, 3, 6, 9, 10]
     said = capsys.readouterr().err
     assert "is damaged and was passed over" in said and "resumed from step 4" in said
 
@@ -177,7 +177,7 @@ def test_a_number_that_is_none_ends_training_and_names_the_last_good_checkpoint(
         run(tmp_path)
     assert f"the last good checkpoint is step 4 in {tmp_path / 'disc' / 'checkpoints'}" in str(caught.value)
     assert "Lower disc.optimizer.learning_rate" in str(caught.value)
-    assert steps(tmp_path) == [3] and saved(tmp_path) == [4]
+    assert steps(tmp_path) == [1, 3] and saved(tmp_path) == [4]
 
 
 def test_no_checkpoint_is_written_of_a_step_that_went_wrong_between_two_rows(tmp_path, fake):
@@ -185,7 +185,7 @@ def test_no_checkpoint_is_written_of_a_step_that_went_wrong_between_two_rows(tmp
     fake.numbers = {step: {"loss": float("nan")} for step in range(4, STEPS + 1)}
     with pytest.raises(FloatingPointError, match="the loss at step 4 is nan .* there is no checkpoint yet"):
         run(tmp_path)
-    assert saved(tmp_path) == [] and steps(tmp_path) == [3]
+    assert saved(tmp_path) == [] and steps(tmp_path) == [1, 3]
 
 
 def test_a_stop_never_saves_a_step_that_went_wrong(tmp_path, fake):
@@ -204,7 +204,7 @@ def test_validations_look_at_a_few_cases_and_the_last_at_all(tmp_path, fake, cap
         [2 / 3, 2 / 3, 5 / 6]
     )
     assert result.validation == pytest.approx({"all_discs_dice": 5 / 6, "worst_all_discs_dice": 2 / 3})
-    assert steps(tmp_path) == [3, 6, 9, 10]
+    assert steps(tmp_path) == [1, 3, 6, 9, 10]
     assert "validation at step 10: all_discs_dice 0.8333, worst_all_discs_dice 0.6667" in capsys.readouterr().err
 
 
@@ -221,7 +221,7 @@ def test_a_stop_between_a_checkpoint_and_its_validation_leaves_no_hole(tmp_path,
 def test_a_stage_that_is_done_validates_again_without_a_second_row(tmp_path, fake):
     for _ in range(2):
         result = run(tmp_path, (prepared("b"),), validate_every=4)
-    assert steps(tmp_path, "validation") == [4, 8, 10] and steps(tmp_path) == [3, 6, 9, 10]
+    assert steps(tmp_path, "validation") == [4, 8, 10] and steps(tmp_path) == [1, 3, 6, 9, 10]
     assert result.validation["all_discs_dice"] == pytest.approx(2 / 3)
 
 
@@ -250,7 +250,7 @@ def test_a_request_during_the_last_validation_stops_too_and_nothing_is_trained_t
     assert saved(tmp_path) == [4, 8, 10]
     fake.on_predict, fake.seen = lambda: None, []
     result = run(tmp_path, (prepared("b"), prepared("c")))
-    assert fake.seen == [] and result.steps == STEPS and steps(tmp_path) == [3, 6, 9, 10]
+    assert fake.seen == [] and result.steps == STEPS and steps(tmp_path) == [1, 3, 6, 9, 10]
     assert steps(tmp_path, "validation") == [10]
     assert result.parameters["w"].tolist() == [55 / 2] * 3
 

@@ -210,7 +210,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, small_
         for place in ("", "worst_")
     ]  # fmt: skip
     assert all(0 <= value <= 1 for value in whole.meta["validation"].values())
-    assert [row[0] for row in journal(tmp_path / "whole")] == ["3", "6", "8"]
+    assert [row[0] for row in journal(tmp_path / "whole")] == ["1", "3", "6", "8"]
 
     stop_at(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))  # in the second stage; its step is the fourth
     with pytest.raises(Terminated):
