@@ -9,10 +9,9 @@ at the end the command without --folds joins them.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from ivdjax.config import read_config
-from ivdjax.workflows.commands import CommandParser, run_command
+from ivdjax.workflows.commands import CommandParser, local_output, run_command
 
 
 def main() -> int:
@@ -30,7 +29,7 @@ def main() -> int:
         # After the options are known to be right: this import takes a second.
         from ivdjax.workflows.cross_validation import cross_validate, parse_folds
 
-        output = Path(options.output or Path("runs") / config.name)
+        output = local_output(options.output or f"runs/{config.name}")
         return cross_validate(config, output, parse_folds(options.folds))
 
     return run_command(run)

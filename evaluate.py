@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ivdjax.workflows.commands import CommandParser, run_command
+from ivdjax.workflows.commands import CommandParser, local_output, run_command
 
 
 def main() -> int:
@@ -30,7 +30,8 @@ def main() -> int:
         from ivdjax.workflows.evaluate import Evaluation, evaluate  # after the options are known to be right
 
         cases = tuple(dict.fromkeys(name.strip() for name in options.cases.split(",") if name.strip()))
-        return evaluate(Evaluation(Path(options.predictions), Path(options.references), Path(options.output), cases,
+        output = local_output(options.output)
+        return evaluate(Evaluation(Path(options.predictions), Path(options.references), output, cases,
                                    options.subject_pattern, options.subject_table))  # fmt: skip
 
     return run_command(run)

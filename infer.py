@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ivdjax.volume import UserError
 from ivdjax.workflows.anchor import parse_anchor
-from ivdjax.workflows.commands import CommandParser, run_command
+from ivdjax.workflows.commands import CommandParser, local_output, run_command
 
 
 def main() -> int:
@@ -36,8 +36,8 @@ def main() -> int:
 
         rows = infer(
             InferenceRequest(
-                Path(options.model), Path(options.output), tuple(options.inputs), options.case, options.overwrite,
-                options.timeout, tuple(options.set), anchor,
+                Path(options.model), local_output(options.output), tuple(options.inputs), options.case,
+                options.overwrite, options.timeout, tuple(options.set), anchor,
             )
         )  # fmt: skip
         return int(any(row.status == "failed" for row in rows))

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from ivdjax.volume import CaseError, UserError
@@ -73,6 +74,17 @@ def run_command(main: Callable[[], int]) -> int:
         return _say(f"error: memory ran out on the device; use smaller batches\n{_first_line(error)}", FAILED)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+
+
+def local_output(text: str) -> Path:
+    """The folder that an option --output names, of a command that writes on this machine alone.
+
+    Raises:
+        UserError: it is the address of a bucket, which would become a folder of that name.
+    """
+    if "://" in text:
+        raise UserError(f"--output {text}: this command writes to a folder of this machine; give one, and copy it")
+    return Path(text)
 
 
 def describe_os_error(error: OSError) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from ivdjax.config import ConfigError
 from ivdjax.volume import CaseError, UserError
-from ivdjax.workflows.commands import CommandParser, Terminated, run_command
+from ivdjax.workflows.commands import CommandParser, Terminated, local_output, run_command
 
 
 def raising(error: BaseException):
@@ -95,3 +95,9 @@ def test_wrong_options_exit_with_2(capsys, arguments):
         parser.parse_args(arguments)
     assert exit_.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_a_bucket_is_no_folder_of_this_machine():
+    assert str(local_output("runs/a")) == "runs/a"
+    with pytest.raises(UserError, match="--output gs://b/run: this command writes to a folder of this machine"):
+        local_output("gs://b/run")
