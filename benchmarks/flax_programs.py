@@ -139,4 +139,5 @@ def with_training(config: Config, stage: str, batch: int, compute: str) -> Confi
     """The configuration with another batch size and compute type in one stage."""
     settings = stage_settings(config, stage)
     training = replace(settings.training, batch_size=batch, compute=compute)
-    return replace(config, **{stage: replace(settings, training=training)})
+    changed: dict[str, Any] = {stage: replace(settings, training=training)}
+    return replace(config, **changed)

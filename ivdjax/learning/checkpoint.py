@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import json
 import logging
 import shutil
 import sys
@@ -24,10 +25,12 @@ import numpy as np
 import tensorstore
 from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src.metadata import step_metadata_serialization
 
 from ivdjax.volume import UserError
 
-_CHECKSUM, _LAYOUT, _METADATA = "crc32", "layout", "metadata"
+_FAILED = "a checkpoint could not be written"
+_CHECKSUM, _LAYOUT, _METADATA, _NOTES = "crc32", "layout", "metadata", "notes_crc32"
 
 
 class Restored(NamedTuple):
@@ -66,6 +69,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: Any = None
         self._keep = keep
+        _empty_damaged_notes(self.folder)
         with _by_itself():
             self._checkpointer = ocp.training.Checkpointer(
                 str(self.folder),
@@ -84,8 +88,7 @@ class Checkpoints:
         Raises:
             OSError: the disk has too little room for them, or the folder cannot be written.
         """
-        with _saving(self.folder):
-            _check_room(self.folder, abstract_state, max(self._keep + 1 - len(self.steps), 1))
+        _check_room(self.folder, abstract_state, max(self._keep + 1 - len(self.steps), 1))
 
     def save(self, step: int, state: Any, metadata: Mapping[str, Any] | None = None) -> None:
         """Starts to save the state after `step` steps, with metadata that JSON can hold.
@@ -102,17 +105,10 @@ class Checkpoints:
         if jax.process_count() > 1:  # Orbax takes an array on one device for a part of what all processes save
             state = jax.tree.map(np.asarray, state)
         # By default Orbax skips a save while another is under way or a newer step exists, and only says so by None.
+        notes = {_CHECKSUM: checksum(state), _LAYOUT: layout(state), _METADATA: dict(metadata or {})}
         with _saving(self.folder):
             self._pending = self._checkpointer.save_async(
-                step,
-                state,
-                force=True,
-                overwrite=True,
-                custom_metadata={
-                    _CHECKSUM: checksum(state),
-                    _LAYOUT: layout(state),
-                    _METADATA: dict(metadata or {}),
-                },
+                step, state, force=True, overwrite=True, custom_metadata={**notes, _NOTES: _notes_checksum(notes)}
             )
         if self._pending is None:
             raise OSError(f"the checkpoint of step {step} in {self.folder} was not written")
@@ -182,6 +178,8 @@ class Checkpoints:
         notes = found.custom_metadata
         if not isinstance(notes, dict) or not notes.keys() >= {_CHECKSUM, _LAYOUT, _METADATA}:
             raise ValueError("what was saved beside it is missing")
+        if notes.get(_NOTES) != _notes_checksum(notes):  # before a flipped bit passes for another network
+            raise ValueError("what was saved beside it is not what was written (checksum)")
         _check_layout(found.path, notes[_LAYOUT], layout(target))
         _read_through(Path(found.path) / "state")
         state = self._checkpointer.load(step, target)
@@ -198,6 +196,11 @@ def checksum(state: Any) -> int:
     return value
 
 
+def _notes_checksum(notes: Mapping[str, Any]) -> int:
+    kept = {name: notes[name] for name in (_CHECKSUM, _LAYOUT, _METADATA)}
+    return zlib.crc32(json.dumps(kept, sort_keys=True).encode())
+
+
 def layout(state: Any) -> dict[str, str]:
     """Type and shape of every array of a pytree by its path, such as `{"params/conv/kernel": "float32[3,3,1,8]"}`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
@@ -205,6 +208,18 @@ def layout(state: Any) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
         for path, leaf in leaves
     }
+
+
+def _empty_damaged_notes(folder: Path) -> None:
+    """Empties notes beside a checkpoint that Orbax would stumble over, so that the checkpoint counts as damaged.
+
+    It reads those of all checkpoints when it begins, and where a key in one is none of its own it gives up altogether.
+    """
+    for path in folder.glob("*/_CHECKPOINT_METADATA"):
+        try:
+            step_metadata_serialization.deserialize(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, KeyError):
+            path.write_text("")
 
 
 @contextlib.contextmanager
@@ -288,7 +303,7 @@ def _check_room(folder: Path, state: Any, copies: int = 1) -> None:
 
 def _failure(folder: Path, error: Exception) -> OSError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return OSError(f"a checkpoint could not be written to {folder}: {reason}; make room or mend the disk, then "
+    return OSError(f"{_FAILED} to {folder}: {reason}; make room or mend the disk, then "
                    "the same command resumes from the checkpoint before")  # fmt: skip
 
 
@@ -297,6 +312,9 @@ def _saving(folder: Path) -> Iterator[None]:
     """Turns what Orbax and its storage raise while saving into an OSError that says what to do."""
     try:
         yield
+    except OSError as error:
+        # One that was said before, of the save under way, is not wrapped into itself.
+        raise error if str(error).startswith(_FAILED) else _failure(folder, error) from error
     except Exception as error:
         raise _failure(folder, error) from error
 

@@ -13,7 +13,7 @@ from ivdjax.learning.hosts import Votes, from_leader, hear
 from ivdjax.learning.steps import abstract_state, build_train_step
 from ivdjax.volume import UserError
 from ivdjax.workflows.residents import FollowedSets
-from ivdjax.workflows.stage import is_due
+from ivdjax.workflows.stage import STOP, is_due
 from ivdjax.workflows.stop import stop_requests
 from ivdjax.workflows.tasks import stage_crop, stage_network, stage_settings
 
@@ -55,12 +55,13 @@ def follow_stage(message: dict[str, Any]) -> None:
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
     state = share(from_leader(blank), mesh)
     with stop_requests() as stop:
-        if is_due(every, start, total):
-            hear()
+        if is_due(every, start, total) and hear()["do"] == STOP:
+            stop.carry_out()
         for step in range(start + 1, total + 1):
             state, metrics = step_once(state, residents.at(step - 1))
             keep_pace(metrics, mesh)
             if votes.stop(bool(stop.signal), state.step):
                 stop.carry_out()
-            if is_due(every, step, total):
-                hear()  # the leader looks at the validation cases
+            # The leader looks at the validation cases.
+            if is_due(every, step, total) and hear()["do"] == STOP:
+                stop.carry_out()

@@ -25,8 +25,8 @@ from ivdjax.workflows.stop import Stop, stop_requests
 from ivdjax.workflows.tasks import StageTask
 from ivdjax.workflows.validation import Validation, validate
 
-ON = "on"
-"""What the leader announces when it has looked at the validation cases and the steps go on."""
+ON, STOP = "on", "stop"
+"""What the leader announces when it has looked at the validation cases: the steps go on, or all stop here."""
 
 
 @dataclass(frozen=True)
@@ -207,10 +207,15 @@ def train_stage(
                 _Watch(journal, name, checkpoints), _Examiner(task, folder / name, journal, stop), Votes(mesh)
             )  # fmt: skip
 
-            def look(step: int, state: TrainState) -> None:
+            def look(step: int, state: TrainState, metrics: Metrics | None = None) -> None:
                 examiner.look(step, state)
-                announce({"do": ON})
+                asked = bool(stop.signal)  # once: it may come any moment
+                announce({"do": STOP if asked else ON})
+                if asked and metrics is not None:  # of this very step, so that the resumed run validates it (again)
+                    watch.save(step, state, metrics)
                 push()
+                if asked:
+                    stop.carry_out()
 
             if is_due(settings.validate_every, start, total):  # a stop between a checkpoint and its validation must
                 look(start, state)  # leave no hole
@@ -229,7 +234,7 @@ def train_stage(
                     stop.carry_out()
                 if is_due(settings.validate_every, step, total):
                     watch.flush()
-                    look(step, state)
+                    look(step, state, metrics)
             parameters, found, chosen = examiner.last_look(total, state)
             stop.carry_out_if_asked()
             seconds = journal.seconds

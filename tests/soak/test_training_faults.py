@@ -120,7 +120,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path, whole, chance):
 
 def test_sigterm_at_random_moments_saves_and_ends_with_143(tmp_path, whole, chance):
     run, codes = tmp_path / "run", []
-    # A validation takes some time when it is the first of a sitting: one that comes with its step's row will be cut off.
+    # The first validation of a sitting takes some time: one that comes with its step's row will be cut off.
     moments = [("", 0), ("region", 10), ("disc", 0), ("disc", 30), ("localization", 0)]
     for number, (stage, validated) in enumerate(moments, 1):
         journal = run / stage / "journal.csv"

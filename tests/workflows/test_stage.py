@@ -236,11 +236,20 @@ def test_held_out_cases_without_labels_validate_nothing(tmp_path, fake):
     assert result.validation == {} and steps(tmp_path, "validation") == []
 
 
-def test_a_request_during_a_validation_stops_after_the_next_step(tmp_path, fake):
-    fake.on_predict = send(signal.SIGTERM)
+def test_a_request_during_a_validation_saves_its_step_and_the_resumed_run_validates_it(tmp_path, fake):
+    held_out = (prepared("b"), prepared("c"))
+    whole = run(tmp_path / "whole", held_out, validate_every=3)
+    fake.on_predict, fake.seen = send(signal.SIGTERM), []
     with pytest.raises(Terminated):
-        run(tmp_path, (prepared("b"), prepared("c")), validate_every=6)
-    assert fake.seen[-1] == 7 and saved(tmp_path) == [4, 7] and steps(tmp_path, "validation") == []
+        run(tmp_path, held_out, validate_every=3)
+    assert fake.seen[-1] == 3 and saved(tmp_path) == [3] and steps(tmp_path, "validation") == []
+    with pytest.raises(Terminated):  # as soon as it is resumed
+        run(tmp_path, held_out, validate_every=3)
+    assert fake.seen[-1] == 3 and saved(tmp_path) == [3]
+    fake.on_predict = lambda: None
+    parts = run(tmp_path, held_out, validate_every=3)
+    assert rows(tmp_path, "validation") == rows(tmp_path / "whole", "validation") and parts.chosen == whole.chosen
+    assert steps(tmp_path, "validation") == [3, 6, 9, 10]
 
 
 def test_a_request_during_the_last_validation_stops_too_and_nothing_is_trained_twice(tmp_path, fake):
