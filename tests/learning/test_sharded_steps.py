@@ -125,3 +125,9 @@ def test_a_batch_that_devices_or_micro_batches_do_not_divide_is_refused_with_the
     mesh = data_mesh(jax.devices()[:4])
     with pytest.raises(ValueError, match="leaves 2 samples to each of 4 devices.*into 4 micro-batches.*multiple of 16"):
         build_train_step(NETWORK.apply, stage(micro_batches=4), CROP, AUGMENTATION, SEED, mesh)
+
+
+def test_micro_batches_of_accelerators_run_in_a_loop_with_the_same_result(alone, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # on the CPU the loop is unrolled
+    states, _ = run(1, steps=1, micro_batches=4)
+    assert_close(gradient(states), gradient(alone[0]), 1e-5)
