@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ivdjax.workflows.events import Events
 from ivdjax.workflows.table import StepTable
 
 LOG_EVERY_S = 30.0
@@ -52,8 +53,6 @@ class Journal:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        from tensorboardX import SummaryWriter
-
         self.folder = Path(folder) / stage
         self._rows = StepTable(self.folder / "journal.csv", start_step, COLUMNS)
         self._validation_path, self._validation = self.folder / "validation.csv", None
@@ -61,7 +60,7 @@ class Journal:
         if self._validation_path.exists():
             self._validation = StepTable(self._validation_path, start_step)
         # purge_step hides in TensorBoard what an interrupted sitting wrote beyond the checkpoint.
-        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=start_step + 1, flush_secs=30)
+        self._events = Events(self.folder / "tensorboard", purge_step=start_step + 1)
         self._slices_per_step = slices_per_step
         self._clock = clock
         self._begin_s = self._last_s = clock()
@@ -82,7 +81,7 @@ class Journal:
         numbers |= {"slices_per_second": pace, "seconds": self.seconds}
         self._rows.append(step, numbers)
         for name, value in numbers.items():
-            self._events.add_scalar(f"train/{name}", value, step)
+            self._events.scalar(f"train/{name}", value, step)
         self._progress.show(step, numbers.get("loss", float("nan")), pace)
 
     def validation(self, step: int, figures: Mapping[str, float]) -> None:
@@ -92,7 +91,7 @@ class Journal:
         numbers = {name: float(value) for name, value in figures.items()}
         self._validation.append(step, numbers)
         for name, value in numbers.items():
-            self._events.add_scalar(f"validation/{name}", value, step)
+            self._events.scalar(f"validation/{name}", value, step)
         self.say(f"validation at step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
         # Time spent on a validation is no pace of training.
         self._last_s = self._clock()
@@ -105,7 +104,7 @@ class Journal:
         """
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
             raise ValueError(f"a picture is (H, W, 3) of uint8, not {rgb.shape} of {rgb.dtype}")
-        self._events.add_image(tag, rgb, step, dataformats="HWC")
+        self._events.image(tag, rgb, step)
 
     def say(self, text: str) -> None:
         """Prints a line without breaking the progress bar."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -135,3 +138,26 @@ def test_events_hold_scalars_and_pictures(tmp_path):
     (events,) = (tmp_path / "disc" / "tensorboard").iterdir()
     content = events.read_bytes()
     assert b"train/loss" in content and b"overview" in content and b"PNG" in content
+
+
+LIMITED = """
+import resource, sys
+from ivdjax.workflows.commands import run_command
+from ivdjax.workflows.journal import Journal
+def main():
+    with Journal(sys.argv[1], "disc", 1000) as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # files stop growing, as on a full disk
+        for step in range(1, 1000):
+            journal.row(step, {"loss": 1.0})
+    return 0
+sys.exit(run_command(main))
+"""
+
+
+def test_a_disk_that_fills_up_is_one_message_and_never_a_wait_without_end(tmp_path, root):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], cwd=root, env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr, done.stderr
