@@ -27,7 +27,8 @@ SUMMARY = "summary.csv"
 """Name of the table of a run's cases, in the folder of its results."""
 
 DISC_COLUMNS: tuple[str, ...] = (
-    "level", "level_name", "level_confidence", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "volume_mm3",
+    "level", "level_name", "level_confidence", "outline_confidence",
+    "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "volume_mm3",
     "anterior_height_mm", "middle_height_mm", "posterior_height_mm", "disc_height_index", "ap_width_mm",
     "lateral_width_mm", "wedge_angle_deg", "tilt_deg", "fat_fraction",
 )  # fmt: skip
@@ -67,6 +68,7 @@ def disc_rows(discs: Sequence[Disc]) -> list[dict[str, Any]]:
         x, y, z = disc.centroid_mm
         fixed = {
             "level": disc.level, "level_name": disc.level_name, "level_confidence": disc.level_confidence,
+            "outline_confidence": disc.outline_confidence,
             "centroid_x_mm": x, "centroid_y_mm": y, "centroid_z_mm": z, "volume_mm3": disc.volume_mm3,
         }  # fmt: skip
         values: dict[str, Any] = disc.measures | fixed

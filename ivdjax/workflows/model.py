@@ -21,6 +21,7 @@ import yaml
 from ivdjax import __version__
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
 from ivdjax.imaging.folders import whole_folder
+from ivdjax.reports.tables import write_whole
 from ivdjax.schema import parse_yaml
 from ivdjax.volume import LabelMap, UserError
 from ivdjax.workflows.model_card import model_card
@@ -28,6 +29,10 @@ from ivdjax.workflows.weights import Parameters, read_weights, sha256_of, write_
 
 SCHEMA_VERSION = 2
 KIND = "ivdjax model"
+_OWN_FACTS = {
+    "kind", "schema_version", "ivdjax_version", "name", "channels", "networks", "precision", "weights_sha256",
+    "reference_sha256", "credit", "licence", "synthetic", "config", "validation", "training", "limits",
+}  # fmt: skip
 DESCRIPTION, WEIGHTS, REFERENCE, CARD = "model.json", "weights.npz", "reference.npz", "README.md"
 
 
@@ -119,6 +124,28 @@ def read_model(folder: str | Path) -> Model:
         raise UserError(f"{folder / DESCRIPTION}: {error}") from error
     meta = {key: value for key, value in description.items() if key != "config"}
     return Model(config, parameters, meta, _read_reference(folder, description))
+
+
+def annotate_model(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Adds facts that were measured later to a model's description and card; the rest of its folder stays as it is.
+
+    Args:
+        folder: of the model.
+        facts: by name, as JSON can hold them, such as `repeatability` and `outline_calibration`; a fact of that name is
+            replaced.
+
+    Raises:
+        UserError: as `read_model`; or a fact that the model's own description holds.
+    """
+    folder = Path(folder)
+    read_model(folder)
+    own = facts.keys() & _OWN_FACTS
+    if own:
+        raise UserError(f"{', '.join(sorted(own))} of {folder} are written with the model and cannot be annotated")
+    description = _read_description(folder) | dict(facts)
+    text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / CARD, model_card(description))
+    write_whole(folder / DESCRIPTION, text + "\n")
 
 
 def _check_digest(path: Path, wanted: str) -> None:
