@@ -33,12 +33,7 @@ def read(path: Path, case: str) -> FileImage:
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        shape = checked_shape(tuple(reader.GetSize()), path, case)
-        if reader.GetNumberOfComponents() != 1:
-            raise CaseError(
-                f"case {case}: {path} holds {reader.GetNumberOfComponents()} values a voxel (colors, vectors or "
-                "complex numbers); one gray value is needed"
-            )
+        _check(reader, path, case)  # before memory is taken for the voxels
         image: Any = reader.Execute()
     except RuntimeError as error:
         # The last line is ITK's reason, but for a truncated file it is a stale "No such file or directory".
@@ -48,6 +43,20 @@ def read(path: Path, case: str) -> FileImage:
             f"case {case}: {path} cannot be read, it is truncated, damaged or another format"
             + ("" if stale else f": {reason}")
         ) from error
+    return loaded(image, path, case)
+
+
+def loaded(image: Any, path: Path, case: str) -> FileImage:
+    """The same of a SimpleITK image that is there already; `path` is what messages call it.
+
+    Raises:
+        CaseError: not 3D; colors or complex values; nothing finite; a singular affine.
+    """
+    import SimpleITK
+
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise _many_values(image.GetNumberOfComponentsPerPixel(), path, case)
+    shape = checked_shape(tuple(image.GetSize()), path, case)
     affine = checked_affine(_affine_ras(image), path, case)
     array = np.transpose(SimpleITK.GetArrayFromImage(image)).reshape(shape)
     return FileImage(checked_values(array, path, case), affine)
@@ -69,6 +78,18 @@ def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
     image.SetDirection((_LPS_TO_RAS @ (affine[:3, :3] / np.array(spacing))).ravel().tolist())
     image.SetOrigin((_LPS_TO_RAS @ affine[:3, 3]).tolist())
     SimpleITK.WriteImage(image, str(path), True)
+
+
+def _check(reader: Any, path: Path, case: str) -> None:
+    checked_shape(tuple(reader.GetSize()), path, case)
+    if reader.GetNumberOfComponents() != 1:
+        raise _many_values(reader.GetNumberOfComponents(), path, case)
+
+
+def _many_values(count: int, path: Path, case: str) -> CaseError:
+    return CaseError(
+        f"case {case}: {path} holds {count} values a voxel (colors, vectors or complex numbers); one gray value is needed"
+    )
 
 
 def _affine_ras(image: Any) -> NDArray[np.float64]:

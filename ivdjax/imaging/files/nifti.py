@@ -41,11 +41,7 @@ def read(path: Path, case: str) -> FileImage:
             # As a whole, so that gzip's own checksum is looked at; reading only the voxels would never come to it.
             content = gzip.decompress(content)
         second = _NIFTI_2_HEADER in (int.from_bytes(content[:4], order) for order in ("little", "big"))
-        image: Any = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(content)
-        shape = checked_shape(image.shape, path, case)
-        affine, remarks = _placed(image, shape, path)
-        affine = checked_affine(affine, path, case)
-        array = np.asanyarray(image.dataobj)
+        return loaded((nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(content), path, case)
     except CaseError:
         raise
     except FileNotFoundError:
@@ -57,7 +53,18 @@ def read(path: Path, case: str) -> FileImage:
         raise CaseError(
             f"case {case}: {path} cannot be read as NIfTI, it is truncated, damaged or another format: {error}"
         ) from error
-    values = checked_values(array, path, case)
+
+
+def loaded(image: Any, path: Path, case: str) -> FileImage:
+    """The same of a nibabel image that is open already; `path` is what messages call it.
+
+    Raises:
+        CaseError: not 3D; colors or complex values; nothing finite; a singular affine.
+    """
+    shape = checked_shape(image.shape, path, case)
+    affine, remarks = _placed(image, shape, path)
+    affine = checked_affine(affine, path, case)
+    values = checked_values(np.asanyarray(image.dataobj), path, case)
     return FileImage(np.asarray(values).reshape(shape), affine, remarks)
 
 
@@ -77,6 +84,8 @@ def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
 
 def _placed(image: Any, shape: tuple[int, int, int], path: Path) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """The affine to RAS mm, and what is to be said about it."""
+    if not hasattr(image, "get_qform"):  # another of nibabel's formats, opened by the caller
+        return image.affine, ()
     sform, qform = _form(image.get_sform), _form(image.get_qform)
     if sform is None and qform is None:
         return image.affine, (f"{path.name} stores no sound orientation (sform, qform); NIfTI's default is taken",)
