@@ -1,8 +1,9 @@
 """Finds, numbers and measures intervertebral discs: python infer.py --model models/NAME --output OUT INPUT [INPUT ...]
 
-INPUT is a case folder (NAME/NAME_<channel>.nii.gz), a folder of case folders, one image file (NAME_<channel>.nii.gz
-where the model has several channels), or channel=path pairs together with --case NAME. A case may lack channels of the
-model; its verdict then names them. For research; not a medical device.
+INPUT is a case folder (NAME/NAME_<channel>.nii.gz, or a folder of DICOM series), a folder of case folders, one image
+file (NAME_<channel>.nii.gz where the model has several channels), or channel=path pairs together with --case NAME, a
+path being a file or the folder of a DICOM series. A case may lack channels of the model; its verdict then names them.
+For research; not a medical device.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ def main() -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     parser.add_argument("--timeout", type=float, metavar="S", help="give a case up after S seconds")
     parser.add_argument("--anchor", metavar="L4/5=X,Y,Z", help="a point in the disc of that level, RAS+ mm; one case")
+    parser.add_argument("--bids", action="store_true", help="name the outputs as a BIDS derivative dataset does")
+    parser.add_argument("--save-probabilities", action="store_true", help="write the probability of disc too")
+    parser.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM segmentation")
+    parser.add_argument("--subject-pattern", default="", metavar="REGEX", help="first group: subject; compares visits")
+    parser.add_argument("--subject-table", default="", metavar="CSV", help="columns case and subject; compares visits")
     parser.add_argument("--set", action="append", default=[], metavar="inference.KEY=VALUE", help="another setting")
     options = parser.parse_args()
 
@@ -33,11 +39,14 @@ def main() -> int:
             raise UserError(f"--timeout must be above 0 seconds, not {options.timeout:g}")
         anchor = parse_anchor(options.anchor) if options.anchor is not None else None
         from ivdjax.workflows.infer import InferenceRequest, infer  # after the options are known to be right
+        from ivdjax.workflows.results import OutputOptions
 
+        outputs = OutputOptions(options.bids, options.save_probabilities, options.anonymous)
         rows = infer(
             InferenceRequest(
                 Path(options.model), local_output(options.output), tuple(options.inputs), options.case,
-                options.overwrite, options.timeout, tuple(options.set), anchor,
+                options.overwrite, options.timeout, tuple(options.set), anchor, outputs, options.subject_pattern,
+                options.subject_table,
             )
         )  # fmt: skip
         return int(any(row.status == "failed" for row in rows))

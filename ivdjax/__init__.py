@@ -6,9 +6,16 @@ Public names are handed out lazily, so that `import ivdjax` costs nothing and ne
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr__` imports it
+    from ivdjax.config import Config, read_config
+    from ivdjax.imaging.arrays import volume_of
+    from ivdjax.imaging.files import read_volume
+    from ivdjax.volume import Case, CaseError, Disc, Grid, LabelMap, UserError, Volume
+    from ivdjax.workflows.predictor import DiscModel, DiscResult, load_model
 
 _PUBLIC = {
     "Case": "ivdjax.volume",
@@ -20,9 +27,17 @@ _PUBLIC = {
     "Volume": "ivdjax.volume",
     "Config": "ivdjax.config",
     "read_config": "ivdjax.config",
+    "read_volume": "ivdjax.imaging.files",
+    "volume_of": "ivdjax.imaging.arrays",
+    "load_model": "ivdjax.workflows.predictor",
+    "DiscModel": "ivdjax.workflows.predictor",
+    "DiscResult": "ivdjax.workflows.predictor",
 }
 
-__all__ = sorted([*_PUBLIC, "__version__"])
+__all__ = [
+    "Case", "CaseError", "Config", "Disc", "DiscModel", "DiscResult", "Grid", "LabelMap", "UserError", "Volume",
+    "__version__", "load_model", "read_config", "read_volume", "volume_of",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

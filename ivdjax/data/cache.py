@@ -19,6 +19,7 @@ import numpy as np
 from ivdjax.config import Config, plain_config
 from ivdjax.data.datasets import CaseFiles, find_cases, read_case
 from ivdjax.data.preparation import Prepared, prepare
+from ivdjax.imaging.files.source import Source, source_files
 from ivdjax.volume import Grid, UserError
 
 SUFFIX = ".prepared.npz"
@@ -134,9 +135,14 @@ def _preparation_key(config: Config) -> dict[str, Any]:
 
 def _key(case: CaseFiles, config: Config) -> str:
     """What a stored case depends on, as text."""
-    paths = {**case.channels, "labels": case.labels}
-    files = {role: [p.name, p.stat().st_size, p.stat().st_mtime_ns] for role, p in paths.items() if p and p.exists()}
+    sources = {**case.channels, "labels": case.labels}
+    files = {role: _state(source) for role, source in sources.items() if source is not None}
     return json.dumps({"files": files, "preparation": _preparation_key(config)}, sort_keys=True)
+
+
+def _state(source: Source) -> list[Any]:
+    """Name, size and time of each of a source's files that is there."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in source_files(source) if path.exists()]
 
 
 def _stored(path: Path, key: str) -> Prepared | None:

@@ -1,6 +1,6 @@
 """Which cases a dataset folder holds, how they are read, and who trains and who validates.
 
-Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (also .nii, .mha, .mhd, .nrrd), and
+Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (also .nii, .mha, .mhd, .nrrd, .nhdr), and
 `<case>_Labels.nii.gz` beside them or in `<root>/labels/`. Upper and lower case do not matter in these endings.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from ivdjax.config import DataConfig
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
 from ivdjax.imaging.components import components
-from ivdjax.imaging.files import read_labels, read_volume, split_suffix
+from ivdjax.imaging.files import Source, read_labels, read_volume, split_suffix
 from ivdjax.imaging.geometry import resample, view_distance_mm
 from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Case, CaseError, Grid, LabelMap, UserError
 
@@ -26,6 +26,8 @@ LABELS = "labels"
 MIN_DISC_MM3 = 200.0
 """Smaller components of a binary reference mask are no discs."""
 
+_MOST_NAMED = 12
+
 
 @dataclass(frozen=True)
 class CaseFiles:
@@ -34,18 +36,21 @@ class CaseFiles:
     Attributes:
         name: the case, after its folder.
         subject: whose visit it is.
-        channels: the file of each channel, in the configuration's order; of a partial case, of those that exist.
+        channels: the file or DICOM series of each channel, in the configuration's order; of a partial case, of those
+            that exist.
         labels: the reference's file, if there is one.
-        ignored: names of other files in the case's folder.
+        ignored: names of other files in the case's folder, and DICOM series that are no channel.
         fold: the fold that the subject table assigns, if it does.
+        remarks: what was remarked on finding the files.
     """
 
     name: str
     subject: str
-    channels: dict[str, Path]
+    channels: dict[str, Source]
     labels: Path | None = None
     ignored: tuple[str, ...] = ()
     fold: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def find_cases(root: Path, data: DataConfig) -> list[CaseFiles]:
@@ -155,9 +160,11 @@ def read_case(files: CaseFiles, channels: Sequence[str], partial: bool = False) 
     missing = [c for c in channels if c not in files.channels]
     if missing and (not partial or len(missing) == len(channels)):
         raise CaseError(f"case {files.name}: no file for channel {', '.join(missing)}")
-    remarks: list[str] = []
+    remarks = list(files.remarks)
     if files.ignored:
-        remarks.append(f"case {files.name}: ignored {', '.join(files.ignored)}")
+        more = len(files.ignored) - _MOST_NAMED
+        listed = ", ".join(files.ignored[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        remarks.append(f"case {files.name}: ignored {listed}")
     volume = read_volume({c: files.channels[c] for c in channels if c in files.channels}, files.name, remarks.append)
     labels = None
     if files.labels is not None:

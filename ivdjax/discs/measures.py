@@ -1,7 +1,7 @@
 """What a disc measures: place, volume, heights, widths, angles and signal.
 
 Heights and widths are sub-voxel: the mask is sampled along the disc's own axes (`frame`), interpolated linearly, and
-integrated; a column's height is the integral of its occupancy, so that a digitized flat disc keeps its height exactly.
+integrated (`section`). docs/measures.md has the definitions with a drawing, and the accuracy on known shapes.
 """
 
 from __future__ import annotations
@@ -12,48 +12,66 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.discs.frame import DiscFrame, disc_points_mm, fit_frame, sample_occupancy
+from ivdjax.discs.cuts import cut_sides, on_plane_border
+from ivdjax.discs.frame import DiscFrame, disc_points_mm, fit_frame
+from ivdjax.discs.section import STEP_MM, lateral_width_mm, mid_sagittal_section, section_measures
 from ivdjax.imaging.geometry import cropped
 from ivdjax.volume import Disc, LabelMap, Volume
 
 SHAPE_MEASURES: tuple[str, ...] = (
-    "anterior_height_mm", "middle_height_mm", "posterior_height_mm", "disc_height_index", "ap_width_mm",
-    "lateral_width_mm", "wedge_angle_deg", "tilt_deg",
+    "volume_in_view_mm3", "anterior_height_mm", "middle_height_mm", "posterior_height_mm", "disc_height_index",
+    "ap_width_mm", "lateral_width_mm", "wedge_angle_deg", "tilt_deg",
 )  # fmt: skip
-"""Columns that describe a disc's shape, in their order."""
+"""Columns that describe a disc's size and shape, in their order."""
 
-_STEP_MM = 0.25
+SIGNAL_STATISTICS: tuple[str, ...] = ("mean", "median", "sd")
+"""What is told of every channel, as `<channel>_<statistic>`."""
+
 _MIDDLE_MM = 5.0
 """The mid-sagittal part reaches this far to both sides of the centroid, or a sixth of the disc's width if narrower."""
-_END_MM = 3.0
-"""Occupancy is averaged over this much height where the ends of a disc are looked for, or half its height if lower."""
-_BANDS = {"anterior": (0.1, 0.3), "middle": (0.4, 0.6), "posterior": (0.7, 0.9)}
-"""Where heights are averaged, as shares of the AP width counted from the front; the rounded ends are left out."""
 
 
-def measure_discs(labels: LabelMap, volume: Volume | None, confidence: Mapping[int, float]) -> list[Disc]:
+def measure_discs(
+    labels: LabelMap, volume: Volume | None, confidence: Mapping[int, float],
+    outline_confidence: Mapping[int, float] | None = None,
+) -> list[Disc]:  # fmt: skip
     """Every disc of a label map, from the lowest level up; an empty list for an empty map.
 
-    Each disc's `measures` holds:
+    A disc's `centroid_mm` is that of its part in view. Its `volume_mm3` is None where the field of view cuts it, and
+    `cut_at` then names the borders that it reaches. Its `measures` holds:
 
+    - `volume_in_view_mm3`: voxels in view times their volume; equal to `volume_mm3` of a whole disc.
     - `anterior_height_mm`, `middle_height_mm`, `posterior_height_mm`: mean height across the disc's own plane over
       10 to 30, 40 to 60 and 70 to 90 % of its AP width from the front, in its mid-sagittal part (within 5 mm of the
       centroid, or a sixth of its width if narrower).
     - `ap_width_mm`: length from front to back there. `disc_height_index`: mean of the three heights over it.
-    - `lateral_width_mm`: the widest extent from side to side in the middle half of the AP width; None where the field
-      of view cuts the disc at a side (`volume_mm3` is then that of the part in view).
+    - `lateral_width_mm`: the widest extent from side to side, of a part 6 mm long in the middle half of the AP width.
     - `wedge_angle_deg`: angle between straight lines through the upper and the lower face; positive: open to the front.
     - `tilt_deg`: the long axis against the antero-posterior axis; negative: the front edge is lower.
-    - `<channel>_mean`, `<channel>_median`: raw signal over all voxels of the disc, for every channel of the volume.
+    - `<channel>_mean`, `<channel>_median`, `<channel>_sd`: raw signal over all voxels in view, for every channel of
+      the volume.
     - `fat_fraction`: sum of fat over sum of fat and wat, 0 to 1 (a ratio of magnitudes, not a proton density); None
       without both channels or without signal.
 
-    All shape measures are None where the field of view cuts the disc at the front, back, top or bottom.
+    What a cut leaves out (None):
+
+    - left or right: `volume_mm3` and `lateral_width_mm`. Heights, AP width, wedge angle and tilt are those of the
+      middle of the part in view. Cut at one side alone, to less than its AP width from side to side, a disc may have
+      its middle out of view: only the tilt is given then. A field of view that is itself narrower than that is a slab,
+      and taken to lie about the middle.
+    - front or back: the AP width, and with it the heights, index and wedge angle, which are placed by shares of it; the
+      tilt, as the long axis is not seen. The lateral width stays where the widest part is not the one next to the cut.
+    - top or bottom: all of these and the lateral width. Heights and the disc's own axes rest on both faces, and a
+      tilted disc loses an end.
+
+    A cut at front, back, top or bottom that does not reach the mid-sagittal part (a disc tilted or turned sideways)
+    leaves what is measured there.
 
     Args:
         labels: label map (D, H, W) in canonical order.
         volume: the image on the same grid, or None: no signal columns then.
         confidence: level confidence, 0 to 1, per level; a level without one gets 0.
+        outline_confidence: expected Dice of the outline, 0 to 1, per level; a level without one gets None.
 
     Raises:
         ValueError: the volume lies on another grid than the labels.
@@ -72,112 +90,81 @@ def measure_discs(labels: LabelMap, volume: Volume | None, confidence: Mapping[i
                    for s, size in zip(tight, labels.array.shape, strict=True))  # fmt: skip
         box = (d, h, w)
         mask = labels.array[box] == level
+        index = np.argwhere(mask) + [side.start for side in box]
+        cuts = cut_sides(index, labels.array.shape)
         affine = cropped(labels.grid, box).affine
         points = disc_points_mm(mask, affine)
-        shape = _shape(mask, affine, points, *_cuts(tight, labels.array.shape))
-        signal = _signal(mask, box, volume)
+        volume_mm3 = len(points) * labels.grid.voxel_mm3
+        shape = _shape(mask, affine, points, on_plane_border(index, labels.array.shape), cuts, labels.array.shape[0])
         x, y, z = (float(v) for v in points.mean(axis=0))
-        discs.append(Disc(level=level, level_confidence=float(confidence.get(level, 0.0)), centroid_mm=(x, y, z),
-                          volume_mm3=len(points) * labels.grid.voxel_mm3, measures=shape | signal))  # fmt: skip
+        discs.append(Disc(
+            level=level, level_confidence=float(confidence.get(level, 0.0)), centroid_mm=(x, y, z),
+            volume_mm3=None if cuts else volume_mm3,
+            measures={"volume_in_view_mm3": volume_mm3} | shape | _signal(mask, box, volume),
+            outline_confidence=(outline_confidence or {}).get(level), cut_at=" ".join(cuts),
+        ))  # fmt: skip
     return discs
 
 
-def _cuts(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[bool, bool]:
-    """Whether the disc in `box` reaches the border of the grid at a side (D), and in plane (H or W)."""
-    touched = [s.start == 0 or s.stop == size for s, size in zip(box, shape, strict=True)]
-    return touched[0], touched[1] or touched[2]
-
-
 def _shape(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], points: NDArray[np.float64], cut_side: bool, cut_plane: bool
-) -> dict[str, float | None]:
-    """The shape columns of one disc's mask; None where they cannot be given."""
-    measures: dict[str, float | None] = dict.fromkeys(SHAPE_MEASURES)
-    if cut_plane:
-        return measures
-    frame = fit_frame(points, affine, whole=not cut_side)
-    measures["tilt_deg"] = frame.tilt_deg
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], points: NDArray[np.float64], border: NDArray[np.bool_],
+    cuts: tuple[str, ...], slices: int,
+) -> dict[str, float | None]:  # fmt: skip
+    """The shape columns of one disc's mask but its volume; None where they cannot be given.
+
+    `border` says which of its voxels `points` (N, 3) lie on the border of the grid at front, back, top or bottom, and
+    `slices` how many the grid has.
+    """
+    frame = fit_frame(points, affine, whole=not cuts)
     extent = frame.project_mm(points)
     margin = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    slice_mm = float(np.linalg.norm(affine[:3, 0]))
     right, anterior, superior = (_positions(extent[:, axis], margin) for axis in range(3))
     half = min(_MIDDLE_MM, float(np.ptp(extent[:, 0]) + margin) / 6)
-    middle = np.linspace(-half, half, 9)
-    section = sample_occupancy(mask, affine, frame, middle, anterior, superior).mean(axis=0)
-    front = _within_ends(section[::-1])  # anterior positions rise towards the front; heights are counted from there
-    if not len(front):
-        return measures
-    measures |= _section_measures(front, superior)
-    if not cut_side:
-        measures["lateral_width_mm"] = _lateral_width_mm(mask, affine, frame, right, anterior, superior)
+    measures: dict[str, float | None] = dict.fromkeys(SHAPE_MEASURES[1:])
+    back, front = float(extent[:, 1].min()), float(extent[:, 1].max())
+    if not (border & (np.abs(extent[:, 0]) <= half + slice_mm / 2)).any():
+        section = mid_sagittal_section(mask, affine, frame, half, anterior, superior)
+        if section is None:
+            return measures
+        measures["tilt_deg"] = frame.tilt_deg
+        back, front = section.back_mm, section.front_mm
+        in_view_mm = float(np.ptp(extent[:, 0])) + slice_mm
+        if not _middle_is_out(cuts, in_view_mm, section.ap_width_mm, slices * slice_mm):
+            measures |= section_measures(section)
+    if not {"left", "right", "top", "bottom"} & set(cuts):
+        measures["lateral_width_mm"] = _lateral_width_mm(mask, affine, frame, right, superior, (back, front), cuts)
     return measures
+
+
+def _middle_is_out(cuts: tuple[str, ...], in_view_mm: float, ap_width_mm: float, field_mm: float) -> bool:
+    """Whether a disc's middle may be out of view: one side is cut away, and what is left is longer than it is wide.
+
+    Discs are wider than long by a quarter or more: one that is at least square in view has lost a fifth or so, and the
+    middle of the rest lies within a tenth or so of its width from its own. A slab, a field of view too narrow for that,
+    is laid about the middle, and an outline may end a slice before it does.
+    """
+    return ("left" in cuts) != ("right" in cuts) and in_view_mm < ap_width_mm <= field_mm
+
+
+def _lateral_width_mm(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame, right: NDArray[np.float64],
+    superior: NDArray[np.float64], ends: tuple[float, float], cuts: tuple[str, ...],
+) -> float | None:  # fmt: skip
+    """The width from side to side in the middle half between the ends; all over the part in view where one is cut."""
+    cut = ("back" in cuts, "front" in cuts)
+    back, front = ends
+    quarter = 0.0 if any(cut) else (front - back) / 4
+    return lateral_width_mm(mask, affine, frame, right, superior[::2], back + quarter, front - quarter, cut)
 
 
 def _positions(extent_mm: NDArray[np.float64], margin_mm: float) -> NDArray[np.float64]:
     """Sampling positions over an extent and a margin round it."""
-    return np.arange(extent_mm.min() - margin_mm, extent_mm.max() + margin_mm + _STEP_MM, _STEP_MM)
-
-
-def _within_ends(section: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows (A, S) of an occupancy from one end of the disc to the other; none if it is half full nowhere.
-
-    An end lies where the occupancy falls to a half. It is first averaged along the columns: the largest of many
-    rounded values would lie above their mean and lengthen the disc.
-    """
-    window_mm = min(_END_MM, float(section.sum(axis=1).max()) * _STEP_MM / 2)
-    smooth = ndimage.uniform_filter1d(section, max(1, round(window_mm / _STEP_MM)), axis=1, mode="constant")
-    inside = np.flatnonzero(smooth.max(axis=1) >= 0.5)
-    return section[inside[0] : inside[-1] + 1] if len(inside) else section[:0]
-
-
-def _section_measures(front: NDArray[np.float32], superior_mm: NDArray[np.float64]) -> dict[str, float]:
-    """Heights, AP width, index and wedge angle of a mid-sagittal occupancy (A, S), front row first."""
-    width = len(front) * _STEP_MM
-    heights = front.sum(axis=1, dtype=float) * _STEP_MM
-    share = (np.arange(len(front)) + 0.5) / len(front)
-    columns = {}
-    for name, (first, last) in _BANDS.items():
-        band = heights[(share >= first) & (share <= last)]
-        columns[f"{name}_height_mm"] = float(band.mean() if len(band) else heights.mean())
-    columns["disc_height_index"] = float(np.mean(list(columns.values()))) / width
-    columns["ap_width_mm"] = width
-    columns["wedge_angle_deg"] = _wedge_angle_deg(front, heights, share, superior_mm)
-    return columns
-
-
-def _wedge_angle_deg(
-    front: NDArray[np.float32],
-    heights: NDArray[np.float64],
-    share: NDArray[np.float64],
-    superior_mm: NDArray[np.float64],
-) -> float:
-    """Angle between the lines fitted to the upper and the lower face over 10 to 90 % of the width; 0 for a sliver."""
-    rows = (share >= _BANDS["anterior"][0]) & (share <= _BANDS["posterior"][1]) & (heights > 0)
-    if rows.sum() < 3:
-        return 0.0
-    centre = front[rows].astype(float) @ superior_mm * _STEP_MM / heights[rows]
-    towards_front = -np.arange(len(front))[rows] * _STEP_MM
-    upper = np.polyfit(towards_front, centre + heights[rows] / 2, 1)[0]
-    lower = np.polyfit(towards_front, centre - heights[rows] / 2, 1)[0]
-    return float(np.degrees(np.arctan(upper) - np.arctan(lower)))
-
-
-def _lateral_width_mm(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame,
-    right: NDArray[np.float64], anterior: NDArray[np.float64], superior: NDArray[np.float64],
-) -> float | None:  # fmt: skip
-    """The widest row from side to side within the middle half of the disc's length; None if no row is half full."""
-    quarter = (anterior[-1] - anterior[0]) / 4
-    widths = []
-    for row in np.arange(anterior[0] + quarter, anterior[-1] - quarter, 4 * _STEP_MM):
-        section = sample_occupancy(mask, affine, frame, right, np.array([row]), superior[::2])[:, 0]
-        half_full = np.flatnonzero(section.max(axis=1) >= 0.5)
-        if len(half_full):
-            widths.append(float(half_full[-1] - half_full[0] + 1) * _STEP_MM)
-    return max(widths, default=None)
+    return np.arange(extent_mm.min() - margin_mm, extent_mm.max() + margin_mm + STEP_MM, STEP_MM)
 
 
 def _signal(mask: NDArray[np.bool_], box: tuple[slice, ...], volume: Volume | None) -> dict[str, float | None]:
-    """Mean and median of every channel, and the fat fraction, over a disc; voxels that are no number are left out."""
+    """Statistics of every channel, and the fat fraction, over a disc; voxels that are no number are left out."""
     measures: dict[str, float | None] = {"fat_fraction": None}
     if volume is None:
         return measures
@@ -185,8 +172,9 @@ def _signal(mask: NDArray[np.bool_], box: tuple[slice, ...], volume: Volume | No
     for channel, array in zip(volume.channels, volume.array, strict=True):
         values = array[box][mask].astype(float)
         values = values[np.isfinite(values)]
-        measures[f"{channel}_mean"] = float(values.mean()) if len(values) else None
-        measures[f"{channel}_median"] = float(np.median(values)) if len(values) else None
+        found = (values.mean(), np.median(values), values.std()) if len(values) else (None, None, None)
+        for statistic, value in zip(SIGNAL_STATISTICS, found, strict=True):
+            measures[f"{channel}_{statistic}"] = None if value is None else float(value)
         sums[channel] = float(values.sum())
     if {"fat", "wat"} <= sums.keys() and sums["fat"] + sums["wat"] > 0:
         measures["fat_fraction"] = sums["fat"] / (sums["fat"] + sums["wat"])

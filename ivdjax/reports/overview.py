@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.reports.canvas import FAINT, INK, add_plane, new_figure, printable, save_figure, shown_channel, write_text
+from ivdjax.reports.canvas import FAINT, INK, add_plane, figure_png, new_figure, printable, shown_channel, write_text
 from ivdjax.reports.colours import VERDICT, level_colour
+from ivdjax.reports.tables import write_whole
 from ivdjax.volume import Disc, LabelMap, Volume, to_index
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.path import Path as Path2D
 
 _PLANE_IN = 8.0
 _WIDEST_IN = 16.0
@@ -67,14 +69,25 @@ def write_overview(
     verdict: str,
     reasons: Sequence[str],
 ) -> None:
-    """Writes the overview as a PNG; whole or not at all.
+    """Writes the overview (`overview_png`) as a PNG; whole or not at all.
+
+    Raises:
+        ValueError: as `overview_png`.
+        OSError: the file cannot be written.
+    """
+    write_whole(Path(path), overview_png(volume, labels, discs, title, verdict, reasons))
+
+
+def overview_png(
+    volume: Volume, labels: LabelMap, discs: Sequence[Disc], title: str, verdict: str, reasons: Sequence[str]
+) -> bytes:
+    """The overview as the bytes of a PNG.
 
     From left to right: the sagittal plane as it is, the same with outlined and named discs, the coronal plane. A level
     whose confidence is below 0.5 carries a question mark. Without any disc the planes through the middle of the volume
     are shown, plain.
 
     Args:
-        path: the PNG.
         volume: image (C, D, H, W) in canonical order.
         labels: numbered discs on the same grid.
         discs: the same discs, for names, confidences and centroids.
@@ -84,7 +97,6 @@ def write_overview(
 
     Raises:
         ValueError: the labels lie on another grid than the volume.
-        OSError: the file cannot be written.
     """
     if not volume.grid.matches(labels.grid):
         raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
@@ -114,7 +126,7 @@ def write_overview(
         figure.text((left + panel_in / 2) / width, 0.1 / height, printable(panel.caption), color=FAINT, fontsize=9,
                     ha="center", parse_math=False)  # fmt: skip
         left += panel_in + _GAP_IN
-    save_figure(figure, Path(path))
+    return figure_png(figure)
 
 
 def _planes(image: NDArray, labels: LabelMap, discs: Sequence[Disc]) -> tuple[_Plane, _Plane]:
@@ -201,22 +213,33 @@ def _draw_scale(axes: Axes, plane: _Plane) -> None:
 
 
 def _draw_discs(axes: Axes, plane: _Plane, discs: Sequence[Disc], outside: bool) -> None:
-    rows, columns = plane.labels.shape
-    step_y, step_x = plane.size_mm[0] / rows, plane.size_mm[1] / columns
-    # Padded, so that an outline closes where the field of view cuts the disc.
-    x, y = (np.arange(-1, columns + 1) + 0.5) * step_x, (np.arange(-1, rows + 1) + 0.5) * step_y
+    from matplotlib.patches import PathPatch
+
     for disc in discs:
         mask = plane.labels == disc.level
         if not mask.any():
             continue
         colour = level_colour(disc.level)
-        padded = np.pad(mask, 1).astype(float)
-        if min(padded.shape) >= 2:
-            axes.contourf(x, y, padded, levels=[0.5, 1.5], colors=[colour], alpha=0.32)
-            axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.6)
+        patch = PathPatch(_outline(plane, mask), facecolor=(*colour, 0.32), edgecolor=colour, linewidth=1.6)
+        axes.add_artist(patch)  # add_patch would work out limits that are set below
         _write_name(axes, plane, disc, mask, outside)
     axes.set_xlim(0, plane.size_mm[1])
     axes.set_ylim(plane.size_mm[0], 0)
+
+
+def _outline(plane: _Plane, mask: NDArray[np.bool_]) -> Path2D:
+    """A mask's outline in mm, half-way between voxel centres; closed also where the field of view cuts the disc."""
+    import contourpy
+    from matplotlib.path import Path as Path2D
+
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    # Only the disc's own box, padded so that the outline closes; the whole plane takes much longer.
+    box = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(float)
+    step_y, step_x = plane.size_mm[0] / mask.shape[0], plane.size_mm[1] / mask.shape[1]
+    x = (np.arange(columns[0] - 1, columns[-1] + 2) + 0.5) * step_x
+    y = (np.arange(rows[0] - 1, rows[-1] + 2) + 0.5) * step_y
+    lines = contourpy.contour_generator(x, y, box).lines(0.5)
+    return Path2D.make_compound_path(*(Path2D(np.asarray(line), closed=True) for line in lines))
 
 
 def _write_name(axes: Axes, plane: _Plane, disc: Disc, mask: NDArray[np.bool_], outside: bool) -> None:

@@ -1,26 +1,27 @@
-"""The report of one case: a single HTML file that opens anywhere, without a network, a script or a file beside it."""
+"""The report of one case: a single HTML file that opens anywhere, without a network or a file beside it."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ivdjax.reports.colours import VERDICT, hex_colour, level_colour
-from ivdjax.reports.tables import disc_rows, write_whole
-from ivdjax.volume import Disc
+from ivdjax.reports.disc_table import (
+    disc_table_html,
+    is_unsure,
+    level_dot,
+    number_text,
+    selectable_table,
+)
+from ivdjax.reports.document import badge, data_url, html_document, items
+from ivdjax.reports.tables import write_whole
+from ivdjax.reports.thumbnails import draw_thumbnails
+from ivdjax.reports.viewer import SCRIPTS, viewer_section
+from ivdjax.volume import Disc, LabelMap, Volume
 
-_COLUMNS: tuple[tuple[str, str, int], ...] = (
-    ("level_confidence", "Confidence in level", 2), ("volume_mm3", "Volume mm³", 0),
-    ("anterior_height_mm", "Anterior height mm", 1), ("middle_height_mm", "Middle height mm", 1),
-    ("posterior_height_mm", "Posterior height mm", 1), ("disc_height_index", "Height index", 2),
-    ("ap_width_mm", "AP width mm", 1), ("lateral_width_mm", "Lateral width mm", 1),
-    ("wedge_angle_deg", "Wedge angle °", 1), ("tilt_deg", "Tilt °", 0), ("fat_fraction", "Fat fraction", 2),
-)  # fmt: skip
-"""Key, heading and decimals of the columns that a person reads; the CSV beside the report holds all."""
+_STYLE = "assets/page.css"
 
 _WORDS = {
     "ok": "Nothing found that speaks against the numbering of the discs.",
@@ -28,34 +29,16 @@ _WORDS = {
 }
 
 _LEGEND = (
-    "Heights are means over the front, middle and rear of the mid-sagittal part, across the disc's own plane; the "
-    "height index is their mean over the AP width. Tilt: negative where the front edge is lower. Fat fraction: "
-    "fat / (fat + water) of the signal magnitudes, not a proton density. A dash: not measurable here, for example the "
-    "lateral width of a disc that the field of view cuts. Degeneration grades are not given. For research; not a "
-    "medical device."
+    "Level confidence: how sure the name of the disc is, 0 to 1. Outline confidence: the Dice, 0 to 1, that a careful "
+    "outline of the disc is expected to have with this one. Heights are means over the front, middle and rear of the "
+    "mid-sagittal part, across the disc's own plane; the height index is their mean over the AP width. Tilt: negative "
+    "where the front edge is lower. Fat fraction: fat / (fat + water) of the signal magnitudes, not a proton density. A "
+    "dash: not measurable here, for example the lateral width of a disc that the field of view cuts. Positions are in "
+    "mm of the image's own world coordinates. Degeneration grades are not given. For research; not a medical device."
 )
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 75rem; margin: 1.5rem auto;
-       padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.8rem 0 .4rem; }
-.badge { color: #fff; border-radius: .4rem; padding: .15rem .7rem; font-weight: 600; }
-.head { display: flex; gap: 1rem; align-items: center; flex-wrap: wrap; }
-.notice { border-left: .35rem solid #c26a00; background: #fff4e2; padding: .5rem .9rem; margin: 1rem 0; }
-img { max-width: 100%; height: auto; border-radius: .3rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
-th { vertical-align: bottom; font-weight: 600; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
-.dot { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; border: 1px solid #0004;
-       margin-right: .5rem; vertical-align: -.05rem; }
-.small { color: #555; font-size: .9rem; }
-"""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """What the page says of one case.
 
@@ -69,6 +52,12 @@ class Report:
         validated_on: what the model was validated on and how well it did, in plain words; empty: said to be unknown.
         synthetic: whether the model was trained on synthetic images alone.
         warnings: what was remarked on reading and preparing the case.
+        volume: image (C, D, H, W) for thumbnails and viewer; None: neither is there.
+        labels: numbered discs on the volume's grid; None: neither is there.
+        provenance: what the result depends on (program, model, input files with their checksums, settings), as nested
+            mappings of plain values; values that are None or empty are left out.
+        detectable: smallest change between two scans that lies beyond the measurement's own noise, by column of the
+            disc table; empty: not known.
     """
 
     case: str
@@ -80,40 +69,46 @@ class Report:
     validated_on: str
     synthetic: bool
     warnings: Sequence[str] = ()
+    volume: Volume | None = None
+    labels: LabelMap | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    detectable: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_report(path: Path, report: Report) -> None:
     """Writes the report as one self-contained HTML file; whole or not at all.
 
     Raises:
+        ValueError: the report's labels lie on another grid than its volume.
         OSError: the file cannot be written.
     """
     write_whole(path, report_page(report))
 
 
 def report_page(report: Report) -> str:
-    """The report as HTML. Every text that came from outside is escaped."""
-    title = escape(report.case)
+    """The report as HTML. Every text that came from outside is escaped.
+
+    Raises:
+        ValueError: the report's labels lie on another grid than its volume.
+    """
     parts = [
-        "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Discs of {title}</title>", f"<style>{_STYLE}</style>", "</head>", "<body>",
-        f'<div class="head"><h1>{title}</h1>{_badge(report.verdict)}</div>',
-        f"<p>{escape(_WORDS.get(report.verdict, ''))}</p>", _items(report.reasons), _synthetic_notice(report.synthetic),
-        "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>", _table(report.discs), _validation(report),
+        "<main>",
+        f'<div class="head"><h1>{escape(report.case)}</h1>{badge(report.verdict)}</div>',
+        f"<p>{escape(_WORDS.get(report.verdict, ''))}</p>", items(report.reasons), _synthetic_notice(report.synthetic),
+        "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
     ]  # fmt: skip
+    if report.volume is not None and report.labels is not None:
+        parts += [
+            _strip(report.discs, draw_thumbnails(report.volume, report.labels, report.discs)),
+            viewer_section(report.volume, report.labels, report.discs),
+        ]
+    parts += [selectable_table(report.discs, report.detectable), _validation(report)]
     if report.warnings:
-        parts += ["<h2>Remarks on the input</h2>", _items(report.warnings)]
-    parts += [f'<p class="small">{escape(_LEGEND)}</p>', "</body>", "</html>"]
-    return "\n".join(part for part in parts if part) + "\n"
-
-
-def _badge(verdict: str) -> str:
-    return f'<span class="badge" style="background:{VERDICT.get(verdict, "#555")}">{escape(verdict.upper())}</span>'
-
-
-def _items(texts: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>" if texts else ""
+        parts += ["<h2>Remarks on the input</h2>", items(report.warnings)]
+    parts += [_provenance(report.provenance), f'<p class="small">{escape(_LEGEND)}</p>', "</main>"]
+    body = "\n".join(part for part in parts if part)
+    scripts = SCRIPTS if "viewer-data" in body else ()
+    return html_document(f"Discs of {report.case}", body, _STYLE, scripts)
 
 
 def _synthetic_notice(synthetic: bool) -> str:
@@ -126,29 +121,55 @@ def _synthetic_notice(synthetic: bool) -> str:
 def _picture(report: Report) -> str:
     if not report.overview_png:
         return "<p>No picture could be drawn.</p>"
-    data = base64.b64encode(report.overview_png).decode("ascii")
     words = f"Sagittal and coronal planes of {report.case} with {len(report.discs)} discs outlined and named"
-    return f'<img alt="{escape(words)}" src="data:image/png;base64,{data}">'
+    return f'<img class="overview" alt="{escape(words)}" src="{data_url("image/png", report.overview_png)}">'
 
 
-def _table(discs: Sequence[Disc]) -> str:
+def _strip(discs: Sequence[Disc], pictures: Mapping[int, bytes]) -> str:
+    """One thumbnail a disc, from the uppermost down."""
     if not discs:
-        return "<p>No disc was found.</p>"
-    head = "".join(f"<th>{escape(heading)}</th>" for _, heading, _ in _COLUMNS)
-    body = "\n".join(_row(disc, row) for disc, row in zip(reversed(discs), reversed(disc_rows(discs)), strict=True))
-    return f'<div class="wide"><table>\n<tr><th>Disc</th>{head}</tr>\n{body}\n</table></div>'
+        return ""
+    return '<div class="strip">\n' + "\n".join(_thumbnail(d, pictures[d.level]) for d in reversed(discs)) + "\n</div>"
 
 
-def _row(disc: Disc, row: dict[str, Any]) -> str:
-    dot = f'<span class="dot" style="background:{hex_colour(level_colour(disc.level))}"></span>'
-    cells = "".join(f"<td>{_number(row[key], digits)}</td>" for key, _, digits in _COLUMNS)
-    return f"<tr><td>{dot}{escape(disc.level_name)}</td>{cells}</tr>"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001
+def _thumbnail(disc: Disc, picture: bytes) -> str:
+    name = escape(disc.level_name)
+    figures = "".join(
+        f'<span class="figure{" unsure" if is_unsure(key, value) else ""}">{word} {number_text(value, 2)}</span>'
+        for key, word, value in (("level_confidence", "level", disc.level_confidence),
+                                 ("outline_confidence", "outline", disc.outline_confidence))
+    )  # fmt: skip
+    return (
+        f'<button type="button" class="thumbnail" data-level="{disc.level}" aria-pressed="false">'
+        f'<img alt="{name}, mid-sagittal, outlined" src="{data_url("image/jpeg", picture)}">'
+        f'<span class="name">{level_dot(disc.level)}{name}</span>{figures}</button>'
+    )
 
 
 def _validation(report: Report) -> str:
     text = report.validated_on or "It is not known on what this model was validated: judge every result by eye."
     return f"<h2>Model</h2>\n<p>{escape(report.model)}. {escape(text)}</p>"
+
+
+def _provenance(facts: Mapping[str, Any]) -> str:
+    rows = "\n".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
+                     for name, text in _facts(facts))  # fmt: skip
+    if not rows:
+        return ""
+    return f'<h2>Versions and checksums</h2>\n<div class="wide"><table class="facts">\n{rows}\n</table></div>'
+
+
+def _facts(facts: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Name and text of each plain value of nested mappings; "input", "fat", "file" gives "input fat file"."""
+    for key, value in facts.items():
+        name = f"{above} {key}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _facts(value, name)
+        elif isinstance(value, (list, tuple)):
+            if value:
+                yield name, ", ".join(str(part) for part in value)
+        elif value is not None and value != "":
+            yield name, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+__all__ = ["Report", "disc_table_html", "report_page", "write_report"]

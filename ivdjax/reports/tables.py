@@ -18,21 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from ivdjax.reports.columns import COLUMNS, SCHEMA_VERSION
 from ivdjax.volume import LUMBAR_DISCS, Disc
-
-SCHEMA_VERSION = 1
-"""Of the disc JSON; rises when a key changes its meaning or goes."""
 
 SUMMARY = "summary.csv"
 """Name of the table of a run's cases, in the folder of its results."""
 
-DISC_COLUMNS: tuple[str, ...] = (
-    "level", "level_name", "level_confidence", "outline_confidence",
-    "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "volume_mm3",
-    "anterior_height_mm", "middle_height_mm", "posterior_height_mm", "disc_height_index", "ap_width_mm",
-    "lateral_width_mm", "wedge_angle_deg", "tilt_deg", "fat_fraction",
-)  # fmt: skip
-"""Columns that every disc table has, in this order, also without any disc; others (signals) follow."""
+DISC_COLUMNS: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+"""Columns that every disc table has, in this order, also without any disc; those of the channels follow."""
 
 SCORE_COLUMNS: tuple[str, ...] = (
     "case", "subject", "level", "dice", "asd_mm", "hd95_mm", "localization_error_mm"
@@ -70,6 +63,7 @@ def disc_rows(discs: Sequence[Disc]) -> list[dict[str, Any]]:
             "level": disc.level, "level_name": disc.level_name, "level_confidence": disc.level_confidence,
             "outline_confidence": disc.outline_confidence,
             "centroid_x_mm": x, "centroid_y_mm": y, "centroid_z_mm": z, "volume_mm3": disc.volume_mm3,
+            "cut_at": disc.cut_at,
         }  # fmt: skip
         values: dict[str, Any] = disc.measures | fixed
         rows.append({name: _plain(values.get(name)) for name in (*DISC_COLUMNS, *further)})
@@ -84,6 +78,8 @@ def disc_csv(discs: Sequence[Disc]) -> str:
 
 def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[Disc], **context: Any) -> str:
     """The same table with verdict and reasons; `context` (such as the model's name) is stored beside them.
+
+    `discs.schema.json` beside this file describes the document (`columns.disc_schema`).
 
     Raises:
         ValueError: `context` holds a key of the table itself.

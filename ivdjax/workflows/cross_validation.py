@@ -27,7 +27,8 @@ from ivdjax.workflows.commands import FAILED, INTERRUPTED, REFUSED, TERMINATED, 
 from ivdjax.workflows.evaluate import Evaluation, evaluate
 from ivdjax.workflows.infer import InferenceRequest, infer
 from ivdjax.workflows.model import Model, read_model
-from ivdjax.workflows.results import provenance, stored_summary
+from ivdjax.workflows.provenance import provenance
+from ivdjax.workflows.results import OutputOptions, stored_summary
 from ivdjax.workflows.supervisor import describe_exit
 from ivdjax.workflows.training_cases import check_fold, with_phantoms
 from ivdjax.workflows.worker import end_with_parent
@@ -257,14 +258,15 @@ def _find_discs(fold: Fold, root: Path, output: Path) -> bool:
     predictions = output / RESULT / PREDICTIONS
     inputs = tuple(str(root / case.name) for case in fold.held_out)
     # Predictions of a model that has been trained anew since, or of other images, are this program's own to replace.
-    stale = any(_is_stale(predictions / case.name, case, model) for case in fold.held_out)
+    stale = any(_is_stale(predictions, case, model) for case in fold.held_out)
     with _in_turn(output / RESULT):
         rows = infer(InferenceRequest(folder, predictions, inputs, overwrite=stale))
     return all(row.status != "failed" for row in rows)
 
 
-def _is_stale(folder: Path, case: CaseFiles, model: Model) -> bool:
-    return folder.is_dir() and stored_summary(folder, case.name, provenance(case, model)) is None
+def _is_stale(predictions: Path, case: CaseFiles, model: Model) -> bool:
+    there = (predictions / case.name).is_dir()
+    return there and stored_summary(predictions, case, provenance(case, model), OutputOptions()) is None
 
 
 def _score(config: Config, output: Path, finished: Sequence[Fold], failed: Sequence[int]) -> int:

@@ -21,6 +21,7 @@ from ivdjax.imaging.files import read_labels, split_suffix
 from ivdjax.reports.comparison import write_comparison
 from ivdjax.reports.tables import SUMMARY, score_csv, score_tables, write_whole
 from ivdjax.volume import Case, CaseError, LabelMap, UserError
+from ivdjax.workflows.names import bids_names, plain_names
 
 _SHOWN_FIRST = ("t2", "wat", "inn")
 """Channels that the pictures prefer, in this order; any other dataset shows its first by name."""
@@ -222,7 +223,15 @@ def picture_channel(folder: Path) -> str | None:
 
 
 def _prediction_path(job: Evaluation, case: str) -> Path:
-    return job.predictions / case / f"{case}_discs.nii.gz"
+    """The label map of a case, under its plain name or that of a BIDS output; the plain one where there is none."""
+    plain = job.predictions / plain_names(case).path("labels")
+    if plain.is_file():
+        return plain
+    try:
+        named = job.predictions / bids_names(case).path("labels")
+    except UserError:
+        return plain
+    return named if named.is_file() else plain
 
 
 def _check_predictions(job: Evaluation, found: Sequence[CaseFiles]) -> None:
@@ -231,7 +240,8 @@ def _check_predictions(job: Evaluation, found: Sequence[CaseFiles]) -> None:
         raise UserError(f"--predictions must be a folder that infer.py has written; there is none at {job.predictions}")
     known = {files.name for files in found}
     with_file = sorted(
-        p.name for p in job.predictions.iterdir() if p.is_dir() and _prediction_path(job, p.name).is_file()
+        {p.name for p in job.predictions.iterdir() if p.is_dir() and _prediction_path(job, p.name).is_file()}
+        | {name for name in known if _prediction_path(job, name).is_file()}
     )
     missing = sorted(known - set(with_file))
     if found and len(missing) == len(found):

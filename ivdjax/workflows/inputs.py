@@ -1,16 +1,22 @@
 """What `infer.py` was given: case folders, folders of them, single images or channel=path pairs, as cases.
 
-A case has one or more of the model's channels.
+A case has one or more of the model's channels. It is a folder of image files named by their channels; or of DICOM
+files of one or several series; or of folders of such files, all of one study. Where image files are named by channels,
+DICOM files beside them are left aside. Cases are looked for in the given folder and in those directly in it, DICOM
+series one level below a case; links that lead out of a folder are not followed to DICOM files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ivdjax.data.datasets import LABELS, CaseFiles, find_case, is_case
-from ivdjax.imaging.files import IMAGE_SUFFIXES, split_suffix
+from ivdjax.data.dicom_cases import find_dicom_case, is_dicom_case, series_folders
+from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, split_suffix
+from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
+from ivdjax.imaging.files.dicom_headers import is_dicom
 from ivdjax.volume import CaseError, UserError
 
 
@@ -28,7 +34,7 @@ def find_inputs(inputs: Sequence[str], channels: Sequence[str], name: str | None
 
     Args:
         inputs: case folders, folders of case folders, image files (whose names tell the channel where the model has
-            several), or channel=path pairs.
+            several), or channel=path pairs, whose paths are image files or folders of one DICOM series.
         channels: that the model knows.
         name: of the one case that channel=path pairs or a single image make.
 
@@ -52,6 +58,7 @@ def find_inputs(inputs: Sequence[str], channels: Sequence[str], name: str | None
 def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None) -> InputCase:
     if name is None:
         raise UserError("channel=path pairs need --case NAME, the name for the outputs")
+    _refuse_name(name)
     paths: dict[str, Path] = {}
     for text in inputs:
         channel, _, path = text.partition("=")
@@ -59,11 +66,27 @@ def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None
             raise UserError(f"{text}: the model has no channel {channel!r}; it has {', '.join(channels)}")
         if channel in paths:
             raise UserError(f"channel {channel} is given twice: {paths[channel]} and {path}")
-        if not Path(path).is_file():
-            raise UserError(f"{text}: there is no file {path}")
         paths[channel] = Path(path)
-    _refuse_name(name)
-    return InputCase(name, CaseFiles(name, name, {channel: paths[channel] for channel in channels if channel in paths}))
+        if paths[channel].is_dir():
+            if not holds_dicom(paths[channel]):
+                raise UserError(
+                    f"{text}: no DICOM file lies in the folder {path}; give a series folder or an image file"
+                )
+        elif not paths[channel].is_file():
+            raise UserError(f"{text}: there is no file or folder {path}")
+        else:
+            _refuse_dicom_file(paths[channel])
+    try:
+        sources: dict[str, Source] = {
+            channel: channel_series(paths[channel], channel, name) if paths[channel].is_dir() else paths[channel]
+            for channel in channels
+            if channel in paths
+        }
+    except CaseError as error:
+        return InputCase(name, problem=str(error))
+    except OSError as error:
+        return InputCase(name, problem=f"case {name}: {error.filename} cannot be read: {error.strerror}")
+    return InputCase(name, CaseFiles(name, name, sources))
 
 
 def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
@@ -72,25 +95,51 @@ def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
     if not path.is_dir():
         raise UserError(f"there is no file or folder {path}")
     if is_case(path, channels):
-        return [_from_folder(path, channels)]
-    found = [case for p in sorted(path.iterdir()) if (case := _from_subfolder(p, channels)) is not None]
+        return [_from_folder(path, channels, find_case)]
+    # By their names alone, so that no file of a large folder of cases is opened.
+    named = {p: case for p in sorted(path.iterdir()) if (case := _named_case(p, channels)) is not None}
+    if not named and _may_be_dicom(path, is_dicom_case):
+        return [_from_folder(path, channels, find_dicom_case)]
+    found = [
+        named.get(p) or _from_folder(p, channels, find_dicom_case)
+        for p in sorted(path.iterdir())
+        if p in named or (_is_visible_folder(p) and _may_be_dicom(p, _holds_series))
+    ]
     if not found:
         raise UserError(
-            f"{path} is no case and holds none; a case is a folder NAME with NAME_{channels[0]}.nii.gz "
-            f"(or .nii, .mha, .nrrd) and such a file for each other channel of the model: {', '.join(channels)}"
+            f"{path} is no case and holds none; a case is a folder NAME with NAME_{channels[0]}.nii.gz (or .nii, .mha, "
+            f".nrrd) and such a file for each other channel of the model: {', '.join(channels)}; or a folder of DICOM "
+            "files or of series folders"
         )
     return found
 
 
-def _from_subfolder(path: Path, channels: Sequence[str]) -> InputCase | None:
-    """The case in a folder of a folder; None if it is none."""
+def _named_case(path: Path, channels: Sequence[str]) -> InputCase | None:
+    """The case of image files in a folder of a folder; None if it is none."""
     try:
-        return _from_folder(path, channels) if path.is_dir() and is_case(path, channels) else None
+        return _from_folder(path, channels, find_case) if path.is_dir() and is_case(path, channels) else None
     except OSError as error:
         return InputCase(path.name, problem=f"case {path.name}: {path} cannot be read: {error.strerror}")
 
 
-def _from_folder(path: Path, channels: Sequence[str]) -> InputCase:
+def _is_visible_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _holds_series(path: Path) -> bool:
+    return holds_dicom(path) or bool(series_folders(path))
+
+
+def _may_be_dicom(path: Path, question: Callable[[Path], bool]) -> bool:
+    """The answer to a question about a folder's DICOM files; yes, where they are damaged: the case will say how."""
+    try:
+        return question(path)
+    except (CaseError, OSError):
+        return True
+
+
+def _from_folder(path: Path, channels: Sequence[str], find: Callable[..., CaseFiles]) -> InputCase:
+    """The case in a folder, by `find_case` or `find_dicom_case`; one of the channels is enough."""
     name = path.resolve().name
     try:
         name.encode()
@@ -98,13 +147,21 @@ def _from_folder(path: Path, channels: Sequence[str]) -> InputCase:
         shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
         return InputCase(shown, problem=f"case {shown}: the folder's name is no valid UTF-8; rename it")
     try:
-        files = find_case(path, channels, partial=True)
+        files = find(path, channels, partial=True)
     except CaseError as error:
         return InputCase(name, problem=str(error))
+    except OSError as error:
+        return InputCase(name, problem=f"case {name}: {path} cannot be read: {error.strerror}")
     return InputCase(files.name, replace(files, labels=None))
 
 
+def _refuse_dicom_file(path: Path) -> None:
+    if not split_suffix(path)[1] and is_dicom(path):
+        raise UserError(f"{path} is a file of a DICOM series; give the folder that holds the series")
+
+
 def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
+    _refuse_dicom_file(path)
     stem, suffix = split_suffix(path)
     channel = _named_channel(stem, channels)
     if channel is None and len(channels) != 1:

@@ -40,6 +40,17 @@ INTENDED_USE = (
 _FREE, _WITH_CREDIT = re.compile(r"Apache-2\.0|CC0([ -]1\.0)?"), re.compile(r"CC[ -]BY[ -](\d\.\d)")
 """Licences of training data under which weights may be passed on under the program's own, freely or with credit."""
 
+_OUTLINE = {
+    "data": "measured on", "cases": "cases", "discs": "discs", "extra_discs": "of them not in the reference (Dice 0)",
+    "mean_dice": "mean Dice", "rank_correlation": "rank correlation of predicted and measured Dice",
+    "rank_correlation_95": "its 95 % interval, whole cases drawn anew", "mean_absolute_error": "mean absolute error",
+    "mean_absolute_deviation": "that of predicting the mean Dice for each", "mean_error": "mean error",
+}  # fmt: skip
+"""What is told of the confidence in outlines, in this order, and in which words."""
+
+_REPEATABILITY = ("within_sd", "smallest_detectable_change", "icc", "bias", "n")
+"""What is told of each measure in the facts about repeatability, in this order."""
+
 
 def model_card(description: Mapping[str, Any]) -> str:
     """The text of a model's README.md from its description.
@@ -47,7 +58,8 @@ def model_card(description: Mapping[str, Any]) -> str:
     Used are name, channels, networks, precision, synthetic, credit, licence, weights_sha256 and ivdjax_version, and
     where they are given: `validation` (figures by name, nested once at most), `training` (facts by name), `limits`
     (sentences), `config` (how it numbers, and whether it was trained for missing channels), `reference_sha256`. What is
-    missing is said to be missing.
+    missing is said to be missing. `repeatability` and `outline_calibration` (of `annotate_model`) get sections of their
+    own.
     """
     name, channels = description["name"], ", ".join(description["channels"])
     sections = [
@@ -61,6 +73,8 @@ def model_card(description: Mapping[str, Any]) -> str:
         _facts("Training", description.get("training")),
         _facts("Figures on held-out cases", description.get("validation"))
         or "## Figures on held-out cases\n\nNone were recorded with this model.",
+        _repeatability(description.get("repeatability")),
+        _outline_confidence(description.get("outline_calibration")),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in (*description.get("limits", ()), *_limits(description))),
         _integrity(description),
     ]
@@ -140,6 +154,58 @@ def _integrity(description: Mapping[str, Any]) -> str:
     if reference:
         return f"{text}, of `reference.npz`: `{reference}`; both are checked whenever the model is loaded."
     return f"{text}; checked whenever the model is loaded."
+
+
+def _repeatability(facts: Mapping[str, Any] | None) -> str:
+    """A section about how well the measures repeat; empty without facts.
+
+    The facts hold a mapping for each measure, and beside these `made_of` and `command`.
+    """
+    measures = {name: own for name, own in (facts or {}).items() if isinstance(own, Mapping)}
+    if facts is None or not measures:
+        return ""
+    rows = [
+        f"| {_cell(name)} | " + " | ".join(_cell(_known(own.get(key))) for key in _REPEATABILITY) + " |"
+        for name, own in measures.items()
+    ]
+    made_of, command = str(facts.get("made_of") or "not stated"), facts.get("command")
+    return (
+        f"## Repeatability\n\nMeasured on: {made_of}.\n\n"
+        "| measure | within-subject sd | smallest detectable change | ICC(2,1) within levels | bias | discs |\n"
+        f"{'|---' * 6}|\n" + "\n".join(rows) + "\n\n"
+        "A change between two visits of a subject that is smaller than the smallest detectable change may be noise "
+        "alone. It does not hold for another scanner or sequence, and patients vary more."
+        + (f"\n\n```\n{command}\n```" if command else "")
+    )
+
+
+def _outline_confidence(facts: Mapping[str, Any] | None) -> str:
+    """A section about the predicted Dice of each disc; empty without facts.
+
+    The facts hold `scale` and `power`, and figures: `fitted`, on what they were fitted to, and `checked`, on others.
+    """
+    if not facts:
+        return ""
+    text = (
+        "## Outline confidence\n\nEach disc gets the Dice that its outline is expected to have with a careful one, "
+        f"1 - {_cell(facts['scale'])} (1 - e)^{_cell(facts['power'])} with e from the disc network's probabilities. "
+        "What the network is sure of and wrong about, it does not see."
+    )
+    sets = {name: facts[name] for name in ("fitted", "checked") if facts.get(name)}
+    if "checked" not in sets:
+        text += " It was not checked on cases that took no part in the fit."
+    if not sets:
+        return text
+    rows = [
+        f"| {words} | " + " | ".join(_cell(_known(own.get(key))) for own in sets.values()) + " |"
+        for key, words in _OUTLINE.items()
+        if any(key in own for own in sets.values())
+    ]
+    return f"{text}\n\n| | {' | '.join(sets)} |\n{'|---' * (len(sets) + 1)}|\n" + "\n".join(rows)
+
+
+def _known(value: Any) -> Any:
+    return "-" if value is None else value
 
 
 def _facts(title: str, facts: Mapping[str, Any] | None) -> str:

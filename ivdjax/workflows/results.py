@@ -1,43 +1,79 @@
-"""The output folder of one case: label map, tables, picture and report, whole or not at all; and reading it again."""
+"""The output folder of one case: label map, tables, picture, report and viewers' files, whole or not at all; and
+reading it again."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ivdjax import __version__
-from ivdjax.config import plain_config
 from ivdjax.data.datasets import CaseFiles
-from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import write_labels
+from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.dicom_seg import write_dicom_seg
+from ivdjax.imaging.files.label_tables import bids_labels, itksnap_labels, slicer_colors
+from ivdjax.imaging.files.probability import write_probability
+from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
+from ivdjax.imaging.files.source import source_folder
 from ivdjax.imaging.folders import whole_folder
 from ivdjax.reports.overview import write_overview
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json, write_whole
-from ivdjax.volume import UserError
+from ivdjax.volume import CaseError, UserError
 from ivdjax.workflows.model import Model
+from ivdjax.workflows.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
+from ivdjax.workflows.provenance import validation_words
+from ivdjax.workflows.segments import disc_segments
 
 if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
     from ivdjax.workflows.segmenter import CaseResult
 
-OUTPUTS = ("{case}_discs.nii.gz", "{case}_discs.csv", "{case}_discs.json", "{case}_overview.png", "report.html")
-"""Names of a case's files."""
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Which outputs a case gets beside those that it always has.
+
+    Attributes:
+        bids: name them as a BIDS derivative dataset does.
+        probabilities: write the probability of disc too.
+        anonymous: leave the patient out of the DICOM segmentation.
+    """
+
+    bids: bool = False
+    probabilities: bool = False
+    anonymous: bool = False
+
+    def names(self, case: str) -> CaseNames:
+        """What the files of a case are called.
+
+        Raises:
+            UserError: the case's name gives no BIDS label.
+        """
+        return bids_names(case) if self.bids else plain_names(case)
+
+    def expected(self) -> tuple[str, ...]:
+        """Kinds of files that a whole result has, but for the DICOM segmentation, which a case without discs lacks."""
+        kinds = ["labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd"]
+        if self.bids:
+            kinds += ["sidecar", "label_table"]
+        return (*kinds, "probability") if self.probabilities else tuple(kinds)
 
 
-def refuse_foreign(folder: Path, files: CaseFiles) -> None:
+def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
     """Makes sure that a case's output folder may be replaced: it is absent, empty, or holds an earlier result.
 
     Raises:
         UserError: it holds the case's own images, or anything else that no inference wrote.
     """
-    if any(folder.resolve() == path.resolve().parent for path in files.channels.values()):
+    folder = output / names.folder
+    if any(folder.resolve() == source_folder(source).resolve() for source in files.channels.values()):
         raise UserError(
             f"{folder} holds the images of case {files.name}: results would replace them; choose another --output"
         )
-    if not folder.exists() or (folder / f"{files.name}_discs.json").is_file():
+    if not folder.exists() or (folder / names.name("json")).is_file():
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise UserError(
@@ -45,92 +81,136 @@ def refuse_foreign(folder: Path, files: CaseFiles) -> None:
         )
 
 
-def provenance(files: CaseFiles, model: Model, overrides: Sequence[str] = (),
-               anchor: Anchor | None = None) -> dict[str, Any]:  # fmt: skip
-    """What a result depends on: input files by content, the model by weights and settings, an anchor, the program.
+def write_result(
+    output: Path, files: CaseFiles, result: CaseResult, model: Model, source: Mapping[str, Any], options: OutputOptions
+) -> None:
+    """Writes every output of a case into its folder, which appears whole or not at all.
+
+    A DICOM segmentation is written where the first channel comes from a DICOM series and a disc was found; a series
+    that cannot be referred to costs this file alone, and is remarked.
 
     Args:
+        output: the folder of all cases.
         files: of the case.
-        model: with its settings as they are used, overridden ones included.
-        overrides: as the user gave them, for the reader.
-        anchor: a level that the user has pinned.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    settings = json.dumps(
-        {"config": _settings(model), "weights": model.weights_sha256}, sort_keys=True, ensure_ascii=True
-    )
-    return {
-        "input": {channel: {"file": path.name, "sha256": _sha256(path)} for channel, path in files.channels.items()},
-        "model": {
-            "name": model.name, "weights_sha256": model.weights_sha256,
-            "sha256": hashlib.sha256(settings.encode()).hexdigest(), "synthetic": model.config.data.synthetic,
-        },
-        "overrides": list(overrides),
-        "anchor": None if anchor is None else {"level": anchor.level, "point_mm": list(anchor.point_mm)},
-        "ivdjax_version": __version__,
-    }  # fmt: skip
-
-
-def write_result(folder: Path, files: CaseFiles, result: CaseResult, model: Model, source: dict[str, Any]) -> None:
-    """Writes every output of a case into its folder, which appears whole or not at all.
+        result: what was found in it.
+        model: that found it.
+        source: what the result depends on (`provenance`).
+        options: what else is written, and under which names.
 
     Raises:
         UserError: as `refuse_foreign`.
         OSError: the disk is full or not writable.
     """
-    refuse_foreign(folder, files)
-    case, name = result.case, result.case.name
-    with whole_folder(folder) as part:
-        write_labels(part / f"{name}_discs.nii.gz", result.labels)
-        write_whole(part / f"{name}_discs.csv", disc_csv(result.discs))
-        text = disc_json(name, result.verdict, result.reasons, result.discs, warnings=list(result.warnings), **source)
-        write_whole(part / f"{name}_discs.json", text)
-        overview = part / f"{name}_overview.png"
-        write_overview(overview, case.volume, result.labels, result.discs, name, result.verdict, result.reasons)
-        report = Report(
-            case=name,
-            verdict=result.verdict,
-            reasons=result.reasons,
-            discs=result.discs,
-            overview_png=overview.read_bytes(),
-            model=model.name,
-            validated_on=validation_words(model),
-            synthetic=model.config.data.synthetic,
-            warnings=result.warnings,
-        )
-        write_report(part / "report.html", report)
+    names = options.names(files.name)
+    refuse_foreign(output, files, names)
+    with whole_folder(output / names.folder) as part:
+        write_labels(part / names.name("labels"), result.labels)
+        if _is_dicom(files):
+            remarks = _write_dicom_seg(part / names.name("dicom_seg"), files, result, model, options)
+            result = replace(result, warnings=(*result.warnings, *remarks))
+        _write_tables(part, names, result, model, source, options)
+        _write_for_viewers(part, names, result, options)
+        if options.probabilities and result.probability is not None:
+            native = result.labels.native or result.labels.grid
+            write_probability(part / names.name("probability"), result.probability, native)
+        _write_report(part, names, result, model, source)
 
 
-def stored_summary(folder: Path, case: str, source: dict[str, Any]) -> CaseSummary | None:
-    """The summary of a case that is already whole with the same input, model and anchor; None if it is not."""
-    if not all((folder / name.format(case=case)).is_file() for name in OUTPUTS):
+def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
+                   options: OutputOptions) -> CaseSummary | None:  # fmt: skip
+    """The summary of a case that is already whole with the same input, model, anchor and outputs; None if it is not."""
+    names = options.names(files.name)
+    folder = output / names.folder
+    if not all((folder / names.files[kind]).is_file() for kind in options.expected()):
         return None
+    stored = read_document(folder / names.name("json"))
     try:
-        stored = json.loads((folder / f"{case}_discs.json").read_text(encoding="utf-8"))
         if any(stored[key] != source[key] for key in ("input", "model")) or stored.get("anchor") != source["anchor"]:
             return None  # the model's hash covers its settings, so that overrides need no look of their own
-        return CaseSummary(case, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0)
-    except (OSError, ValueError, KeyError, TypeError):
+        if _is_dicom(files) and stored["anonymous"] != options.anonymous:
+            return None
+        return CaseSummary(
+            files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0
+        )
+    except (KeyError, TypeError):
         return None
 
 
-def validation_words(model: Model) -> str:
-    """What a model was validated on, in plain words; empty where its folder does not say."""
-    figures = model.meta.get("validation") or {}
-    words = ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
-                      for name, value in figures.items() if not isinstance(value, dict))  # fmt: skip
-    if not words:
-        return ""
-    data = "synthetic phantoms" if model.config.data.synthetic else model.config.data.credit or "data of its own"
-    return f"Held-out cases of {data}: {words}."
+def read_document(path: Path) -> dict[str, Any]:
+    """A case's JSON; empty where there is none that can be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
-def _settings(model: Model) -> dict[str, Any]:
-    return {"preparation": plain_config(model.config.preparation), "inference": plain_config(model.config.inference)}
+def _write_tables(
+    part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any], options: OutputOptions
+) -> None:
+    table = disc_csv(result.discs)
+    write_whole(part / names.name("csv"), csv_as_tsv(table) if options.bids else table)
+    document = disc_json(
+        result.case.name, result.verdict, result.reasons, result.discs, warnings=list(result.warnings),
+        anonymous=options.anonymous, repeatability=model.meta.get("repeatability"), **source,
+    )  # fmt: skip
+    write_whole(part / names.name("json"), document)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _write_for_viewers(part: Path, names: CaseNames, result: CaseResult, options: OutputOptions) -> None:
+    segments = disc_segments(result.labels.levels)
+    write_whole(part / names.name("itksnap"), itksnap_labels(segments))
+    write_whole(part / names.name("slicer"), slicer_colors(segments))
+    if options.bids:
+        write_whole(part / names.name("label_table"), bids_labels(segments))
+        write_whole(part / names.name("sidecar"), json.dumps(bids_sidecar(), indent=2) + "\n")
+    write_seg_nrrd(part / names.name("seg_nrrd"), result.labels, segments)
+
+
+def _write_dicom_seg(
+    path: Path, files: CaseFiles, result: CaseResult, model: Model, options: OutputOptions
+) -> tuple[str, ...]:
+    """Writes the DICOM segmentation of a case whose first channel is a series; remarks where that is not possible."""
+    series = next(iter(files.channels.values()))
+    assert isinstance(series, DicomSeries)
+    try:
+        write_dicom_seg(
+            path, result.labels, series, disc_segments(result.labels.levels), case=files.name,
+            description="Intervertebral discs", model_name=f"ivdjax {model.name}", model_version=__version__,
+            weights_sha256=model.weights_sha256, anonymous=options.anonymous,
+        )  # fmt: skip
+    except CaseError as error:
+        return (f"no DICOM segmentation was written: {error}",)
+    return ()
+
+
+def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any]) -> None:
+    case, overview = result.case, part / names.name("overview")
+    write_overview(overview, case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons)
+    report = Report(
+        case=case.name,
+        verdict=result.verdict,
+        reasons=result.reasons,
+        discs=result.discs,
+        overview_png=overview.read_bytes(),
+        model=model.name,
+        validated_on=validation_words(model),
+        synthetic=model.config.data.synthetic,
+        warnings=result.warnings,
+        volume=case.volume,
+        labels=result.labels,
+        provenance=source,
+        detectable=_detectable(model),
+    )
+    write_report(part / names.name("report"), report)
+
+
+def _detectable(model: Model) -> dict[str, float]:
+    """The smallest detectable change of each measure, as far as the model's folder knows it."""
+    known = model.meta.get("repeatability") or {}
+    return {name: float(facts["smallest_detectable_change"]) for name, facts in known.items()
+            if isinstance(facts, Mapping) and facts.get("smallest_detectable_change") is not None}  # fmt: skip
+
+
+def _is_dicom(files: CaseFiles) -> bool:
+    return isinstance(next(iter(files.channels.values())), DicomSeries)

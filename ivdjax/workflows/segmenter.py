@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from ivdjax.config import STAGES, Config
-from ivdjax.data.preparation import Prepared, prepare, restore_labels
+from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_probability
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.numbering import Anchor, Evidence, number_discs
+from ivdjax.discs.outline import calibrated as outline_calibrated
+from ivdjax.discs.outline import outline_confidence
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
 from ivdjax.volume import Case, CaseError, Disc, LabelMap, UserError
@@ -61,6 +64,7 @@ class CaseResult:
         verdict: "ok" or "review".
         reasons: for a review, in plain words.
         warnings: what was remarked on reading and preparing.
+        probability: float32 (D, H, W) of disc on the labels' grid, 0 to 1; None unless it was asked for.
     """
 
     case: Case
@@ -69,6 +73,7 @@ class CaseResult:
     verdict: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    probability: NDArray[np.float32] | None = None
 
 
 def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segmenter:
@@ -81,6 +86,10 @@ def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segment
     model = override_inference(read_model(folder), overrides)
     if "disc" not in model.parameters:
         raise UserError(f"{folder} holds {', '.join(model.networks)}, but no network for disc; train that stage too")
+    try:
+        outline_calibrated([1.0], _calibration(model) or {"scale": 1.0, "power": 1.0})
+    except ValueError as error:
+        raise UserError(f"{folder}: outline_calibration: {error}; copy the whole folder again") from error
     use_compilation_cache()
     networks = {}
     for stage in _wanted(model):
@@ -92,13 +101,16 @@ def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segment
     return segmenter
 
 
-def find_discs(segmenter: Segmenter, case: Case, anchor: Anchor | None = None) -> CaseResult:
+def find_discs(
+    segmenter: Segmenter, case: Case, anchor: Anchor | None = None, keep_probability: bool = False
+) -> CaseResult:
     """Every disc of a case that has one or more of the model's channels.
 
     Args:
         segmenter: the model.
         case: as it was read.
         anchor: the user's word on one disc's level.
+        keep_probability: whether the result holds the probability of disc too.
 
     Raises:
         CaseError: the case cannot be prepared, or the anchor lies in no disc.
@@ -116,9 +128,11 @@ def find_discs(segmenter: Segmenter, case: Case, anchor: Anchor | None = None) -
             raise
         raise CaseError(f"case {case.name}: --anchor: {error}") from error
     labels = restore_labels(numbering.levels, prepared, evidence.probability, config.inference.threshold)
-    discs = measure_discs(labels, case.volume, numbering.confidence)
+    outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, _calibration(segmenter.model))
+    discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
     reasons = (*_missing_reasons(prepared), *numbering.reasons)
-    return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings)
+    fine = restore_probability(evidence.probability, prepared) if keep_probability else None
+    return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings, fine)
 
 
 def in_region(segmenter: Segmenter, prepared: Prepared) -> Prepared:
@@ -141,6 +155,11 @@ def gather_evidence(segmenter: Segmenter, prepared: Prepared, anchor: Anchor | N
     return Evidence(
         probability, prepared.grid, prepared.region, levels, level_grid, segmenter.model.reference, anchor
     )  # fmt: skip
+
+
+def _calibration(model: Model) -> Mapping[str, object] | None:
+    """How the model's expected Dice becomes a right one; None for a model without."""
+    return model.meta.get("outline_calibration")
 
 
 def _wanted(model: Model) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -83,6 +84,8 @@ def test_folders_without_a_channel_are_no_cases_and_other_files_are_named(tmp_pa
     (only,) = find_cases(tmp_path, DataConfig())
     assert only.ignored == ("a_other.nii", "notes.txt")
     assert any("a_other.nii, notes.txt" in warning for warning in read_case(only, ("t2",)).warnings)
+    many = read_case(replace(only, ignored=tuple(f"{n}.txt" for n in range(15)), remarks=("found",)), ("t2",)).warnings
+    assert many[0] == "found" and many[1].endswith("10.txt, 11.txt and 3 more")
     assert is_case(tmp_path / "a", ("t2",)) and not is_case(tmp_path / "logs", ("t2",))
     assert not is_case(tmp_path / "truth.json", ("t2",))
 

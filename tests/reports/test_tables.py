@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ivdjax.discs.measures import SHAPE_MEASURES
+from ivdjax.reports.columns import SCHEMA_VERSION
 from ivdjax.reports.tables import (
     DISC_COLUMNS,
-    SCHEMA_VERSION,
     SCORE_COLUMNS,
     CaseSummary,
     disc_csv,
@@ -27,7 +27,14 @@ DISCS = [
     Disc(
         1, 0.85, (1.0, -2.0, 3.1234567), 7000.0, {"middle_height_mm": 7.5, "lateral_width_mm": None, "t2_mean": 40.25}
     ),
-    Disc(2, 0.5, (1.0, 4.0, 38.0), 9000.0, {"middle_height_mm": math.nan, "fat_fraction": 0.1, "t2_mean": 50.0}),
+    Disc(
+        2,
+        0.5,
+        (1.0, 4.0, 38.0),
+        None,
+        {"middle_height_mm": math.nan, "fat_fraction": 0.1, "t2_mean": 50.0},
+        cut_at="left right",
+    ),
 ]
 
 
@@ -41,6 +48,8 @@ def test_disc_csv_has_fixed_columns_first_and_empty_cells_for_what_is_unknown():
     first, second = read(text)
     assert (first["level"], first["level_name"], first["centroid_z_mm"]) == ("1", "L5/S1", "3.12346")
     assert (first["middle_height_mm"], first["lateral_width_mm"], first["fat_fraction"]) == ("7.5", "", "")
+    assert (first["volume_mm3"], first["cut_at"]) == ("7000.0", "")
+    assert (second["volume_mm3"], second["cut_at"]) == ("", "left right")
     assert (second["middle_height_mm"], second["fat_fraction"], second["t2_mean"]) == ("", "0.1", "50.0")
 
 

@@ -161,10 +161,10 @@ def test_paper_beside(config, work, tmp_path):
 
 
 def test_predictions_of_another_model_are_computed_again(config, work, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "stored_summary", lambda folder, case, source: CaseSummary(case, "skipped"))
+    monkeypatch.setattr(workflow, "stored_summary", lambda output, files, *rest: CaseSummary(files.name, "skipped"))
     cross_validate(config, tmp_path, [0])
     cross_validate(config, tmp_path, [0])
-    monkeypatch.setattr(workflow, "stored_summary", lambda folder, case, source: None)
+    monkeypatch.setattr(workflow, "stored_summary", lambda output, files, *rest: None)
     cross_validate(config, tmp_path, [0])
     assert [request.overwrite for request in work.requests] == [False, False, True]
 

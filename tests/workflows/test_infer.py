@@ -23,7 +23,10 @@ from ivdjax.workflows.model import Model, write_model
 SHAPE = (40, 24, 6)  # of the file, whose axes run to posterior, inferior and left
 CANONICAL = (6, 24, 40)
 AFFINE = np.array([[0, 0, -4.0, 0], [-2.0, 0, 0, 0], [0, -3.0, 0, 0], [0, 0, 0, 1]])
-OUTPUTS = {"{0}_discs.nii.gz", "{0}_discs.csv", "{0}_discs.json", "{0}_overview.png", "report.html"}
+OUTPUTS = {
+    "{0}_discs.nii.gz", "{0}_discs.csv", "{0}_discs.json", "{0}_overview.png", "report.html", "{0}_discs.label",
+    "{0}_discs.ctbl", "{0}_discs.seg.nrrd",
+}  # fmt: skip
 
 
 def write_untrained(folder: Path, channels: list[str]) -> Path:
@@ -133,7 +136,7 @@ def test_a_case_that_lacks_a_channel_and_other_settings_are_told_in_its_result(c
     told = json.loads((request.output / "a" / "a_discs.json").read_text())
     assert list(told["input"]) == ["t2"] and told["overrides"] == [] and told["anchor"] is None
     other = replace(request, overrides=("inference.numbering=bottom",))
-    with pytest.raises(UserError, match="results of another input, model, setting or anchor for 1 of 1 cases"):
+    with pytest.raises(UserError, match="results of another input, model, setting, anchor or form for 1 of 1 cases"):
         infer(other)
     infer(replace(other, overwrite=True))
     told = json.loads((request.output / "a" / "a_discs.json").read_text())

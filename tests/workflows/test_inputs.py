@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ivdjax.imaging.files import source_name
 from ivdjax.volume import UserError
 from ivdjax.workflows.inputs import find_inputs
+from tests.dicom_series import SIEMENS, sagittal_affine, write_series
 
 DIXON = ("fat", "wat")
 
@@ -121,3 +124,95 @@ def test_a_name_that_is_no_utf8_is_the_cases_own_problem(tmp_path):
     add_case(tmp_path, "a")
     problems = {case.name: case.problem for case in find_inputs([str(tmp_path)], DIXON)}
     assert problems == {"a": "", "M\\xfcller": "case M\\xfcller: the folder's name is no valid UTF-8; rename it"}
+
+
+ARRAY = np.zeros((4, 5, 3), np.int16)
+
+
+def add_dicom(folder: Path, **options) -> Path:
+    write_series(folder, ARRAY, sagittal_affine(), **options)
+    return folder
+
+
+def channels_of(case) -> dict[str, str]:
+    assert case.files is not None, case.problem
+    return {channel: source_name(source) for channel, source in case.files.channels.items()}
+
+
+def test_dicom_in_one_folder_and_in_series_folders(tmp_path):
+    add_dicom(tmp_path / "P1", image_type=SIEMENS["fat"], study="1.2.3")
+    add_dicom(tmp_path / "P1", image_type=SIEMENS["wat"], study="1.2.3")
+    (case,) = find_inputs([str(tmp_path / "P1")], DIXON)
+    assert case.name == "P1" and channels_of(case) == {"fat": "P1", "wat": "P1"}
+    add_dicom(tmp_path / "P2" / "x", image_type=SIEMENS["fat"], study="1.2.4")
+    add_dicom(tmp_path / "P2" / "y", image_type=SIEMENS["wat"], study="1.2.4")
+    (case,) = find_inputs([str(tmp_path / "P2")], DIXON)
+    assert case.name == "P2" and channels_of(case) == {"fat": "x", "wat": "y"}
+    cases = find_inputs([str(tmp_path)], DIXON)
+    assert {case.name: channels_of(case) for case in cases} == {
+        "P1": {"fat": "P1", "wat": "P1"}, "P2": {"fat": "x", "wat": "y"},
+    }  # fmt: skip
+
+
+def test_a_cohort_of_dicom_folders_of_several_studies(tmp_path):
+    for name in ("a", "b"):
+        add_dicom(tmp_path / name)
+    add_case(tmp_path / "mixed", "n", ["t2"])
+    add_dicom(tmp_path / "mixed" / "d" / "series")
+    add_dicom(tmp_path / "mixed" / ".hidden")
+    assert [(case.name, channels_of(case)) for case in find_inputs([str(tmp_path)], ("t2",))[:2]] == [
+        ("a", {"t2": "a"}), ("b", {"t2": "b"}),
+    ]  # fmt: skip
+    cases = find_inputs([str(tmp_path / "mixed")], ("t2",))
+    assert [(case.name, channels_of(case)) for case in cases] == [
+        ("d", {"t2": "series"}), ("n", {"t2": "n_t2.nii.gz"}),
+    ]  # fmt: skip
+
+
+def test_a_dicom_case_that_cannot_be_told_is_its_own_problem(tmp_path):
+    add_dicom(tmp_path / "a", study="1.2.3")
+    add_dicom(tmp_path / "b", study="1.2.4")
+    add_dicom(tmp_path / "b", study="1.2.4")
+    first, second = find_inputs([str(tmp_path)], ("t2",))
+    assert channels_of(first) == {"t2": "a"}
+    assert second.files is None and "case b: no DICOM series of channel t2; found series 1" in second.problem
+    damaged = next((tmp_path / "a").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:150])
+    first, _ = find_inputs([str(tmp_path)], ("t2",))
+    assert first.files is None and "case a: " in first.problem and "header cannot be read" in first.problem
+    (alone,) = find_inputs([str(tmp_path / "a")], ("t2",))
+    assert "header cannot be read" in alone.problem
+
+
+def test_files_named_by_channels_come_before_dicom(tmp_path):
+    add_case(tmp_path, "a", ["t2"])
+    add_dicom(tmp_path / "a", series_description="t2")
+    (case,) = find_inputs([str(tmp_path / "a")], ("t2",))
+    assert channels_of(case) == {"t2": "a_t2.nii.gz"} and len(case.files.ignored) == 3
+
+
+def test_channel_folder_pairs(tmp_path):
+    fat = touch(tmp_path / "x.nii")
+    folder = add_dicom(tmp_path / "water", image_type=SIEMENS["inn"])
+    (case,) = find_inputs([f"wat={folder}", f"fat={fat}"], DIXON, "P1")
+    assert case.name == "P1" and channels_of(case) == {"fat": "x.nii", "wat": "water"}
+    slice_file = next(folder.iterdir())
+    refused("is a file of a DICOM series; give the folder", [f"wat={slice_file}"], name="P")
+    refused("is a file of a DICOM series; give the folder", [slice_file])
+    (tmp_path / "empty").mkdir()
+    refused("no DICOM file lies in the folder", [f"wat={tmp_path / 'empty'}"], name="P")
+    add_dicom(tmp_path / "two")
+    add_dicom(tmp_path / "two")
+    (case,) = find_inputs([f"wat={tmp_path / 'two'}"], DIXON, "P1")
+    assert case.files is None and "case P1: several DICOM series may be wat" in case.problem
+
+
+def test_no_file_of_a_folder_of_named_cases_is_opened(tmp_path, monkeypatch):
+    for number in range(5):
+        add_case(tmp_path, f"c{number}")
+    touch(tmp_path / "labels" / "c0_Labels.nii.gz")
+    touch(tmp_path / "truth.json")
+    opened = []
+    monkeypatch.setattr(Path, "open", lambda path, *_: opened.append(path))
+    assert len(find_inputs([str(tmp_path)], DIXON)) == 5
+    assert opened == []

@@ -100,3 +100,38 @@ def test_parameters_that_were_chosen_by_the_held_out_cases_are_told():
     card = model_card(description(training={"cases": 22, "disc_steps": 700, "disc_chosen_step": 500}))
     assert "The disc network is that of step 500, the best of several validations" in section(card, "Limits")
     assert "best of several" not in model_card(description())
+
+
+def test_repeatability_has_a_table_of_its_own():
+    measure = {"within_sd": 0.123456, "smallest_detectable_change": 0.34, "icc": None, "bias": -0.1, "n": 70}
+    facts = {"middle_height_mm": measure, "made_of": "10 phantoms", "command": "python b.py", "ivdjax_version": "0.1.0"}
+    text = section(model_card(description(repeatability=facts)), "Repeatability")
+    assert "Measured on: 10 phantoms.\n" in text and "```\npython b.py\n```" in text
+    assert "| middle_height_mm | 0.1235 | 0.34 | - | -0.1 | 70 |" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 3 and {row.count("|") for row in rows} == {7}
+
+
+@pytest.mark.parametrize("facts", [None, {}, {"made_of": "nothing"}])
+def test_without_figures_there_is_no_section_about_repeatability(facts):
+    assert "Repeatability" not in model_card(description(repeatability=facts))
+
+
+def test_outline_confidence_tells_the_curve_and_its_figures():
+    figures = {"data": "6 patients", "cases": 6, "rank_correlation": 0.71, "rank_correlation_95": [0.5, None]}
+    facts = {"scale": 1.5, "power": 2.0, "fitted": {"cases": 26, "discs": 181}, "checked": figures}
+    text = section(model_card(description(outline_calibration=facts)), "Outline confidence")
+    assert "1 - 1.5 (1 - e)^2 with e from" in text and "not checked" not in text
+    assert text.strip().splitlines()[2:] == [
+        "| | fitted | checked |", "|---|---|---|", "| measured on | - | 6 patients |", "| cases | 26 | 6 |",
+        "| discs | 181 | - |", "| rank correlation of predicted and measured Dice | - | 0.71 |",
+        "| its 95 % interval, whole cases drawn anew | - | 0.5, None |",
+    ]  # fmt: skip
+
+
+def test_an_unchecked_outline_calibration_is_told_and_a_missing_one_is_not():
+    facts = {"scale": 1.5, "power": 2.0, "fitted": {"cases": 26}}
+    assert "It was not checked" in section(model_card(description(outline_calibration=facts)), "Outline confidence")
+    bare = section(model_card(description(outline_calibration={"scale": 1, "power": 1})), "Outline confidence")
+    assert "It was not checked" in bare and "|" not in bare
+    assert "Outline confidence" not in model_card(description())

@@ -9,11 +9,15 @@ import pytest
 from ivdjax.config import parse_config
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.discs.evidence import Anchor
+from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.volume import UserError
 from ivdjax.workflows.model import Model
-from ivdjax.workflows.results import OUTPUTS, provenance, refuse_foreign, stored_summary
+from ivdjax.workflows.names import plain_names
+from ivdjax.workflows.provenance import provenance
+from ivdjax.workflows.results import OutputOptions, refuse_foreign, stored_summary
 
 MODEL = Model(parse_config({"name": "m", "data": {"channels": ["fat", "wat"]}}), {}, {"weights_sha256": "w"})
+PLAIN, NAMES = OutputOptions(), plain_names("a")
 ANCHOR = Anchor(2, (1.0, 2.0, 3.0))
 
 
@@ -24,25 +28,26 @@ def files(tmp_path: Path) -> CaseFiles:
     return CaseFiles("a", "a", {"wat": path})
 
 
-def store(folder: Path, source: dict[str, object]) -> None:
+def store(output: Path, source: dict[str, object], options: OutputOptions = PLAIN) -> None:
     """A result of no discs, as far as `stored_summary` looks at it."""
-    folder.mkdir(exist_ok=True)
-    for name in OUTPUTS:
-        (folder / name.format(case="a")).write_text("")
-    (folder / "a_discs.json").write_text(json.dumps({"verdict": "ok", "reasons": [], "discs": [], **source}))
+    names = options.names("a")
+    (output / names.folder).mkdir(parents=True, exist_ok=True)
+    for kind in options.expected():
+        (output / names.folder / names.files[kind]).write_text("")
+    (output / names.path("json")).write_text(json.dumps({"verdict": "ok", "reasons": [], "discs": [], **source}))
 
 
 def test_a_result_is_settled_for_its_own_input_model_settings_and_anchor_alone(tmp_path, files):
     out, source = tmp_path / "out", provenance(files, MODEL, anchor=ANCHOR)
     store(out, source)
-    settled = stored_summary(out, "a", source)
+    settled = stored_summary(out, files, source, PLAIN)
     assert settled is not None and settled.status == "skipped" and settled.verdict == "ok"
-    assert stored_summary(out, "a", provenance(files, MODEL)) is None
-    assert stored_summary(out, "a", provenance(files, MODEL, anchor=replace(ANCHOR, level=3))) is None
+    assert stored_summary(out, files, provenance(files, MODEL), PLAIN) is None
+    assert stored_summary(out, files, provenance(files, MODEL, anchor=replace(ANCHOR, level=3)), PLAIN) is None
     changed = parse_config({"name": "m", "data": {"channels": ["fat", "wat"]}, "inference": {"threshold": 0.4}})
-    assert stored_summary(out, "a", provenance(files, replace(MODEL, config=changed), anchor=ANCHOR)) is None
+    assert stored_summary(out, files, provenance(files, replace(MODEL, config=changed), anchor=ANCHOR), PLAIN) is None
     files.channels["wat"].write_bytes(b"other")
-    assert stored_summary(out, "a", provenance(files, MODEL, anchor=ANCHOR)) is None
+    assert stored_summary(out, files, provenance(files, MODEL, anchor=ANCHOR), PLAIN) is None
 
 
 def test_provenance_tells_the_channels_that_were_there_the_overrides_and_the_anchor(files):
@@ -55,29 +60,52 @@ def test_provenance_tells_the_channels_that_were_there_the_overrides_and_the_anc
 def test_results_from_before_there_were_anchors_are_settled_without_one(tmp_path, files):
     source = provenance(files, MODEL)
     store(tmp_path / "out", {key: source[key] for key in ("input", "model")})
-    assert stored_summary(tmp_path / "out", "a", source) is not None
-    assert stored_summary(tmp_path / "out", "a", provenance(files, MODEL, anchor=ANCHOR)) is None
+    assert stored_summary(tmp_path / "out", files, source, PLAIN) is not None
+    assert stored_summary(tmp_path / "out", files, provenance(files, MODEL, anchor=ANCHOR), PLAIN) is None
 
 
 def test_a_result_that_is_not_whole_or_cannot_be_read_is_none(tmp_path, files):
     out, source = tmp_path / "out", provenance(files, MODEL)
-    assert stored_summary(out, "a", source) is None
+    assert stored_summary(out, files, source, PLAIN) is None
     store(out, source)
-    (out / "report.html").unlink()
-    assert stored_summary(out, "a", source) is None
-    (out / "report.html").write_text("")
-    (out / "a_discs.json").write_text("{")
-    assert stored_summary(out, "a", source) is None
+    (out / "a" / "report.html").unlink()
+    assert stored_summary(out, files, source, PLAIN) is None
+    (out / "a" / "report.html").write_text("")
+    (out / "a" / "a_discs.json").write_text("{")
+    assert stored_summary(out, files, source, PLAIN) is None
+
+
+def test_further_outputs_and_other_names_are_looked_for(tmp_path, files):
+    source = provenance(files, MODEL)
+    store(tmp_path, source)
+    assert stored_summary(tmp_path, files, source, OutputOptions(probabilities=True)) is None
+    (tmp_path / "a" / "a_probability.nii.gz").write_text("")
+    assert stored_summary(tmp_path, files, source, OutputOptions(probabilities=True)) is not None
+    bids = OutputOptions(bids=True)
+    assert stored_summary(tmp_path, files, source, bids) is None
+    store(tmp_path, source, bids)
+    assert stored_summary(tmp_path, files, source, bids) is not None
+
+
+def test_a_dicom_case_with_and_without_its_patient_are_two_results(tmp_path):
+    series = DicomSeries(tmp_path, "1.2.3", (tmp_path / "1",))
+    (tmp_path / "1").write_bytes(b"image")
+    files = CaseFiles("a", "a", {"wat": series})
+    source = provenance(files, MODEL)
+    store(tmp_path / "out", source | {"anonymous": False})
+    assert stored_summary(tmp_path / "out", files, source, PLAIN) is not None
+    assert stored_summary(tmp_path / "out", files, source, OutputOptions(anonymous=True)) is None
 
 
 def test_only_empty_folders_and_earlier_results_may_be_replaced(tmp_path, files):
-    refuse_foreign(tmp_path / "absent", files)
-    (tmp_path / "out").mkdir()
-    refuse_foreign(tmp_path / "out", files)
-    (tmp_path / "out" / "mine.txt").write_text("")
+    refuse_foreign(tmp_path / "absent", files, NAMES)
+    (tmp_path / "a").mkdir()
+    refuse_foreign(tmp_path, files, NAMES)
+    (tmp_path / "a" / "mine.txt").write_text("")
     with pytest.raises(UserError, match="holds no result of case a"):
-        refuse_foreign(tmp_path / "out", files)
-    (tmp_path / "out" / "a_discs.json").write_text("{}")
-    refuse_foreign(tmp_path / "out", files)
+        refuse_foreign(tmp_path, files, NAMES)
+    (tmp_path / "a" / "a_discs.json").write_text("{}")
+    refuse_foreign(tmp_path, files, NAMES)
+    (tmp_path / "a" / "a_wat.nii").write_bytes(b"image")
     with pytest.raises(UserError, match="holds the images of case a"):
-        refuse_foreign(tmp_path, files)
+        refuse_foreign(tmp_path, replace(files, channels={"wat": tmp_path / "a" / "a_wat.nii"}), NAMES)

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.imaging.files import itk, nifti
+from ivdjax.imaging.files import dicom, itk, nifti
+from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.image import FileImage
+from ivdjax.imaging.files.source import Source, source_files, source_folder, source_name, source_sha256
 from ivdjax.imaging.geometry import from_canonical, resample, to_canonical, view_distance_mm
 from ivdjax.volume import CaseError, Grid, LabelMap, Volume
 
@@ -34,45 +36,50 @@ def split_suffix(path: Path) -> tuple[str, str]:
     return path.name, ""
 
 
-def read_channel(path: Path, case: str, on_remark: Remark | None = None) -> tuple[NDArray, NDArray[np.float64], Grid]:
+def read_channel(
+    source: Source, case: str, on_remark: Remark | None = None
+) -> tuple[NDArray, NDArray[np.float64], Grid]:
     """One channel: canonical (D, H, W) array in the file's type, the affine of that canonical grid, the native grid.
 
+    The native grid of a DICOM series runs along the rows, down the columns and along the sorted slices.
+
     Raises:
-        CaseError: no such file, an unknown ending, or a file without one sound 3D image; see `nifti.read`, `itk.read`.
+        CaseError: no such file, an unknown ending, or a file without one sound 3D image; see `nifti.read`, `itk.read`;
+            a series whose files are damaged or make no volume, see `dicom.read`.
     """
-    image = _read(Path(path), case, on_remark)
+    image = _read(source, case, on_remark)
     array, affine = to_canonical(image.array, image.grid)
     return array, affine, image.grid
 
 
-def read_volume(paths: Mapping[str, Path], case: str, on_remark: Remark | None = None) -> Volume:
-    """All channels of one case as float32 (C, D, H, W), in the order of `paths`, on the first channel's grid.
+def read_volume(sources: Mapping[str, Source], case: str, on_remark: Remark | None = None) -> Volume:
+    """All channels of one case as float32 (C, D, H, W), in the order of `sources`, on the first channel's grid.
 
     A channel on another grid is resampled linearly to the first one's, and remarked, if its field of view differs by
-    no more than `CHANNELS_APART_MM`.
+    no more than `CHANNELS_APART_MM`. DICOM series of several frames of reference, whose positions need not mean the
+    same place, are remarked too.
 
     Raises:
         CaseError: as `read_channel`; a channel lies elsewhere than the first.
         ValueError: no path at all.
     """
-    if not paths:
+    if not sources:
         raise ValueError("read_volume needs at least one channel")
     remark = on_remark or (lambda text: None)
     arrays: list[NDArray] = []
     first_name, target, native = "", None, None
-    for name, path in paths.items():
-        array, affine, own = read_channel(path, case, remark)
+    for name, source in sources.items():
+        array, affine, own = read_channel(source, case, remark)
         array = array.astype(np.float32, copy=False)
         grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
         if target is None:
             first_name, target, native = name, grid, own
         elif not grid.matches(target):
-            array = _aligned(
-                array, grid, target, f"case {case}: channel {name} ({Path(path).name})", first_name, remark
-            )
+            array = _aligned(array, grid, target, f"case {case}: channel {name} ({_shown(source)})", first_name, remark)
         arrays.append(array)
     assert target is not None
-    return Volume(np.stack(arrays), target.affine, tuple(paths), native)
+    _remark_frames(sources, case, remark)
+    return Volume(np.stack(arrays), target.affine, tuple(sources), native)
 
 
 def read_labels(path: Path, case: str, on_remark: Remark | None = None) -> LabelMap:
@@ -124,7 +131,10 @@ def write_volume(path: Path, array: NDArray, native: Grid) -> None:
         part.unlink(missing_ok=True)
 
 
-def _read(path: Path, case: str, on_remark: Remark | None) -> FileImage:
+def _read(source: Source, case: str, on_remark: Remark | None) -> FileImage:
+    if isinstance(source, DicomSeries):
+        return dicom.read(source, case)
+    path = Path(source)
     suffix = split_suffix(path)[1]
     if not suffix:
         raise CaseError(f"case {case}: {path} must end in one of {', '.join(IMAGE_SUFFIXES)}")
@@ -133,6 +143,26 @@ def _read(path: Path, case: str, on_remark: Remark | None) -> FileImage:
         if on_remark:
             on_remark(f"case {case}: {text}")
     return image
+
+
+def _shown(source: Source) -> str:
+    return source_name(source if isinstance(source, DicomSeries) else Path(source))
+
+
+def _remark_frames(sources: Mapping[str, Source], case: str, remark: Remark) -> None:
+    """Says which DICOM channels have another frame of reference than the first of them."""
+    frames = {
+        name: source.frame_of_reference
+        for name, source in sources.items()
+        if isinstance(source, DicomSeries) and source.frame_of_reference
+    }
+    first = next(iter(frames), "")
+    others = [name for name in frames if frames[name] != frames[first]]
+    if others:
+        remark(
+            f"case {case}: channel {', '.join(others)} has another DICOM frame of reference than channel {first}: "
+            "their positions agree, but the patient may have moved between them"
+        )
 
 
 def _aligned(array: NDArray, grid: Grid, target: Grid, who: str, first: str, remark: Remark) -> NDArray:
@@ -150,6 +180,6 @@ def _aligned(array: NDArray, grid: Grid, target: Grid, who: str, first: str, rem
 
 
 __all__ = [
-    "CHANNELS_APART_MM", "IMAGE_SUFFIXES", "read_channel", "read_labels", "read_volume", "split_suffix", "write_labels",
-    "write_volume",
+    "CHANNELS_APART_MM", "IMAGE_SUFFIXES", "DicomSeries", "Source", "read_channel", "read_labels", "read_volume",
+    "source_files", "source_folder", "source_name", "source_sha256", "split_suffix", "write_labels", "write_volume",
 ]  # fmt: skip

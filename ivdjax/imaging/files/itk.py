@@ -1,4 +1,7 @@
-"""MetaImage (.mha, .mhd) and NRRD files through SimpleITK, whose world runs to the left and to posterior (LPS)."""
+"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr) files through SimpleITK.
+
+Its world runs to the left and to posterior (LPS).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from numpy.typing import NDArray
 from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
 from ivdjax.volume import CaseError, spacing_of
 
-SUFFIXES = (".mha", ".mhd", ".nrrd")
+SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+
+_DETACHED = {".mhd": ".mha", ".nhdr": ".nrrd"}
+"""Headers whose voxels lie in a file of their own, and the form that holds both."""
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -66,12 +72,14 @@ def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
     """Stores an array (I, J, K) in its own type, compressed.
 
     Raises:
-        ValueError: a .mhd, whose two files cannot appear as one; write .mha.
+        ValueError: a .mhd or .nhdr, whose two files cannot appear as one; write .mha or .nrrd.
     """
     import SimpleITK
 
-    if path.suffix.lower() == ".mhd":
-        raise ValueError(f"{path.name} would be two files, which cannot appear as one; write .mha")
+    if path.suffix.lower() in _DETACHED:
+        raise ValueError(
+            f"{path.name} would be two files, which cannot appear as one; write {_DETACHED[path.suffix.lower()]}"
+        )
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(np.transpose(array)))
     spacing = spacing_of(affine)
     image.SetSpacing(spacing)
@@ -88,7 +96,8 @@ def _check(reader: Any, path: Path, case: str) -> None:
 
 def _many_values(count: int, path: Path, case: str) -> CaseError:
     return CaseError(
-        f"case {case}: {path} holds {count} values a voxel (colors, vectors or complex numbers); one gray value is needed"
+        f"case {case}: {path} holds {count} values a voxel (colors, vectors or complex numbers); one gray value is "
+        "needed"
     )
 
 

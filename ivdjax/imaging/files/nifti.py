@@ -17,6 +17,8 @@ from ivdjax.volume import CaseError, Grid
 SUFFIXES = (".nii.gz", ".nii")
 
 _GZIP = b"\x1f\x8b"
+_GZIP_FORMAT = 16 + zlib.MAX_WBITS
+"""Makes zlib write gzip's header, without a time."""
 _NIFTI_2_HEADER = 540
 
 _FORMS_APART_MM = 1.0
@@ -72,6 +74,22 @@ def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
     """Stores an array (I, J, K) in its own type, with the affine as sform and, where it has no shear, as qform."""
     import nibabel
 
+    nibabel.save(_image(array, affine), path)
+
+
+def encoded(array: NDArray, affine: NDArray[np.float64]) -> bytes:
+    """The gzipped bytes of a NIfTI-1 file as `write` stores it; equal for equal input.
+
+    Packed by runs of equal bytes alone: for 8-bit images and label maps that is several times as fast as zlib's own
+    search, and as small.
+    """
+    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP_FORMAT, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    return packer.compress(_image(array, affine).to_bytes()) + packer.flush()
+
+
+def _image(array: NDArray, affine: NDArray[np.float64]) -> Any:
+    import nibabel
+
     image = nibabel.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
@@ -79,7 +97,7 @@ def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
     # A quaternion cannot hold a shear; a reader that prefers the qform would then be misled.
     orthogonal = np.allclose(directions.T @ directions, np.eye(3), atol=1e-4)
     image.set_qform(affine if orthogonal else None, code=1 if orthogonal else 0)
-    nibabel.save(image, path)
+    return image
 
 
 def _placed(image: Any, shape: tuple[int, int, int], path: Path) -> tuple[NDArray[np.float64], tuple[str, ...]]:

@@ -33,11 +33,30 @@ def test_round_trip_of_an_oblique_grid(tmp_path: Path, suffix: str) -> None:
     assert np.allclose(found.affine, OBLIQUE, atol=1e-6)
 
 
-def test_two_file_metaimages_are_read_but_not_written(tmp_path: Path) -> None:
-    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.transpose(ARRAY)), str(tmp_path / "x.mhd"))
-    assert np.array_equal(read(tmp_path / "x.mhd", "x").array, ARRAY)
-    with pytest.raises(ValueError, match="two files"):
-        write(tmp_path / "y.mhd", ARRAY, OBLIQUE)
+@pytest.mark.parametrize(("suffix", "instead"), [(".mhd", ".mha"), (".nhdr", ".nrrd")])
+def test_images_of_two_files_are_read_but_not_written(tmp_path: Path, suffix: str, instead: str) -> None:
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.transpose(ARRAY)), str(tmp_path / f"x{suffix}"))
+    assert np.array_equal(read(tmp_path / f"x{suffix}", "x").array, ARRAY)
+    with pytest.raises(ValueError, match=f"two files.*write {instead}"):
+        write(tmp_path / f"y{suffix}", ARRAY, OBLIQUE)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize(
+    ("space", "signs"),
+    [("left-posterior-superior", (-1, -1, 1)), ("right-anterior-superior", (1, 1, 1)),
+     ("left-anterior-superior", (-1, 1, 1))],
+)  # fmt: skip
+def test_nrrd_in_several_spaces_as_another_library_writes_it(
+    tmp_path: Path, space: str, signs: tuple[int, ...], detached: bool
+) -> None:
+    nrrd = pytest.importorskip("nrrd")
+    header = {"space": space, "space directions": OBLIQUE[:3, :3].T, "space origin": OBLIQUE[:3, 3], "encoding": "raw"}
+    path = tmp_path / ("x.nhdr" if detached else "x.nrrd")
+    nrrd.write(str(path), ARRAY, header)
+    found = read(path, "x")
+    assert np.array_equal(found.array, ARRAY)
+    assert np.allclose(found.affine, np.diag([*signs, 1]) @ OBLIQUE)
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])

@@ -1,0 +1,192 @@
+"""What changed in a subject's discs between two visits, measure by measure, beside what measuring anew changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ivdjax.volume import level_name
+
+YES, NO, UNKNOWN = "yes", "no", "unknown"
+"""Whether a change lies beyond the measurement's own repeatability."""
+
+SURE = 0.9
+"""A level of lower confidence may be another disc's."""
+
+DETECTABLE = "smallest_detectable_change"
+"""Key of that figure in a model's repeatability facts, within each measure."""
+
+_NO_MEASURES = {"level", "level_name", "level_confidence", "outline_confidence", "cut_at"}
+_SIGNALS = ("_mean", "_median", "_sd")
+_IN_VIEW = "_in_view"
+_UNITS = {"_mm3": "mm3", "_mm": "mm", "_deg": "deg"}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One visit as its disc table tells it.
+
+    Attributes:
+        name: of the visit, different from those of the subject's other visits.
+        verdict: "ok" or "review".
+        discs: the rows of the disc table (column names to values; None where nothing was measured) by level.
+    """
+
+    name: str
+    verdict: str
+    discs: Mapping[int, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure of one disc at two visits; the fields are the columns of the table of changes.
+
+    Attributes:
+        level, level_name: of the disc.
+        measure: the column of the disc table.
+        unit: "mm", "mm3", "deg", or empty for a ratio.
+        visit_from, visit_to: names of the two visits.
+        before, after: the values; None where one is missing.
+        change: after less before; None if one of them is missing.
+        change_percent: of `before`; None for an angle, and where `before` is 0.
+        smallest_detectable_change: what two measurements of one unchanged disc exceed in 5 % of pairs; None: not known.
+        beyond_noise: whether the change is larger than that ("yes", "no"), or "unknown".
+        remark: what speaks against comparing the two values, in plain words; empty: nothing known.
+    """
+
+    level: int
+    level_name: str
+    measure: str
+    unit: str
+    visit_from: str
+    visit_to: str
+    before: float | None
+    after: float | None
+    change: float | None
+    change_percent: float | None
+    smallest_detectable_change: float | None
+    beyond_noise: str
+    remark: str
+
+
+def is_measure(column: str) -> bool:
+    """Whether a column of the disc table holds a measure of the disc that means the same at every visit.
+
+    Levels, confidences and texts are none; neither are centroids, which follow the patient's position, nor signal
+    levels (mean, median, sd of a channel), which follow the scanner's scale.
+    """
+    return column not in _NO_MEASURES and not column.startswith("centroid_") and not column.endswith(_SIGNALS)
+
+
+def numeric_measures(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Names of the measures (`is_measure`) that are a number in at least one row of a disc table, in their order."""
+    names = dict.fromkeys(name for row in rows for name in row if is_measure(name))
+    return tuple(name for name in names if any(_number(row.get(name)) is not None for row in rows))
+
+
+def unit_of(measure: str) -> str:
+    """The unit that a measure's name ends in: "mm3", "mm" or "deg"; empty for a ratio."""
+    return next((unit for ending, unit in _UNITS.items() if measure.endswith(ending)), "")
+
+
+def detectable_changes(repeatability: Mapping[str, Any] | None) -> dict[str, float]:
+    """The smallest detectable change of each measure in a model's repeatability facts; empty for None."""
+    figures = {
+        name: _number(facts.get(DETECTABLE))
+        for name, facts in (repeatability or {}).items()
+        if isinstance(facts, Mapping)
+    }
+    return {name: value for name, value in figures.items() if value is not None and value >= 0}
+
+
+def changes_between(first: Visit, later: Visit, detectable: Mapping[str, float]) -> list[Change]:
+    """Every measure of every disc, from the lowest level up, that has a value at one of two visits at least.
+
+    Discs are matched by their level. A disc that one visit lacks is listed with the values of the other and a remark.
+    The remark also names what may have shifted the numbers of the discs: a verdict `review` and a level confidence
+    below `SURE`; the discs' sizes cannot show such a shift. The volume in view of a disc that the field of view cuts
+    depends on where the field lay, so that a change of it is "unknown"; where both visits have the whole volume, the
+    volume in view is the same figure and left out.
+
+    Args:
+        first: the earlier visit.
+        later: the other.
+        detectable: smallest detectable change by measure, as `detectable_changes` gives it.
+    """
+    rows = [*first.discs.values(), *later.discs.values()]
+    measures = numeric_measures(rows)
+    changes = []
+    for level in sorted(first.discs.keys() | later.discs.keys()):
+        discs = first.discs.get(level), later.discs.get(level)
+        doubts = _doubts(level, first, later)
+        for measure in measures:
+            before, after = (None if disc is None else _number(disc.get(measure)) for disc in discs)
+            if (before is None and after is None) or _told_whole(measure, *discs):
+                continue
+            absent = [_absence(visit, level) for visit, value in ((first, before), (later, after)) if value is None]
+            cut = [] if absent or _IN_VIEW not in measure else _cut_remarks(level, first, later)
+            remark = "; ".join([*absent, *cut, *doubts])
+            changes.append(
+                _change(level, measure, (first.name, later.name), (before, after), detectable, remark, bool(cut))
+            )
+    return changes
+
+
+def _change(
+    level: int,
+    measure: str,
+    names: tuple[str, str],
+    values: tuple[float | None, float | None],
+    detectable: Mapping[str, float],
+    remark: str,
+    cut: bool,
+) -> Change:
+    before, after = values
+    change = percent = None
+    unit, limit, beyond = unit_of(measure), detectable.get(measure), UNKNOWN
+    if before is not None and after is not None:
+        change = after - before
+        if before and unit != "deg":  # an angle has no natural zero to take shares of
+            percent = 100 * change / abs(before)
+        if limit is not None and not cut:
+            beyond = YES if abs(change) > limit else NO
+    return Change(
+        level, level_name(level), measure, unit, *names, before, after, change, percent, limit, beyond, remark
+    )  # fmt: skip
+
+
+def _told_whole(measure: str, *discs: Mapping[str, Any] | None) -> bool:
+    """Whether a measure of the part in view has its counterpart of the whole disc at every visit."""
+    whole = measure.replace(_IN_VIEW, "")
+    return whole != measure and all(disc is not None and _number(disc.get(whole)) is not None for disc in discs)
+
+
+def _doubts(level: int, first: Visit, later: Visit) -> list[str]:
+    """What may have shifted the number of a disc between the visits."""
+    found = []
+    for visit in (first, later):
+        confidence = _number(visit.discs.get(level, {}).get("level_confidence"))
+        words = [f"verdict {visit.verdict}"] if visit.verdict != "ok" else []
+        if confidence is not None and confidence < SURE:
+            words.append(f"confidence in the level {confidence:.2f}")
+        if words:
+            found.append(f"{visit.name}: {', '.join(words)}")
+    return [f"the discs may be numbered differently ({' and '.join(found)})"] if found else []
+
+
+def _absence(visit: Visit, level: int) -> str:
+    return f"{visit.name}: not measured" if level in visit.discs else f"{visit.name}: disc not found"
+
+
+def _cut_remarks(level: int, first: Visit, later: Visit) -> list[str]:
+    names = [visit.name for visit in (first, later) if visit.discs[level].get("cut_at")]
+    return [f"{name}: the field of view cuts the disc" for name in names]
+
+
+def _number(value: Any) -> float | None:
+    """The value of a table as a number; None for a text, an empty cell or what is not finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

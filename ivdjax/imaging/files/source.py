@@ -1,0 +1,69 @@
+"""Where a channel comes from: an image file or a DICOM series; what is shown of it, and its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from ivdjax.imaging.files.dicom import DicomSeries
+
+Source = Path | DicomSeries
+
+
+def source_files(source: Source) -> tuple[Path, ...]:
+    """Every file that a source's voxels come from, in order: of a series its files; of a header whose voxels lie in a
+    file of their own (.mhd, .nhdr) both; else the one file.
+
+    Raises:
+        OSError: a header cannot be read.
+    """
+    return source.files if isinstance(source, DicomSeries) else (source, *_voxel_file(source))
+
+
+def source_sha256(source: Source) -> str:
+    """SHA-256 in hexadecimal: of a lone file's bytes; else over the files' digests and frame numbers, in order.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digests = [_sha256(path) for path in source_files(source)]
+    if not isinstance(source, DicomSeries) and len(digests) == 1:
+        return digests[0]
+    total = hashlib.sha256(bytes.fromhex("".join(digests)))
+    if isinstance(source, DicomSeries):
+        total.update(",".join(str(frame) for frame in source.frames).encode())
+    return total.hexdigest()
+
+
+def source_name(source: Source) -> str:
+    """What logs and provenance show: the file's name, or that of the series' folder."""
+    return source.name
+
+
+def source_folder(source: Source) -> Path:
+    """The folder that holds the file or the series' files."""
+    return source.folder if isinstance(source, DicomSeries) else source.parent
+
+
+_VOXEL_FILE = {".mhd": re.compile(rb"^ElementDataFile *= *(.+?) *\r?$", re.M),
+               ".nhdr": re.compile(rb"^data ?file: *(.+?) *\r?$", re.M)}  # fmt: skip
+_LONGEST_HEADER = 1 << 20
+
+
+def _voxel_file(path: Path) -> tuple[Path, ...]:
+    """The one file that a detached header names; nothing for other files and other ways of naming."""
+    pattern = _VOXEL_FILE.get(path.suffix.lower())
+    if pattern is None:
+        return ()
+    with path.open("rb") as stream:
+        found = pattern.search(stream.read(_LONGEST_HEADER))
+    if found is None:
+        return ()
+    named = path.parent / found.group(1).decode(errors="surrogateescape")
+    return (named,) if named.is_file() else ()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,145 @@
+"""What the columns of the disc table mean: the one source of its order, its data dictionary and its JSON schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+SCHEMA_VERSION = 2
+"""Of the disc JSON; rises when a key changes its meaning or goes. docs/measures.md has its history."""
+
+SCHEMA_FILE = "discs.schema.json"
+"""Name of the published schema, a file beside this one."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the disc table.
+
+    Attributes:
+        name: as in CSV and JSON, with the unit where it has one.
+        unit: empty for a plain number or a text.
+        meaning: in a sentence.
+        empty_when: why a cell may be empty (null in JSON); empty where there always is a value.
+        kind: of value.
+        bounds: smallest and largest value; None for no limit.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    empty_when: str = ""
+    kind: Literal["number", "integer", "text"] = "number"
+    bounds: tuple[float | None, float | None] = (None, None)
+
+
+_POSITIVE = (0, None)
+_SHARE = (0, 1)
+_CUT = "the field of view cuts the disc"
+_NO_AXIS = "the mid-sagittal part is cut"
+_NO_SECTION = "the mid-sagittal part is cut, or may be out of view"
+_NO_WIDTH = "the disc is cut at left, right, top or bottom, or beside its widest part"
+_NO_SIGNAL = "no voxel of the disc has a finite value"
+
+COLUMNS: tuple[Column, ...] = (
+    Column("level", "", "Number of the disc, counted upward from 1 = L5/S1.", "", "integer", (1, None)),
+    Column("level_name", "", "Anatomical name of the level.", "", "text"),
+    Column("level_confidence", "", "Probability of the level in the program's model of a spine, 0 to 1.", "",
+           "number", _SHARE),
+    Column("outline_confidence", "", "Dice, 0 to 1, that the outline is expected to have with a careful one.",
+           "the model predicts none", "number", _SHARE),
+    Column("centroid_x_mm", "mm", "Centroid of the part in view, world coordinate to the patient's right (RAS+)."),
+    Column("centroid_y_mm", "mm", "The same, to the front."),
+    Column("centroid_z_mm", "mm", "The same, upward."),
+    Column("volume_mm3", "mm³", "Number of the disc's voxels times their volume.", _CUT, "number", _POSITIVE),
+    Column("volume_in_view_mm3", "mm³", "The same of the part in view; equal to it for a whole disc.", "", "number",
+           _POSITIVE),
+    Column("cut_at", "", "Borders of the field of view that the disc reaches, of left, right, front, back, top and "
+           "bottom, parted by spaces.", "the disc is whole (an empty text in JSON)", "text"),
+    Column("anterior_height_mm", "mm", "Mean height over 10 to 30 % of the AP width, counted from the front.",
+           _NO_SECTION, "number", _POSITIVE),
+    Column("middle_height_mm", "mm", "Mean height over 40 to 60 % of it.", _NO_SECTION, "number", _POSITIVE),
+    Column("posterior_height_mm", "mm", "Mean height over 70 to 90 % of it.", _NO_SECTION, "number", _POSITIVE),
+    Column("disc_height_index", "", "Mean of the three heights over the AP width.", _NO_SECTION, "number", _POSITIVE),
+    Column("ap_width_mm", "mm", "Length from front to back in the mid-sagittal part.", _NO_SECTION, "number",
+           _POSITIVE),
+    Column("lateral_width_mm", "mm", "Widest extent from side to side, of a part 6 mm long in the middle half of the "
+           "AP width.", _NO_WIDTH, "number", _POSITIVE),
+    Column("wedge_angle_deg", "°", "Angle between the lines through the upper and the lower face; positive: open to "
+           "the front.", _NO_SECTION, "number", (-180, 180)),
+    Column("tilt_deg", "°", "Long axis against the world's antero-posterior axis, seen from the side; negative: the "
+           "front edge is lower.", _NO_AXIS, "number", (-90, 90)),
+    Column("fat_fraction", "", "Sum of fat over sum of fat and wat in view; of magnitudes, not a proton density. 0 to "
+           "1 where no signal is negative.", "there are not both channels, or their sum is not positive"),
+)  # fmt: skip
+"""The columns that every disc table has, in this order."""
+
+CHANNEL_COLUMNS: tuple[Column, ...] = (
+    Column("<channel>_mean", "", "Mean of the raw signal over all voxels in view; one column for each channel.",
+           _NO_SIGNAL),
+    Column("<channel>_median", "", "Median of the same.", _NO_SIGNAL),
+    Column("<channel>_sd", "", "Standard deviation of the same, over the voxels (divided by their number).",
+           _NO_SIGNAL, "number", _POSITIVE),
+)  # fmt: skip
+"""The columns that follow, of each channel of the case: `<channel>` stands for its name."""
+
+
+def dictionary_table() -> str:
+    """The data dictionary in markdown, a row a column."""
+    lines = ["| column | unit | what it is | empty when |", "|---|---|---|---|"]
+    for column in (*COLUMNS, *CHANNEL_COLUMNS):
+        empty = column.empty_when or "never"
+        lines.append(f"| `{column.name}` | {column.unit} | {column.meaning} | {empty} |")
+    return "\n".join(lines) + "\n"
+
+
+def disc_schema() -> dict[str, Any]:
+    """The JSON schema (2020-12) of the disc JSON; `discs.schema.json` beside this file holds it.
+
+    A disc holds the columns of the table and nothing else. Beside the table, the document may hold any context: keys
+    that are known have their types here, further ones are allowed.
+    """
+    text = {"type": "string"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:ivdjax:discs:{SCHEMA_VERSION}",
+        "title": f"Discs of one case, version {SCHEMA_VERSION}",
+        "type": "object",
+        "required": ["schema_version", "case", "verdict", "reasons", "discs"],
+        "properties": {
+            "schema_version": {"const": SCHEMA_VERSION},
+            "case": text | {"description": "Name of the case."},
+            "verdict": {"enum": ["ok", "review"], "description": "Whether a person should look at the numbering."},
+            "reasons": {"type": "array", "items": text, "description": "For the verdict, in plain words."},
+            "discs": {"type": "array", "items": {"$ref": "#/$defs/disc"}, "description": "From the lowest level up."},
+            "warnings": {"type": "array", "items": text, "description": "Remarks on reading the input."},
+            "input": {"type": "object", "description": "Source and checksum of each channel."},
+            "model": {"type": "object", "description": "Name and checksums of the model."},
+            "overrides": {"type": "array", "items": text, "description": "Settings of the model that were changed."},
+            "anchor": {"type": ["object", "null"], "description": "A disc's level that the user has pinned."},
+            "ivdjax_version": text | {"description": "Version of the program."},
+            "repeatability": {"type": ["object", "null"], "description": "How well the model's measures repeat."},
+        },
+        "$defs": {
+            "disc": {
+                "type": "object",
+                "required": [column.name for column in COLUMNS],
+                "properties": {column.name: _value_schema(column) for column in COLUMNS},
+                "patternProperties": {
+                    f"^.+_{column.name.rpartition('_')[2]}$": _value_schema(column) for column in CHANNEL_COLUMNS
+                },
+                "additionalProperties": False,
+            }
+        },
+    }
+
+
+def _value_schema(column: Column) -> dict[str, Any]:
+    words = f"{column.meaning} Unit: {column.unit}." if column.unit else column.meaning
+    if column.kind == "text":
+        return {"type": "string", "description": words}
+    schema: dict[str, Any] = {"type": [column.kind, "null"] if column.empty_when else column.kind}
+    for key, bound in zip(("minimum", "maximum"), column.bounds, strict=True):
+        if bound is not None:
+            schema[key] = bound
+    return schema | {"description": words}

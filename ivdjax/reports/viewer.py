@@ -1,0 +1,153 @@
+"""The interactive viewer of a report: the image and its discs as NIfTI bytes in the page, and NiiVue to show them.
+
+The image is cut to the region round the discs, its brightness brought to 8 bits; the discs keep their level as value.
+Nothing is turned: the affine carries the canonical grid to the world, and a viewer draws from that.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.imaging.files import nifti
+from ivdjax.imaging.geometry import cropped, resample, respaced
+from ivdjax.reports.canvas import GAMMA, shown_channel
+from ivdjax.reports.colours import level_colour
+from ivdjax.reports.document import json_element
+from ivdjax.volume import Disc, Grid, LabelMap, Volume, level_name
+
+SCRIPTS = ("niivue/niivue.umd.js", "assets/viewer.js")
+"""What the viewer needs in the page, in this order."""
+
+_AROUND_MM = (30.0, 35.0, 55.0)
+"""What is kept round the discs: to the sides, above and below, in front and behind."""
+_MOST_VOXELS = 6_000_000
+"""Of all channels together, one byte each; a page then stays under 12 MB. Beyond it the shown channel goes alone, and
+is resampled where it is larger still."""
+
+_STEPS = 4096
+
+_VIEWS = (("all", "All planes"), ("sagittal", "Sagittal"), ("coronal", "Coronal"), ("axial", "Axial"), ("3d", "3D"))
+
+
+def viewer_section(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> str:
+    """The viewer as HTML with its data; the page that takes it also needs `SCRIPTS`.
+
+    Args:
+        volume: image (C, D, H, W) in canonical order.
+        labels: numbered discs on the same grid.
+        discs: the same discs, for their centroids.
+
+    Raises:
+        ValueError: the labels lie on another grid than the volume.
+    """
+    data = viewer_data(volume, labels, discs)
+    views = "".join(
+        f'<button type="button" data-view="{key}" aria-pressed="{str(key == "all").lower()}">{escape(name)}</button>'
+        for key, name in _VIEWS
+    )
+    names = [channel["name"] for channel in data["channels"]]
+    options = "".join(f'<option value="{number}">{escape(name)}</option>' for number, name in enumerate(names))
+    channel = f'<label>Channel <select id="channel">{options}</select></label>' if len(names) > 1 else ""
+    note = f'<p class="small">{escape(data["note"])}</p>' if data["note"] else ""
+    return f"""<section class="viewer" aria-label="Interactive viewer">
+<div class="tools" hidden><span class="views" role="group" aria-label="View">{views}</span>{channel}
+<label><input type="checkbox" id="overlay" checked> Discs</label>
+<label>Opacity <input type="range" id="opacity" min="0" max="1" step="0.05" value="0.5"></label>
+<output id="position" aria-live="off"></output></div>
+<div class="stage" hidden><canvas id="canvas" tabindex="0" aria-label="Slices of {escape(names[0])}"></canvas></div>
+<p class="notice" id="no-viewer">The interactive viewer needs a browser that runs this page's scripts.</p>
+{note}</section>
+{json_element("viewer-data", data)}"""
+
+
+def viewer_data(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> dict[str, Any]:
+    """What the page's script reads.
+
+    Returns:
+        `channels`: name and gzipped NIfTI in base64 of each channel, the shown one first; `labels`: likewise of the
+        discs; `colours`: label, red, green and blue (0 to 255) of each level and its name; `discs`: level, name and
+        centroid_mm of each disc; `note`: what a reader must know of the shown image, empty for nothing.
+
+    Raises:
+        ValueError: the labels lie on another grid than the volume.
+    """
+    if not volume.grid.matches(labels.grid):
+        raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
+    box = _region(labels)
+    grid = cropped(volume.grid, box)
+    discs_array = np.ascontiguousarray(labels.array[box])
+    first, _ = shown_channel(volume)
+    names = [first, *(name for name in volume.channels if name != first)]
+    if len(names) * discs_array.size > _MOST_VOXELS:
+        names = names[:1]
+    target = _coarser(grid)
+    notes = [] if len(names) == len(volume.channels) else [f"Of the channels only {first} is here: the image is large."]
+    if target is not grid:
+        steps = " x ".join(f"{step:.2g}" for step in target.spacing_mm)
+        notes.append(f"Shown with voxels of {steps} mm; the files beside this page have the image's own.")
+        discs_array = resample(discs_array, grid, target, order=0)
+    channels = []
+    for name in names:
+        gray = _eight_bits(volume.array[volume.channels.index(name)][box])
+        if target is not grid:
+            gray = np.rint(resample(gray, grid, target, order=1)).astype(np.uint8)
+        channels.append({"name": name, "nifti": _base64(gray, target)})
+    levels = labels.levels
+    return {
+        "channels": channels,
+        "labels": _base64(discs_array.astype(np.uint8, copy=False), target),
+        "colours": [[level, *(round(255 * part) for part in level_colour(level)), level_name(level)]
+                    for level in levels],
+        "discs": [{"level": disc.level, "name": disc.level_name, "centroid_mm": [float(x) for x in disc.centroid_mm]}
+                  for disc in discs],
+        "note": " ".join(notes),
+    }  # fmt: skip
+
+
+def _region(labels: LabelMap) -> tuple[slice, slice, slice]:
+    """The box round all discs with its surroundings; the whole grid without a disc."""
+    d, h, w = (slice(0, size) for size in labels.array.shape)
+    used = labels.array > 0
+    if not used.any():
+        return d, h, w
+    parts = []
+    for axis, (step_mm, around_mm) in enumerate(zip(labels.spacing_mm, _AROUND_MM, strict=True)):
+        others = tuple(other for other in range(3) if other != axis)
+        places = np.flatnonzero(used.any(axis=others))
+        margin = int(np.ceil(around_mm / step_mm))
+        parts.append(slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, used.shape[axis])))
+    return parts[0], parts[1], parts[2]
+
+
+def _coarser(grid: Grid) -> Grid:
+    """The grid itself if one channel on it is small enough, else one with its finest axes made coarser alike."""
+    steps = list(grid.spacing_mm)
+    found = grid
+    while np.prod(found.shape) > _MOST_VOXELS:
+        fine = min(steps)
+        steps = [max(step, 1.1 * fine) for step in steps]
+        found = respaced(grid, (steps[0], steps[1], steps[2]))
+    return found
+
+
+def _eight_bits(image: NDArray) -> NDArray[np.uint8]:
+    """Brightness as in the overview: the 0.5th to the 99.5th percentile as 0 to 255, dark tones lifted."""
+    sample = image[:: 1 + image.shape[0] // 64, ::2, ::2]  # sorting every voxel would take longer than all the rest
+    sample = sample[np.isfinite(sample)]
+    low, high = np.percentile(sample, (0.5, 99.5)) if sample.size else (0.0, 1.0)
+    steps = (image.astype(np.float32) - np.float32(low)) * np.float32((_STEPS - 1) / max(high - low, 1e-6))
+    np.nan_to_num(steps, copy=False)
+    np.clip(steps, 0, _STEPS - 1, out=steps)
+    # A table of the result in fine steps: a power of every voxel would take longer as well.
+    table = np.rint(255 * np.linspace(0.0, 1.0, _STEPS) ** GAMMA).astype(np.uint8)
+    return np.asarray(table[steps.astype(np.uint16)])
+
+
+def _base64(array: NDArray[np.uint8], grid: Grid) -> str:
+    return base64.b64encode(nifti.encoded(array, grid.affine)).decode("ascii")

@@ -1,0 +1,190 @@
+"""Which series of a folder is which channel; ambiguity is refused and never resolved by chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import generate_uid
+
+from ivdjax.imaging.files import dicom
+from ivdjax.imaging.files.dicom_folder import channel_series, find_channels, holds_dicom
+from ivdjax.volume import CaseError
+from tests.dicom_series import GE, PHILIPS, SIEMENS, sagittal_affine, write_enhanced, write_series
+
+DIXON = ("fat", "inn", "opp", "wat")
+SHAPE = (6, 7, 4)
+STUDY, FRAME = generate_uid(), generate_uid()
+
+
+def voxels(value: int) -> np.ndarray:
+    return np.full(SHAPE, value, np.int16)
+
+
+def add(folder: Path, value: int, **options) -> list[Path]:
+    options = {"study": STUDY, "frame_of_reference": FRAME, "series_number": value, **options}
+    return write_series(folder, voxels(value), sagittal_affine(), **options)
+
+
+def values(found) -> dict[str, int]:
+    """The one value of each channel's voxels, which tells the series apart."""
+    return {name: int(dicom.read(series, "P").array.max()) for name, series in found.channels.items()}
+
+
+def add_dixon(folder: Path, vendor: str) -> None:
+    for value, channel in enumerate(DIXON, 1):
+        if vendor == "siemens":
+            add(folder, value, image_type=SIEMENS[channel])
+        elif vendor == "philips":
+            add(folder, value, image_type=PHILIPS[channel], series="1.2.3", series_number=501)
+        elif vendor == "ge":
+            add(folder, value, series_description=GE[channel])
+        elif vendor == "words":
+            word = {"fat": "F", "inn": "in", "opp": "opp", "wat": "W"}[channel]
+            add(folder, value, series_description=f"t1_vibe_dixon_sag_{word}")
+
+
+@pytest.mark.parametrize("vendor", ["siemens", "philips", "ge", "words"])
+def test_four_channels_in_one_folder(tmp_path, vendor):
+    add_dixon(tmp_path, vendor)
+    found = find_channels([tmp_path], DIXON, "P")
+    assert values(found) == {"fat": 1, "inn": 2, "opp": 3, "wat": 4} and found.ignored == ()
+    (remark,) = found.remarks
+    assert remark.startswith("case P: told by DICOM headers: fat = series ") and "vibe" not in remark
+
+
+def test_an_enhanced_file_of_all_four(tmp_path):
+    arrays = {PHILIPS[channel]: voxels(value) for value, channel in enumerate(DIXON, 1)}
+    write_enhanced(tmp_path / "one", arrays, sagittal_affine())
+    assert values(find_channels([tmp_path], DIXON, "P")) == {"fat": 1, "inn": 2, "opp": 3, "wat": 4}
+
+
+def test_series_folders_and_other_series_beside_them(tmp_path):
+    folders = [tmp_path / name for name in ("a", "b", "c", "d", "loc")]
+    for value, (folder, channel) in enumerate(zip(folders, DIXON, strict=False), 1):
+        add(folder, value, image_type=SIEMENS[channel])
+    add(folders[4], 9, image_type=("ORIGINAL", "PRIMARY", "M", "LOCALIZER"))
+    add(folders[4], 8, image_type=("DERIVED", "PRIMARY", "DIXON", "FAT_FRACTION"))
+    add(folders[4], 7, image_type=("ORIGINAL", "PRIMARY", "P", "ND"))
+    add(folders[4], 6, modality="CT")
+    add(folders[4], 5, extra={"ImagePositionPatient": None})
+    (folders[4] / "notes.txt").write_text("x")
+    (folders[4] / ".hidden").write_text("x")
+    found = find_channels(folders, DIXON, "P")
+    assert values(found) == {"fat": 1, "inn": 2, "opp": 3, "wat": 4}
+    assert sorted(found.ignored) == [
+        "notes.txt",
+        "series 5 in loc (4 images, echo time 90 ms): no ImagePositionPatient, ImageOrientationPatient or PixelSpacing",
+        "series 6 in loc (4 sagittal images, echo time 90 ms): no MR images",
+        "series 7 in loc (4 sagittal images, echo time 90 ms): no magnitude images",
+        "series 8 in loc (4 sagittal images, echo time 90 ms): a fat fraction or another map",
+        "series 9 in loc (4 sagittal images, echo time 90 ms): a localizer or other images in several planes",
+    ]
+
+
+def test_a_folder_named_as_a_channel_is_it_whatever_its_header_says(tmp_path):
+    add(tmp_path / "wat", 1, image_type=SIEMENS["fat"])
+    add(tmp_path / "P_fat", 2)
+    add(tmp_path / "other", 3, image_type=SIEMENS["inn"])
+    found = find_channels(sorted(tmp_path.iterdir()), DIXON, "P")
+    assert values(found) == {"fat": 2, "inn": 3, "wat": 1}
+    add(tmp_path / "fat", 4)
+    with pytest.raises(CaseError, match="both give fat"):
+        find_channels(sorted(tmp_path.iterdir()), DIXON, "P")
+
+
+def test_a_model_of_one_channel_takes_the_one_series_or_the_one_that_names_it(tmp_path):
+    add(tmp_path, 1, series_description="sag Mustermann")
+    found = find_channels([tmp_path], ("t2",), "P")
+    assert values(found) == {"t2": 1} and found.remarks[0] == "case P: its one MR series is taken as t2"
+    add(tmp_path, 2, series_description="T2W sag")
+    assert values(find_channels([tmp_path], ("t2",), "P")) == {"t2": 2}
+    add(tmp_path, 3, series_description="t2_tse_tra Mustermann")
+    with pytest.raises(
+        CaseError, match=r"several DICOM series may be t2: series 2 in .*; series 3 in .*t2=folder"
+    ) as e:
+        find_channels([tmp_path], ("t2",), "P")
+    assert "Mustermann" not in str(e.value)
+
+
+def test_a_known_part_is_not_taken_for_another(tmp_path):
+    add(tmp_path, 1, image_type=SIEMENS["fat"])
+    with pytest.raises(CaseError, match="no DICOM series of channel wat; found series 1 .*not told by its headers"):
+        find_channels([tmp_path], ("wat",), "P")
+
+
+def test_two_candidates_and_a_series_for_two(tmp_path):
+    add(tmp_path / "a", 1, image_type=SIEMENS["wat"])
+    add(tmp_path / "b", 2, image_type=SIEMENS["wat"])
+    with pytest.raises(
+        CaseError, match=r"several DICOM series may be wat: series 1 in a .*; series 2 in b .*wat=folder"
+    ):
+        find_channels([tmp_path / "a", tmp_path / "b"], DIXON, "P")
+    add(tmp_path / "c", 3, series_description="Dixon fat and water")
+    with pytest.raises(CaseError, match=r"series 3 in c .* matches fat and wat by its headers; say which"):
+        find_channels([tmp_path / "c"], DIXON, "P")
+    add(tmp_path / "d", 4, series_description="t1 t2 sag")
+    with pytest.raises(CaseError, match=r"series 4 in d .* matches t1 and t2"):
+        find_channels([tmp_path / "d"], ("t1", "t2"), "P")
+
+
+def test_two_echoes_of_one_series_are_told_by_their_times(tmp_path):
+    for value, echo_ms in enumerate((2.3, 4.6), 1):
+        add(tmp_path, value, series="1.2.3", echo_time_ms=echo_ms, scanning_sequence="GR", series_number=7)
+    found = find_channels([tmp_path], DIXON, "P")
+    assert values(found) == {"inn": 2, "opp": 1}
+    assert "case P: inn is told by its echo time alone" in found.remarks
+    add(tmp_path, 3, series="1.2.3", echo_time_ms=9.2, scanning_sequence="GR", series_number=7)
+    with pytest.raises(CaseError, match="several DICOM series may be inn"):
+        find_channels([tmp_path], DIXON, "P")
+
+
+def test_channels_of_two_studies_are_refused(tmp_path):
+    add(tmp_path, 1, image_type=SIEMENS["wat"])
+    add(tmp_path, 2, image_type=SIEMENS["fat"], study="1.2.9")
+    with pytest.raises(CaseError, match="channels fat and wat come from two studies"):
+        find_channels([tmp_path], ("fat", "wat"), "P")
+
+
+def test_what_the_user_says_a_folder_is(tmp_path):
+    add_dixon(tmp_path / "all", "philips")
+    assert values_of(channel_series(tmp_path / "all", "opp", "P")) == 3
+    add(tmp_path / "odd", 5, image_type=("DERIVED", "PRIMARY", "M", "SUBTRACTION"))
+    assert values_of(channel_series(tmp_path / "odd", "wat", "P")) == 5
+    for value in (1, 2):
+        add(tmp_path / "two", value)
+    with pytest.raises(CaseError, match="several DICOM series may be t2: series 1 in two .*; series 2 in two "):
+        channel_series(tmp_path / "two", "t2", "P")
+    add(tmp_path / "ct", 1, modality="CT")
+    with pytest.raises(CaseError, match="holds no DICOM series of MR images for t2; found series 1 .*no MR images"):
+        channel_series(tmp_path / "ct", "t2", "P")
+
+
+def values_of(series) -> int:
+    return int(dicom.read(series, "P").array.max())
+
+
+def test_a_folder_without_dicom(tmp_path):
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "a.txt").write_bytes(b"not DICOM")
+    assert not holds_dicom(tmp_path)
+    with pytest.raises(CaseError, match="no DICOM series of channel t2; found no image at all"):
+        find_channels([tmp_path], ("t2",), "P")
+
+
+def test_links_that_lead_out_of_a_folder_are_left_aside(tmp_path):
+    paths = add(tmp_path / "elsewhere", 1)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "link").symlink_to(paths[0])
+    assert not holds_dicom(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("x", b""), ("x", b"\0" * 90), ("x", b"\0" * 128 + b"DI"), ("x.DCM", b"not DICOM")]
+)
+def test_a_file_that_may_have_been_a_slice_is_not_left_aside(tmp_path, name, content):
+    add(tmp_path, 1)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CaseError, match=f"case P: .*/{name} is empty or damaged; copy it again"):
+        find_channels([tmp_path], ("t2",), "P")
