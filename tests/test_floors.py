@@ -28,7 +28,7 @@ FLOOR = {
 HOST = {"imaging", "data", "discs", "reports"}
 GRAPH = {"networks", "learning"}
 GRAPH_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax", "tensorstore"}
-LAZY = {"SimpleITK", "nibabel", "matplotlib", "tensorboardX"}
+LAZY = {"SimpleITK", "nibabel", "matplotlib", "tensorboardX", "pydicom", "highdicom", "PIL"}
 
 
 @dataclass(frozen=True)

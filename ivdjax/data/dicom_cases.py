@@ -24,14 +24,13 @@ def is_dicom_case(folder: Path) -> bool:
     in turn; of each folder one header is read.
 
     Raises:
-        CaseError: the first DICOM file of a folder is damaged.
         OSError: a folder or a file cannot be read.
     """
     folder = Path(folder)
     if holds_dicom(folder):
         return True
     series = series_folders(folder)
-    if len({first_study(path, folder.name) for path in series}) != 1:
+    if len({first_study(path) for path in series}) != 1:
         return False
     others = [path for path in visible_entries(folder) if path.is_dir() and path not in series]
     return not any(series_folders(path) for path in others)

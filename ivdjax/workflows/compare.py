@@ -61,7 +61,8 @@ class ChangesSummary:
         """One line for a terminal."""
         noise = f"{self.beyond} of {self.judged} changes beyond the noise" if self.judged else "noise not known"
         left_out = f" ({len(self.left_out)} with one visit left out)" if self.left_out else ""
-        return f"changes of {len(self.subjects)} subjects{left_out}: {noise}; {self.page}"
+        count = len(self.subjects)
+        return f"changes of {count} subject{'' if count == 1 else 's'}{left_out}: {noise}; {self.page}"
 
 
 def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[Path]]) -> ChangesSummary:

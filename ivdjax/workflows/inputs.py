@@ -131,10 +131,10 @@ def _holds_series(path: Path) -> bool:
 
 
 def _may_be_dicom(path: Path, question: Callable[[Path], bool]) -> bool:
-    """The answer to a question about a folder's DICOM files; yes, where they are damaged: the case will say how."""
+    """The answer to a question about a folder's DICOM files; yes, where they cannot be read: the case will say why."""
     try:
         return question(path)
-    except (CaseError, OSError):
+    except OSError:
         return True
 
 

@@ -19,13 +19,14 @@ import yaml
 from numpy.typing import NDArray
 
 from ivdjax.imaging.files import read_volume
+from ivdjax.imaging.files.dicom_folder import channel_series
 from ivdjax.imaging.geometry import from_canonical
+from ivdjax.reports.disc_table import disc_table_html
 from ivdjax.reports.overview import overview_png
-from ivdjax.reports.page import disc_table_html
 from ivdjax.reports.tables import disc_rows
 from ivdjax.volume import Case, CaseError, Disc, LabelMap, UserError, Volume
 from ivdjax.workflows.anchor import parse_anchor
-from ivdjax.workflows.results import validation_words
+from ivdjax.workflows.provenance import validation_words
 from ivdjax.workflows.segmenter import CaseResult, Segmenter, find_discs, load_segmenter
 
 Image = Any
@@ -161,7 +162,7 @@ class DiscModel:
         self._refuse_unknown(tuple(given))
         if not given:
             raise CaseError(f"case {name}: none of the model's channels {', '.join(self.channels)} is there")
-        ordered = {channel: given[channel] for channel in self.channels if channel in given}
+        ordered = {channel: _source(given[channel], channel, name) for channel in self.channels if channel in given}
         return read_volume(ordered, name, remarks.append)
 
     def _refuse_unknown(self, channels: tuple[str, ...]) -> None:
@@ -176,6 +177,14 @@ class DiscModel:
             found.case.name, found.case.volume, found.labels, found.discs, found.verdict, found.reasons, found.warnings,
             model.name, model.config.data.synthetic, validation_words(model), found.probability,
         )  # fmt: skip
+
+
+def _source(image: Image, channel: str, name: str) -> Image:
+    """What `read_volume` takes: a folder is that of a DICOM series."""
+    if isinstance(image, (str, Path)):
+        path = Path(image)
+        return channel_series(path, channel, name) if path.is_dir() else path
+    return image
 
 
 def load_model(folder: str | Path, **settings: Any) -> DiscModel:

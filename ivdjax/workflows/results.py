@@ -69,7 +69,8 @@ def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
         UserError: it holds the case's own images, or anything else that no inference wrote.
     """
     folder = output / names.folder
-    if any(folder.resolve() == source_folder(source).resolve() for source in files.channels.values()):
+    holding = [source_folder(source).resolve() for source in files.channels.values()]
+    if any(folder.resolve() in (images, *images.parents) for images in holding):
         raise UserError(
             f"{folder} holds the images of case {files.name}: results would replace them; choose another --output"
         )

@@ -9,7 +9,7 @@ import pytest
 
 from ivdjax.reports.colours import level_colour
 from ivdjax.reports.page import write_report
-from tests.reports.conftest import Watched
+from tests.reports.chromium import Watched
 from tests.reports.spine_case import SPACING_MM, spine_report
 
 READY = "window.ivdjaxViewer"

@@ -7,18 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from ivdjax.config import parse_config
 from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import read_labels, write_volume
-from ivdjax.learning.steps import initial_state
-from ivdjax.networks.disc_net import build_disc_net
 from ivdjax.volume import Grid, UserError
 from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.model import Model, write_model
+from tests.untrained_model import write_untrained
 
 SHAPE = (40, 24, 6)  # of the file, whose axes run to posterior, inferior and left
 CANONICAL = (6, 24, 40)
@@ -27,24 +23,6 @@ OUTPUTS = {
     "{0}_discs.nii.gz", "{0}_discs.csv", "{0}_discs.json", "{0}_overview.png", "report.html", "{0}_discs.label",
     "{0}_discs.ctbl", "{0}_discs.seg.nrrd",
 }  # fmt: skip
-
-
-def write_untrained(folder: Path, channels: list[str]) -> Path:
-    """An untrained network whose output is almost everywhere just above one half: it "finds" something to write."""
-    config = parse_config(
-        {
-            "name": "untrained",
-            "data": {"channels": channels, "synthetic": True},
-            "preparation": {"spacing_mm": [3.0, 2.0]},
-            "disc": {
-                "network": {"stem": 4, "growth": [4, 4, 4], "layers": [1, 1, 1], "aspp_growth": 4, "path": [4, 4, 4]},
-                "training": {"crop": [16, 24]},
-            },
-        }
-    )
-    state = initial_state(build_disc_net(config.disc.network), config.disc, len(channels), 0)
-    write_model(folder, Model(config, {"disc": jax.tree.map(np.asarray, state.params)}))
-    return folder
 
 
 @pytest.fixture(scope="module")

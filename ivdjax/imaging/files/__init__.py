@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ IMAGE_SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *itk.SUFFIXES)
 CHANNELS_APART_MM = 5.0
 """Channels whose fields of view differ by more are no channels of one scan."""
 
+_IN_MEMORY = "the image given"
+
 Remark = Callable[[str], None]
 
 
@@ -37,11 +40,12 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 
 def read_channel(
-    source: Source, case: str, on_remark: Remark | None = None
+    source: Source | Any, case: str, on_remark: Remark | None = None
 ) -> tuple[NDArray, NDArray[np.float64], Grid]:
     """One channel: canonical (D, H, W) array in the file's type, the affine of that canonical grid, the native grid.
 
-    The native grid of a DICOM series runs along the rows, down the columns and along the sorted slices.
+    The native grid of a DICOM series runs along the rows, down the columns and along the sorted slices. In place of a
+    file or a series, an image that nibabel or SimpleITK has opened already is taken too.
 
     Raises:
         CaseError: no such file, an unknown ending, or a file without one sound 3D image; see `nifti.read`, `itk.read`;
@@ -52,7 +56,7 @@ def read_channel(
     return array, affine, image.grid
 
 
-def read_volume(sources: Mapping[str, Source], case: str, on_remark: Remark | None = None) -> Volume:
+def read_volume(sources: Mapping[str, Source | Any], case: str, on_remark: Remark | None = None) -> Volume:
     """All channels of one case as float32 (C, D, H, W), in the order of `sources`, on the first channel's grid.
 
     A channel on another grid is resampled linearly to the first one's, and remarked, if its field of view differs by
@@ -131,21 +135,34 @@ def write_volume(path: Path, array: NDArray, native: Grid) -> None:
         part.unlink(missing_ok=True)
 
 
-def _read(source: Source, case: str, on_remark: Remark | None) -> FileImage:
+def _read(source: Source | Any, case: str, on_remark: Remark | None) -> FileImage:
     if isinstance(source, DicomSeries):
         return dicom.read(source, case)
-    path = Path(source)
-    suffix = split_suffix(path)[1]
-    if not suffix:
-        raise CaseError(f"case {case}: {path} must end in one of {', '.join(IMAGE_SUFFIXES)}")
-    image = (nifti if suffix in nifti.SUFFIXES else itk).read(path, case)
+    image = _loaded(source, case)
+    if image is None:
+        path = Path(source)
+        suffix = split_suffix(path)[1]
+        if not suffix:
+            raise CaseError(f"case {case}: {path} must end in one of {', '.join(IMAGE_SUFFIXES)}")
+        image = (nifti if suffix in nifti.SUFFIXES else itk).read(path, case)
     for text in image.remarks:
         if on_remark:
             on_remark(f"case {case}: {text}")
     return image
 
 
-def _shown(source: Source) -> str:
+def _loaded(source: Any, case: str) -> FileImage | None:
+    """An image that nibabel or SimpleITK has opened already; None of anything else. Neither library is imported."""
+    if hasattr(source, "dataobj") and hasattr(source, "affine"):
+        return nifti.loaded(source, Path(_IN_MEMORY), case)
+    if hasattr(source, "GetDirection") and hasattr(source, "GetPixelIDValue"):
+        return itk.loaded(source, Path(_IN_MEMORY), case)
+    return None
+
+
+def _shown(source: Source | Any) -> str:
+    if not isinstance(source, (str, Path, DicomSeries)):
+        return _IN_MEMORY
     return source_name(source if isinstance(source, DicomSeries) else Path(source))
 
 

@@ -108,15 +108,19 @@ def holds_dicom(folder: Path) -> bool:
     return any(not split_suffix(path)[1] and is_dicom(path) for path in visible_entries(folder))
 
 
-def first_study(folder: Path, case: str) -> str:
-    """StudyInstanceUID of the first DICOM file in a folder; empty where there is none.
+def first_study(folder: Path) -> str:
+    """StudyInstanceUID of the first sound DICOM file in a folder; empty where there is none.
 
     Raises:
-        CaseError: that file is damaged.
         OSError: the folder or a file in it cannot be read.
     """
-    first = next((path for path in visible_entries(folder) if is_dicom(path)), None)
-    return "" if first is None else _slices(first, case)[0].study
+    for path in visible_entries(folder):
+        try:
+            if not split_suffix(path)[1] and is_dicom(path):
+                return read_slices(path)[0].study
+        except ValueError:
+            continue  # said when the case is read
+    return ""
 
 
 def scan_folder(folder: Path, case: str) -> tuple[list[Stack], list[str]]:

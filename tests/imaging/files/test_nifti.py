@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from ivdjax.imaging.files.nifti import read
+from ivdjax.imaging.files.nifti import encoded, read
 from ivdjax.volume import CaseError
 
 ARRAY = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
@@ -164,3 +164,12 @@ def test_a_header_that_claims_too_much_is_refused_before_it_is_read(tmp_path: Pa
     path.write_bytes(content)
     with pytest.raises(CaseError, match="is it damaged"):
         read(path, "x")
+
+
+def test_encoded_bytes_are_a_gzipped_file(tmp_path: Path) -> None:
+    content = encoded(ARRAY, AFFINE)
+    (tmp_path / "x.nii.gz").write_bytes(content)
+    image = read(tmp_path / "x.nii.gz", "x")
+    assert np.array_equal(image.array, ARRAY) and image.array.dtype == ARRAY.dtype
+    assert np.allclose(image.affine, AFFINE)
+    assert encoded(ARRAY, AFFINE) == content
