@@ -27,11 +27,12 @@ _STATES = ("failed", "review", "ok")
 """In their order of need."""
 
 _WORDS = (
-    "Review: the program found something that speaks against its numbering or outlines, stated under Reasons; a person "
-    "should look at the case before its figures are used. Ok: nothing of that kind was found, which is no proof. Failed: "
-    "there is no result. Cases stand in the order of their need: failed ones, then those without a disc, with more "
-    "reasons, with a lower confidence. Level confidence: how sure the name of a disc is, 0 to 1. Outline confidence: the "
-    "Dice that a careful outline is expected to have with this one. For research; not a medical device."
+    "Review: the program found something that speaks against its numbering of the discs, stated under Reasons; a "
+    "person should look at the case before its figures are used. Ok: nothing of that kind was found, which is no "
+    "proof. Failed: there is no result. Cases stand in the order of their need: failed ones, then those to be "
+    "reviewed, among them first those without a disc, with more reasons, with a lower confidence. Level confidence: how "
+    "sure the name of a disc is, 0 to 1. Outline confidence: the Dice that a careful outline is expected to have with this one. "
+    "For research; not a medical device."
 )
 
 
@@ -110,8 +111,8 @@ def by_need(rows: Sequence[CohortRow]) -> list[CohortRow]:
 
     def need(row: CohortRow) -> tuple[int, bool, int, float, float, str]:
         state = _STATES.index(row.state) if row.state in _STATES else 1
-        confidences = (1.0 if value is None else value for value in (row.level_confidence, row.outline_confidence))
-        return state, bool(row.discs), -len(row.reasons), *confidences, row.case
+        level, outline = (1.0 if share is None else share for share in (row.level_confidence, row.outline_confidence))
+        return state, bool(row.discs), -len(row.reasons), level, outline, row.case
 
     return sorted(rows, key=need)
 

@@ -57,7 +57,7 @@ def disc_table_html(discs: Sequence[Disc]) -> str:
 
 
 def selectable_table(discs: Sequence[Disc], detectable: Mapping[str, float]) -> str:
-    """The disc table of a report: rows carry `data-level`, and a button in each names the disc and can be reached by key.
+    """The disc table of a report: rows carry `data-level`, and a button in each names the disc, for mouse and keyboard.
 
     Args:
         discs: from the lowest level up.

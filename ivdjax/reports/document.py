@@ -1,7 +1,7 @@
-"""One HTML document that opens from a disk: its style and scripts inside, what it may load stated, nothing outside run.
+"""One HTML document that opens from a disk: its style and its scripts are in it, and it says what it may load.
 
-A content security policy names the page's own scripts by their SHA-256 and allows no network at all, so that a text that
-slipped through escaping would still run nothing.
+A content security policy names the page's own scripts by their SHA-256 and allows no network at all, so that a text
+that slipped through escaping would still run nothing.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ _LEGEND = (
     "Level confidence: how sure the name of the disc is, 0 to 1. Outline confidence: the Dice, 0 to 1, that a careful "
     "outline of the disc is expected to have with this one. Heights are means over the front, middle and rear of the "
     "mid-sagittal part, across the disc's own plane; the height index is their mean over the AP width. Tilt: negative "
-    "where the front edge is lower. Fat fraction: fat / (fat + water) of the signal magnitudes, not a proton density. A "
-    "dash: not measurable here, for example the lateral width of a disc that the field of view cuts. Positions are in "
-    "mm of the image's own world coordinates. Degeneration grades are not given. For research; not a medical device."
+    "where the front edge is lower. Fat fraction: fat / (fat + water) of the signal magnitudes, not a proton density. "
+    "A dash: not measurable here, for example the lateral width of a disc that the field of view cuts. Positions are "
+    "in mm of the image's own world coordinates. Degeneration grades are not given. For research; not a medical device."
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def _cut(
     """A fine raster round `centre` (h, w) of a plane (H, W), and the inner rim of the mask on it."""
     shape = tuple(round(mm / _PIXEL_MM) for mm in SIZE_MM)
     factors = [_PIXEL_MM / step for step in steps_mm]
-    offset = [c - (n - 1) / 2 * f for c, n, f in zip(centre, shape, factors, strict=True)]
+    offset = [float(c) - (n - 1) / 2 * f for c, n, f in zip(centre, shape, factors, strict=True)]
     # Only what is shown, with a margin: the interpolation would otherwise walk the whole plane.
     low = [int(np.clip(np.floor(o) - 2, 0, size - 1)) for o, size in zip(offset, image.shape, strict=True)]
     high = [max(int(np.ceil(o + n * f)) + 3, first + 1)
@@ -79,12 +80,19 @@ def _cut(
     part = slice(low[0], high[0]), slice(low[1], high[1])
     offset = [o - start for o, start in zip(offset, low, strict=True)]
     gray = np.nan_to_num(image[part].astype(np.float32), posinf=0.0, neginf=0.0)
-    fine, inside = (
-        ndimage.affine_transform(plane, factors, offset, shape, order=order, mode="grid-constant", cval=0.0)
-        for plane, order in ((gray, 3), (mask[part].astype(np.float32), 1))
-    )
+    fine = _finer(gray, factors, offset, shape, order=3)
+    inside = _finer(mask[part].astype(np.float32), factors, offset, shape, order=1)
     solid = inside >= 0.5
-    return np.asarray(fine), solid & ~ndimage.binary_erosion(solid, iterations=_LINE_PIXELS)
+    return fine, solid & ~ndimage.binary_erosion(solid, iterations=_LINE_PIXELS)
+
+
+def _finer(
+    plane: NDArray[np.float32], factors: list[float], offset: list[float], shape: tuple[int, ...], order: Literal[1, 3]
+) -> NDArray[np.float32]:
+    """A plane on another raster; zero beyond its edge."""
+    return np.asarray(
+        ndimage.affine_transform(plane, factors, offset, shape, order=order, mode="grid-constant", cval=0.0)
+    )
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:

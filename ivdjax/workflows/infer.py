@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from ivdjax import __version__
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.evidence import Anchor
+from ivdjax.imaging.folders import clean_leftovers
 from ivdjax.reports.tables import SUMMARY, CaseSummary, write_whole
 from ivdjax.volume import Case, CaseError, UserError
 from ivdjax.workflows.cohort import PAGE, case_line, write_summary
@@ -105,6 +107,9 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
                 row = CaseSummary(result.case, "failed", reasons=(result.reason,)) if result.failed else result.payload
                 settle(replace(row, seconds=round(result.seconds, 1)))
         finally:
+            _clean_up(
+                request, [task.case for task in tasks if task.case not in rows or rows[task.case].status == "failed"]
+            )
             ordered = [rows[case.name] for case in cases if case.name in rows]
             write_summary(output, ordered, options)
     counts = {status: sum(row.status == status for row in ordered) for status in ("done", "skipped", "failed")}
@@ -149,6 +154,13 @@ def _build_write(request: InferenceRequest, model: Model) -> Callable[[Any], Cas
         return CaseSummary(files.name, "done", result.verdict, result.reasons, len(result.discs))
 
     return write
+
+
+def _clean_up(request: InferenceRequest, names: Sequence[str]) -> None:
+    """Removes what a killed worker was writing for these cases."""
+    for name in names:
+        with contextlib.suppress(OSError):  # the next run that writes the case tries again
+            clean_leftovers(request.output / request.options.names(name).folder)
 
 
 def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: Model) -> list[CaseSummary]:

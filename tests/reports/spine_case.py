@@ -12,7 +12,7 @@ SPACING_MM = (4.0, 1.5, 1.25)
 
 
 def oblique_affine():
-    """Canonical directions (left, down, back), turned by 10 degrees about the left-right axis and 5 about the long one."""
+    """Canonical directions (left, down, back), turned by 10 degrees about the x axis and by 5 about the z axis."""
     a, b = np.radians((10.0, 5.0))
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
@@ -24,7 +24,7 @@ def oblique_affine():
 
 
 def spine_case(levels=(1, 2, 3), channels=("fat", "wat"), shape=SHAPE):
-    """Volume, labels and discs: boxes of 12 x 5 x 22 voxels, brighter than the noise round them, one below the other."""
+    """Volume, labels and discs: boxes of 12 x 5 x 22 voxels, brighter than the noise, one above the other."""
     affine = oblique_affine()
     labels = np.zeros(shape, np.uint8)
     array = np.random.default_rng(0).uniform(20, 60, (len(channels), *shape)).astype(np.float32)

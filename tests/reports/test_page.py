@@ -60,7 +60,8 @@ def test_provenance_names_plain_values_only():
     html = report_page(replace(REPORT, provenance=facts))
     rows = re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', html)
     assert rows == [
-        ("ivdjax version", "0.1.0"), ("model name", "m"), ("model weights sha256", "ab" * 32), ("model synthetic", "yes"),
+        ("ivdjax version", "0.1.0"), ("model name", "m"), ("model weights sha256", "ab" * 32),
+        ("model synthetic", "yes"),
         ("input fat file", "&lt;b&gt;.nii.gz"), ("input fat sha256", "cd" * 32),
     ]  # fmt: skip
     assert "Versions and checksums" not in report_page(REPORT)
