@@ -30,9 +30,9 @@ _WORDS = (
     "Review: the program found something that speaks against its numbering of the discs, stated under Reasons; a "
     "person should look at the case before its figures are used. Ok: nothing of that kind was found, which is no "
     "proof. Failed: there is no result. Cases stand in the order of their need: failed ones, then those to be "
-    "reviewed, among them first those without a disc, with more reasons, with a lower confidence. Level confidence: how "
-    "sure the name of a disc is, 0 to 1. Outline confidence: the Dice that a careful outline is expected to have with this one. "
-    "For research; not a medical device."
+    "reviewed, among them first those without a disc, with more reasons, with a lower confidence. Level confidence: "
+    "how sure the name of a disc is, 0 to 1. Outline confidence: the Dice that a careful outline is expected to have "
+    "with this one. For research; not a medical device."
 )
 
 
