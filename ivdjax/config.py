@@ -349,6 +349,7 @@ class InferenceConfig:
         numbering: solver (weighs all evidence; a missed disc leaves a gap), line (the paper's: what the centre line
             crosses, from the bottom up) or bottom (all components from the bottom up).
         sure: confidence in every level below which a case is sent to review.
+        sure_outline: the same of every outline (its expected Dice), for models that are calibrated; 0: never.
     """
 
     batch_size: int = 8
@@ -362,6 +363,7 @@ class InferenceConfig:
     registration: bool = True
     numbering: str = "solver"
     sure: float = 0.9
+    sure_outline: float = 0.7
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
         "augmentation.": "remap remap_probability channel_dropout",
         "stage.optimizer.": "final_fraction",
         "stage.training.": "disc_fraction",
-        "inference.": "sure",
+        "inference.": "sure sure_outline",
     }),
     ("at least 0 and below 1", lambda v: 0 <= v < 1, {
         "stage.optimizer.": "momentum average_decay",

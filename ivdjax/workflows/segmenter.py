@@ -16,7 +16,7 @@ from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_p
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.numbering import Anchor, Evidence, number_discs
 from ivdjax.discs.outline import calibrated as outline_calibrated
-from ivdjax.discs.outline import outline_confidence
+from ivdjax.discs.outline import outline_confidence, outline_reasons
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
 from ivdjax.volume import Case, CaseError, Disc, LabelMap, UserError
@@ -128,9 +128,12 @@ def find_discs(
             raise
         raise CaseError(f"case {case.name}: --anchor: {error}") from error
     labels = restore_labels(numbering.levels, prepared, evidence.probability, config.inference.threshold)
-    outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, _calibration(segmenter.model))
+    calibration = _calibration(segmenter.model)
+    outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)
+    # Uncalibrated figures rank a case's discs, but their size means nothing.
+    unsure = outline_reasons(outlines, config.inference.sure_outline) if calibration else []
     discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
-    reasons = (*_missing_reasons(prepared), *numbering.reasons)
+    reasons = (*_missing_reasons(prepared), *numbering.reasons, *unsure)
     fine = restore_probability(evidence.probability, prepared) if keep_probability else None
     return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings, fine)
 

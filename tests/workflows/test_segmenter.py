@@ -212,3 +212,34 @@ def test_a_case_with_none_of_the_channels_and_an_anchor_in_no_disc_are_refused(t
         find_discs(loaded, case(("inn", "opp")))
     with pytest.raises(CaseError, match=r"case a: --anchor: no disc lies at \(2000, 0, 0\) mm"):
         find_discs(loaded, case(), Anchor(3, (2000.0, 0.0, 0.0)))
+
+
+def test_an_unsure_outline_is_a_reason_for_review_where_the_model_is_calibrated(tmp_path, networks, seen):
+    """Certain and sharp here, every outline has an expected Dice of 1, which the curve brings to 1 - 0.5 * 0 = 1."""
+    certain = find_discs(load(tmp_path, model("disc")), case())
+    assert certain.discs[0].outline_confidence == pytest.approx(1.0) and certain.verdict == "ok"
+    calibrated = replace(model("disc"), meta={"outline_calibration": {"scale": 1.0, "power": 1.0}})
+    (tmp_path / "b").mkdir()
+    loaded = load(tmp_path / "b", calibrated)
+    assert find_discs(loaded, case()).verdict == "ok"
+    strict = load(tmp_path / "b", calibrated, "inference.sure_outline=1")
+    wavering = replace(strict.networks["disc"], predict=lambda params, boxes: 0.7 * (boxes[..., 0] > 127))
+    result = find_discs(replace(strict, networks=strict.networks | {"disc": wavering}), case())
+    # 2 * 0.7 n / (n + 0.7 n)
+    assert result.discs[0].outline_confidence == pytest.approx(1.4 / 1.7, abs=1e-3)
+    assert result.reasons == ("outline of L3/4 unsure (expected Dice 0.82)",) and result.verdict == "review"
+    off = replace(strict, model=override_inference(strict.model, ["inference.sure_outline=0"]))
+    assert find_discs(replace(off, networks=strict.networks | {"disc": wavering}), case()).verdict == "ok"
+
+
+def test_a_calibration_that_cannot_be_used_is_refused_when_the_model_is_loaded(tmp_path, networks):
+    with pytest.raises(UserError, match="outline_calibration: an outline calibration needs a scale above 0"):
+        load(tmp_path, replace(model("disc"), meta={"outline_calibration": {"scale": -1.0, "power": 1.0}}))
+
+
+def test_the_probability_is_kept_where_it_is_asked_for(tmp_path, networks, seen):
+    loaded = load(tmp_path, model("disc"))
+    assert find_discs(loaded, case()).probability is None
+    kept = find_discs(loaded, case(), keep_probability=True)
+    assert kept.probability is not None and kept.probability.shape == SHAPE
+    np.testing.assert_array_equal(kept.probability > 0.5, kept.labels.array > 0)
