@@ -109,7 +109,7 @@ def disc_schema() -> dict[str, Any]:
         "properties": {
             "schema_version": {"const": SCHEMA_VERSION},
             "case": text | {"description": "Name of the case."},
-            "verdict": {"enum": ["ok", "review"], "description": "Whether a person should look at the numbering."},
+            "verdict": {"enum": ["ok", "review"], "description": "Whether a person should look at the result."},
             "reasons": {"type": "array", "items": text, "description": "For the verdict, in plain words."},
             "discs": {"type": "array", "items": {"$ref": "#/$defs/disc"}, "description": "From the lowest level up."},
             "warnings": {"type": "array", "items": text, "description": "Remarks on reading the input."},

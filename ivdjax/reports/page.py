@@ -24,8 +24,8 @@ from ivdjax.volume import Disc, LabelMap, Volume
 _STYLE = "assets/page.css"
 
 _WORDS = {
-    "ok": "Nothing found that speaks against the numbering of the discs.",
-    "review": "A person should look at the numbering of the discs.",
+    "ok": "Nothing found that speaks against the numbering or the outlines of the discs.",
+    "review": "A person should look at the discs before these figures are used.",
 }
 
 _LEGEND = (
