@@ -4,7 +4,7 @@ WORKERS ?= 2
 SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 PY := .venv/bin/python
 
-.PHONY: help setup demo test check soak
+.PHONY: help setup demo test check soak fuzz
 
 help:
 	@echo "make setup   .venv up to date (idempotent)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test    every test but the long runs (under 10 minutes on 2 cores)"
 	@echo "make check   format, lint, types, quick tests"
 	@echo "make soak    the long fault, fuzz and property runs"
+	@echo "make fuzz    damaged inputs by chance, for SECONDS (300); SEED, INPUT=DIR to read a stored finding again"
 
 setup:
 	@PYTHON="$(PYTHON)" .ci/setup
@@ -42,3 +43,7 @@ check: setup
 
 soak: setup
 	$(PY) -m pytest -m soak
+
+fuzz: SECONDS ?= 300
+fuzz: setup
+	$(PY) -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(if $(INPUT),--input "$(INPUT)")

@@ -45,7 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ivdjax-benchmark-") as place:
         folder = Path(place)
         inputs = options.inputs or _phantoms(folder / "cases", options.model, options.cases)
-        print(f"```\npython benchmarks/infer.py {' '.join(sys.argv[1:])}\n```")
+        print(f"```\npython benchmarks/infer.py {' '.join(sys.argv[1:])}\n```\n")
         print("| run | phase | wall s | CPU s | peak MiB |\n|---|---|---|---|---|", flush=True)
         _measure(folder, "cold (empty compilation cache)", options.model, inputs[:1])
         _measure(folder, "warm (filled cache)", options.model, inputs[:1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -30,17 +31,60 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for index, (key, _) in enumerate(node.value):
             if key.value in keys[:index]:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: key {key.value!r} stands there twice; keep one")
+                raise yaml.YAMLError(
+                    f"line {key.start_mark.line + 1}: key {shown(key.value)} stands there twice; keep one"
+                )
         return node
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Merges (`<<`) what a mapping asks for, each key once: PyYAML keeps all, and ten lines can grow to 10 ** 8."""
+        super().flatten_mapping(node)
+        kept = {(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (key, value)
+                for key, value in node.value}  # fmt: skip
+        node.value = list(kept.values())
 
 
 def parse_yaml(text: str) -> Any:
     """The plain value that a YAML text stands for; None for an empty one.
 
     Raises:
-        yaml.YAMLError: not YAML, or a key stands twice in one mapping.
+        yaml.YAMLError: not YAML, values that are not what their tags say, one within the other too often, or a key
+            stands twice in one mapping.
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("lists or mappings lie within each other hundreds of times") from None
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        # What the loader's constructors raise: a date of month 99, `!!int x`, a number of 5000 digits.
+        raise yaml.YAMLError(f"a value cannot be read ({type(error).__name__}: {str(error)[:200]})") from None
+
+
+class _Shown(reprlib.Repr):
+    """Shows values in messages, cut to a length: a few lines of YAML aliases can stand for 10 ** 9 words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 30
+        self.maxstring = self.maxlong = self.maxother = 200
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Python refuses to write a whole number of more than 4300 digits."""
+        return super().repr_int(value, level) if abs(value) < _TOO_LARGE else f"a number of {value.bit_length()} bits"
+
+
+_TOO_LARGE = 1 << 1000
+_WHOLE = 1 << 63
+"""Whole numbers of a configuration lie below this."""
+
+_LONGEST_SHOWN = 500
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = _Shown().repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def parse(kind: Any, value: Any, key: str = "", base: Any = None) -> Any:
@@ -55,23 +99,25 @@ def parse(kind: Any, value: Any, key: str = "", base: Any = None) -> Any:
         return _parse_section(kind, value, key, base)
     if typing.get_origin(kind) is tuple:
         return _parse_tuple(kind, value, key)
+    if type(value) is int and kind in (int, float) and abs(value) >= _WHOLE:
+        raise ConfigError(f"{key} must be a number below 2 ** 63, not {shown(value)}")
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is kind:
         return value
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
-    raise ConfigError(f"{key} must be {words}, not {value!r}{_hint(kind, value)}")
+    raise ConfigError(f"{key} must be {words}, not {shown(value)}{_hint(kind, value)}")
 
 
 def _parse_section(kind: Any, value: Any, key: str, base: Any) -> Any:
     if not isinstance(value, dict):
-        raise ConfigError(f"{key or 'the configuration'} must hold keys and values, not {value!r}")
+        raise ConfigError(f"{key or 'the configuration'} must hold keys and values, not {shown(value)}")
     hints, prefix = typing.get_type_hints(kind), f"{key}." if key else ""
     for name in value:
         if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1)
+            near = difflib.get_close_matches(str(name)[:100], hints, n=1)
             advice = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(hints)}"
-            raise ConfigError(f"unknown key {prefix + str(name)!r}; {advice}")
+            raise ConfigError(f"unknown key {shown(prefix + str(name))}; {advice}")
     given = {}
     for field in dataclasses.fields(kind):
         if field.name in value:
@@ -87,11 +133,12 @@ def _parse_section(kind: Any, value: Any, key: str, base: Any) -> Any:
 def _parse_tuple(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
     kinds = typing.get_args(kind)
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{key} must be a list, not {value!r}; write [{value}]")
+        inner = value[:200] if isinstance(value, str) else shown(value)
+        raise ConfigError(f"{key} must be a list, not {shown(value)}; write [{inner}]")
     if kinds[-1] is Ellipsis:
         kinds = kinds[:1] * len(value)
     elif len(kinds) != len(value):
-        raise ConfigError(f"{key} takes {len(kinds)} values, not {len(value)}: {list(value)!r}")
+        raise ConfigError(f"{key} takes {len(kinds)} values, not {len(value)}: {shown(list(value))}")
     return tuple(parse(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
 
 
@@ -99,10 +146,10 @@ def _hint(kind: Any, value: Any) -> str:
     if kind is str and type(value) is int:
         return "; YAML reads an unquoted 022 as a number; put names in quotes as they are written"
     if kind is str:
-        return f'; put it in quotes: "{value}"'
+        return f'; put it in quotes: "{shown(value)}"'
     if kind in (int, float) and isinstance(value, str):
         try:
-            return f"; YAML reads {value} as text, write {float(value)!r}"
+            return f"; YAML reads {value[:50]} as text, write {float(value)!r}"
         except ValueError:
             return ""
     return ""
@@ -178,11 +225,13 @@ def check_values(values: Mapping[str, Any]) -> None:
             for index, number in items:
                 if not fits(number) or number == math.inf:
                     place = key if index == "" else f"{key}[{index}]"
-                    raise ConfigError(f"{place} must be {words}{' and finite' * (number == math.inf)}, not {number!r}")
+                    raise ConfigError(
+                        f"{place} must be {words}{' and finite' * (number == math.inf)}, not {shown(number)}"
+                    )
     for name, choices in _CHOICES.items():
         for key in _every_stage(name):
             if values[key] not in choices:
-                raise ConfigError(f"{key} must be {', '.join(choices[:-1])} or {choices[-1]}, not {values[key]!r}")
+                raise ConfigError(f"{key} must be {', '.join(choices[:-1])} or {choices[-1]}, not {shown(values[key])}")
     for holds, message in _rules(values):
         if not holds:
             raise ConfigError(message)
@@ -198,24 +247,24 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     channels = values["data.channels"]
     yield (
         len(set(channels)) == len(channels) > 0,
-        f"data.channels needs one or more different names, not {channels!r}",
+        f"data.channels needs one or more different names, not {shown(channels)}",
     )
     one, other = "data.subject_pattern", "data.subject_table"
     yield not (values[one] and values[other]), f"{one} and {other} exclude each other; keep one"
     stages = values["stages"]
     yield (
         len(stages) > 0 and stages == [stage for stage in _STAGES if stage in stages],
-        f"stages must be one or more of {', '.join(_STAGES)}, in this order, not {stages!r}",
+        f"stages must be one or more of {', '.join(_STAGES)}, in this order, not {shown(stages)}",
     )
     for key in ("data.phantom_shape", "data.phantom_spacing_mm"):
-        yield len(values[key]) in (0, 3), f"{key} takes three values (D, H, W) or none, not {values[key]!r}"
+        yield len(values[key]) in (0, 3), f"{key} takes three values (D, H, W) or none, not {shown(values[key])}"
     low, high = values["preparation.percentiles"]
-    yield low < high, f"preparation.percentiles must rise, not {[low, high]!r}"
+    yield low < high, f"preparation.percentiles must rise, not {shown([low, high])}"
     for key in ("augmentation.scale", "augmentation.gamma"):
         low, high = values[key]
-        yield low <= high, f"{key} must be (smallest, largest), not {[low, high]!r}"
+        yield low <= high, f"{key} must be (smallest, largest), not {shown([low, high])}"
     rates = values["disc.network.aspp_rates"]
-    yield len(rates) > 0, f"disc.network.aspp_rates needs one or more rates, not {rates!r}"
+    yield len(rates) > 0, f"disc.network.aspp_rates needs one or more rates, not {shown(rates)}"
     yield from _network_rules(values)
     for stage in _STAGES:
         batch, parts = values[f"{stage}.training.batch_size"], values[f"{stage}.training.micro_batches"]
@@ -224,7 +273,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
             f"{stage}.training.batch_size must be divisible by {stage}.training.micro_batches, not {batch} by {parts}",
         )
     discs, named = values["inference.discs"], len(LEVEL_NAMES)
-    yield discs <= named, f"inference.discs must be at most {named}, the levels that have a name, not {discs!r}"
+    yield discs <= named, f"inference.discs must be at most {named}, the levels that have a name, not {shown(discs)}"
 
 
 def _network_rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
@@ -235,7 +284,7 @@ def _network_rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
         crop = values[f"{stage}.training.crop"]
         yield (
             len(crop) == 2 and all(side >= stride and side % stride == 0 for side in crop),
-            f"{stage}.training.crop must be two sizes divisible by {stride}, the network's stride, not {crop!r}",
+            f"{stage}.training.crop must be two sizes divisible by {stride}, the network's stride, not {shown(crop)}",
         )
     widths, layers, pooling = (values[f"localization.network.{key}"] for key in ("widths", "layers", "slice_pooling"))
     yield (
@@ -247,5 +296,6 @@ def _network_rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     strides = (math.prod(pooling), 2 ** len(pooling), 2 ** len(pooling))
     yield (
         len(crop) == 3 and all(side >= s and side % s == 0 for side, s in zip(crop, strides, strict=True)),
-        f"localization.training.crop must be three sizes divisible by {strides}, the network's strides, not {crop!r}",
+        f"localization.training.crop must be three sizes divisible by {strides}, the network's strides, not "
+        f"{shown(crop)}",
     )

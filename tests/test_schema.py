@@ -167,3 +167,34 @@ def test_a_merged_key_may_be_overridden():
     text = "base: &base {steps: 1, seed: 2}\nouter: {inner: &inner {<<: *base, steps: 3}}\nlast: {<<: *inner, seed: 4}"
     read = parse_yaml(text)
     assert read["outer"]["inner"] == {"steps": 3, "seed": 2} and read["last"] == {"steps": 3, "seed": 4}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed: 2001-99-99", "seed: !!int x", "seed: !!float x", "seed: !!bool maybe", "seed: !!timestamp x",
+     "seed: " + "9" * 5000, "seed: " + "[" * 3000, "seed: !!python/object/apply:os.system [true]"],
+)  # fmt: skip
+def test_whatever_is_no_yaml_is_one_kind_of_error(text):
+    with pytest.raises(yaml.YAMLError) as error:
+        parse_yaml(text)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_message_stays_short_whatever_the_value_stands_for():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]  # 10 ** 30 words
+    bomb = parse_yaml("\n".join(lines))["a29"]
+    for key in ("name", "data", "data.channels", "preparation.spacing_mm", "inference.sure"):
+        with pytest.raises(ConfigError) as error:
+            parse_config(tree(key, bomb))
+        assert len(str(error.value)) < 20_000
+    with pytest.raises(ConfigError, match="unknown key 'aaa.*did you mean|unknown key 'aaa.*known here"):
+        parse_config({"name": "x", "a" * 100_000: 1})
+
+
+@pytest.mark.parametrize("key", ["seed", "inference.sure"])
+def test_whole_numbers_of_any_length_are_answered(key):
+    with pytest.raises(ConfigError, match=rf"{key} must be a number below 2 \*\* 63, not 1000000"):
+        parse_config(tree(key, 10**100))
+    with pytest.raises(ConfigError, match="not a number of 33220 bits"):  # Python would not write it
+        parse_config(tree(key, 10**10_000))

@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from ivdjax.config import DataConfig
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
-from ivdjax.imaging.components import components
+from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.files import Source, read_labels, read_volume, split_suffix
-from ivdjax.imaging.geometry import resample, view_distance_mm
-from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Case, CaseError, Grid, LabelMap, UserError
+from ivdjax.imaging.geometry import cropped, resample, view_distance_mm
+from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Case, CaseError, Grid, LabelMap, UserError, level_name
 
 LABELS = "labels"
 """Ending of a reference's file name, and the name of the folder that may hold all of them."""
@@ -180,10 +182,11 @@ def number_reference(labels: LabelMap, case: str, file: str) -> tuple[LabelMap, 
     """A reference with numbered discs, and remarks: a binary mask's components are numbered from the lowest.
 
     A mask with one positive value is binary; its components over `MIN_DISC_MM3` become 1, 2, ... upward, smaller ones
-    and those beyond level 15 background. Values of 1 to 15 are taken as they are.
+    and those beyond level 15 background. Values of 1 to 15 are taken as they are; a gap between them, and one value in
+    several pieces of a disc's size, are remarked.
 
     Raises:
-        CaseError: several values, some of them beyond 15.
+        CaseError: several values, some of them beyond 15, or one that lies below a smaller one.
     """
     levels = labels.levels
     if not levels:
@@ -195,7 +198,8 @@ def number_reference(labels: LabelMap, case: str, file: str) -> tuple[LabelMap, 
                 f"case {case}: labels in {file} must be 1 (L5/S1) to {highest} or one value for all discs, not "
                 f"{', '.join(str(v) for v in levels[:20])}; renumber them"
             )
-        return labels, []
+        _refuse_falling(labels, case, file)
+        return labels, _numbering_remarks(labels, case, file)
     numbered = components(labels.array > 0, labels.grid, MIN_DISC_MM3)
     count = int(numbered.max())
     remarks = []
@@ -209,6 +213,43 @@ def number_reference(labels: LabelMap, case: str, file: str) -> tuple[LabelMap, 
         remarks.append(f"case {case}: {dropped * labels.grid.voxel_mm3:.0f} mm3 of {file} in small pieces left out")
     numbered[numbered > highest] = 0
     return labels.with_array(numbered.astype(np.uint8)), remarks
+
+
+def _refuse_falling(labels: LabelMap, case: str, file: str) -> None:
+    """A CaseError where a value's centroid lies below that of a smaller one."""
+    heights = [found.centroid_mm[2] for found in component_list(labels.array, labels.grid)]
+    falling = [pair for pair, heights in zip(pairwise(labels.levels), pairwise(heights), strict=True)
+               if heights[1] < heights[0]]  # fmt: skip
+    if not falling:
+        return
+    low, high = falling[0]
+    cause = f"value {high} lies below value {low}"
+    if len(falling) == len(labels.levels) - 1 > 1:
+        cause = "they are numbered from the top, or the header has the image upside down"
+    raise CaseError(
+        f"case {case}: labels in {file} must rise from 1 (L5/S1) upward, but {cause}; renumber them, or mend the header"
+    )
+
+
+def _numbering_remarks(labels: LabelMap, case: str, file: str) -> list[str]:
+    """What is unusual about numbered labels: gaps, and values of several discs."""
+    levels, remarks = labels.levels, []
+    gaps = [level for level in range(levels[0], levels[-1]) if level not in levels]
+    if gaps:
+        remarks.append(
+            f"case {case}: {file} outlines no disc for {', '.join(level_name(level) for level in gaps)}, between others"
+        )
+    for level, tight in enumerate(ndimage.find_objects(labels.array), start=1):
+        if tight is not None:
+            d, h, w = tight
+            mask, part = labels.array[d, h, w] == level, cropped(labels.grid, (d, h, w))
+            pieces = int(components(mask, part, MIN_DISC_MM3).max())
+            if pieces > 1:
+                remarks.append(
+                    f"case {case}: value {level} of {file} stands for {pieces} pieces over {MIN_DISC_MM3:g} mm3; a "
+                    "disc is one, are the discs numbered?"
+                )
+    return remarks
 
 
 def _on_image(labels: LabelMap, grid: Grid, native: Grid | None, case: str, file: str) -> tuple[LabelMap, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -47,8 +48,8 @@ def read_subject_table(path: Path) -> dict[str, tuple[str, int | None]]:
         if case in table:
             raise UserError(f"data.subject_table {path}, line {number}: case {case} stands there twice; keep one row")
         fold = (row.get("fold") or "").strip()
-        if fold and not fold.isdigit():
-            raise UserError(f"data.subject_table {path}, line {number}: fold must be a whole number, not {fold!r}")
+        if fold and not re.fullmatch("[0-9]{1,9}", fold):
+            raise UserError(f"data.subject_table {path}, line {number}: fold must be a whole number, not {fold[:50]!r}")
         table[case] = (subject, int(fold) if fold else None)
     _refuse_split_subjects(table, f"data.subject_table {path}")
     return table

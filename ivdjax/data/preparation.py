@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ivdjax.config import PreparationConfig
+from ivdjax.imaging.files.image import MAX_VOXELS
 from ivdjax.imaging.geometry import corners_mm, covering_box, cropped, obliqueness_deg, resample, respaced
 from ivdjax.imaging.intensity import normalized, to_uint8
-from ivdjax.volume import Case, Grid, LabelMap
+from ivdjax.volume import Case, CaseError, Grid, LabelMap
 
 ABOVE_TOP_DISC_MM = 5.0
 """How far above the top outlined disc voxels still take part in a loss, where higher discs are not outlined."""
@@ -48,7 +49,7 @@ class Prepared:
         native: the file's own grid, in its own axis order.
         warnings: what was remarked on the way.
         fold: the fold that the subject table assigns, if it does.
-        missing: channels that the case lacks; they are 0 everywhere.
+        missing: channels that the case lacks, or that have one value everywhere; they are 0 everywhere.
         region: bool (D, H, W), the spine region, outside of which there are no discs; None: unknown, or not wanted.
     """
 
@@ -78,22 +79,30 @@ def prepare(
     `all_discs_outlined` says whether every visible disc of the reference is outlined; if not, what lies more than
     `ABOVE_TOP_DISC_MM` above the top outlined disc is kept out of the losses of the region and the discs by
     `ignore_above` (all of it where no disc is outlined at all).
+
+    Raises:
+        CaseError: no channel shows anything, each of those that are there having one value everywhere; or the working
+            grid would have more voxels than an MR volume can have.
     """
     source = case.volume.grid
-    grid = working_grid(source, preparation)
-    remarks = list(case.warnings)
-    tilt = obliqueness_deg(source.affine)
-    if tilt > _OBLIQUE_DEG:
-        remarks.append(f"case {case.name}: the slices are turned {tilt:.0f} degrees against the body; used as acquired")
+    grid = _affordable(working_grid(source, preparation), source, case.name)
+    remarks = [*case.warnings, *_geometry_remarks(source, grid, case.name)]
     wanted = tuple(channels if channels is not None else case.volume.channels)
+    there = [channel for channel in wanted if channel in case.volume.channels]
+    empty = []
     image = np.zeros((len(wanted), *grid.shape), np.uint8)
-    for index, channel in enumerate(wanted):
-        if channel not in case.volume.channels:
-            continue
+    for channel in there:
         values = case.volume.array[case.volume.channels.index(channel)]
         scaled, notes = normalized(values, preparation.percentiles)
         remarks += [f"case {case.name}: channel {channel}: {note}" for note in notes]
-        image[index] = to_uint8(resample(scaled, source, grid, order=1))
+        if scaled.any():
+            image[wanted.index(channel)] = to_uint8(resample(scaled, source, grid, order=1))
+        else:
+            empty.append(channel)
+    if there and len(empty) == len(there):
+        raise CaseError(
+            f"case {case.name}: channel {', '.join(empty)} shows nothing: one value everywhere; export the image again"
+        )
     labels = occupancy = None
     ignore_above = 0
     if case.labels is not None:
@@ -104,7 +113,7 @@ def prepare(
     return Prepared(
         case.name, case.subject, wanted, image, labels, occupancy, ignore_above, grid, source,
         case.volume.native or source, tuple(remarks),
-        missing=tuple(channel for channel in wanted if channel not in case.volume.channels),
+        missing=tuple(channel for channel in wanted if channel not in there or channel in empty),
     )  # fmt: skip
 
 
@@ -133,6 +142,37 @@ def working_grid(source: Grid, preparation: PreparationConfig) -> Grid:
     across = max(h_mm, w_mm) > _REFORMAT_RATIO * d_mm
     d_wanted = preparation.reformat_slice_mm if thick or across else None
     return respaced(source, (d_wanted, preparation.spacing_mm[0], preparation.spacing_mm[1]))
+
+
+def _affordable(grid: Grid, source: Grid, case: str) -> Grid:
+    """The working grid, if it has no more voxels than an image file may have."""
+    if np.prod(grid.shape, dtype=float) > MAX_VOXELS:
+        d_mm, h_mm, w_mm = (size * step for size, step in zip(source.shape, source.spacing_mm, strict=True))
+        raise CaseError(
+            f"case {case}: its field of view of {d_mm:.0f} x {h_mm:.0f} x {w_mm:.0f} mm would take "
+            f"{' x '.join(str(size) for size in grid.shape)} voxels; crop the image to the lumbar spine"
+        )
+    return grid
+
+
+def _geometry_remarks(source: Grid, grid: Grid, case: str) -> list[str]:
+    """What is unusual about how the slices lie: turned, in another plane, thick, or but one."""
+    remarks = []
+    tilt = obliqueness_deg(source.affine)
+    if tilt > _OBLIQUE_DEG:
+        remarks.append(f"case {case}: the slices are turned {tilt:.0f} degrees against the body; used as acquired")
+    d_mm, h_mm, w_mm = source.spacing_mm
+    if max(h_mm, w_mm) > _REFORMAT_RATIO * d_mm:
+        plane, slice_mm = ("axial", h_mm) if h_mm >= w_mm else ("coronal", w_mm)
+        remarks.append(
+            f"case {case}: {plane} slices of {slice_mm:.1f} mm, reformatted to sagittal ones of "
+            f"{grid.spacing_mm[0]:.1f} mm: the sagittal plane is as coarse as they are"
+        )
+    elif not np.isclose(grid.spacing_mm[0], d_mm):
+        remarks.append(f"case {case}: thick slices of {d_mm:.1f} mm, resampled to {grid.spacing_mm[0]:.1f} mm")
+    if source.shape[0] == 1:
+        remarks.append(f"case {case}: a single sagittal slice: what lies beside it is not known")
+    return remarks
 
 
 def resample_labels(

@@ -18,6 +18,9 @@ SURE = 0.9
 DETECTABLE = "smallest_detectable_change"
 """Key of that figure in a model's repeatability facts, within each measure."""
 
+_LARGEST = 1e12
+"""Beyond every measure; differences and shares of what lies below stay finite."""
+
 _NO_MEASURES = {"level", "level_name", "level_confidence", "outline_confidence", "cut_at"}
 _SIGNALS = ("_mean", "_median", "_sd")
 _IN_VIEW = "_in_view"
@@ -150,6 +153,7 @@ def _change(
         change = after - before
         if before and unit != "deg":  # an angle has no natural zero to take shares of
             percent = 100 * change / abs(before)
+            percent = percent if math.isfinite(percent) else None
         if limit is not None and not cut:
             beyond = YES if abs(change) > limit else NO
     return Change(
@@ -186,7 +190,7 @@ def _cut_remarks(level: int, first: Visit, later: Visit) -> list[str]:
 
 
 def _number(value: Any) -> float | None:
-    """The value of a table as a number; None for a text, an empty cell or what is not finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    """The value of a table as a number; None for a text, an empty cell or what no measure can be."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LARGEST:
         return None
     return float(value)

@@ -80,7 +80,8 @@ def expected_dice(probability: NDArray[np.floating], levels: NDArray[np.integer]
     )
     discs, certain = levels[d, h, w].astype(np.int64), probability[d, h, w].astype(np.float64)
     distance_mm, nearest = ndimage.distance_transform_edt(discs == 0, sampling=grid.spacing_mm, return_indices=True)
-    owner = np.where(distance_mm <= REACH_MM, discs[tuple(nearest)], 0).ravel()
+    # The slack keeps voxels that lie exactly so far on one side, whatever the last bit of the file's voxel size.
+    owner = np.where(distance_mm <= REACH_MM + 1e-3, discs[tuple(nearest)], 0).ravel()
     size = int(discs.max()) + 1
     voxels = np.bincount(discs.ravel(), minlength=size)
     inside = np.bincount(discs.ravel(), certain.ravel(), size)

@@ -179,7 +179,7 @@ def _ways_apart(
 def _cores(parts: NDArray[np.int32], least_mm3: float, grid: Grid, line: CentreLine) -> NDArray[np.int32]:
     """Sizeable parts numbered from 1: the largest, and of the others those that lie apart from all larger ones."""
     sizes = np.bincount(parts.ravel())[1:]
-    numbers = np.flatnonzero(sizes * grid.voxel_mm3 >= least_mm3) + 1
+    numbers = np.flatnonzero(sizes * grid.voxel_mm3 >= least_mm3 * (1 - 1e-6)) + 1
     if not len(numbers):
         return np.zeros_like(parts)
     centroids = to_world_mm(grid.affine, np.array(ndimage.center_of_mass(parts > 0, parts, numbers)))

@@ -18,6 +18,9 @@ from ivdjax.volume import FloatArray, Grid, to_world_mm
 CLOSING_MM = 5.0
 """Radius of the closing in `whole_region`: it bridges gaps of up to twice this, and a disc is 5 to 9 mm high."""
 
+_SLACK_MM = 1e-3
+"""Added to distances between voxels that are compared: many equal a radius exactly, and the last bit of a file's voxel
+size would decide about all of them."""
 _DIRECTIONS = 300
 """Half-spaces that round off the edges of the hull; at a dilation of 10 mm the edges are right to 0.1 mm."""
 
@@ -90,7 +93,7 @@ def widened(region: NDArray[np.bool_], grid: Grid, margin_mm: float) -> NDArray[
     _check_fit(region.shape, grid)
     if margin_mm <= 0 or not region.any():
         return region.copy()
-    return np.asarray(ndimage.distance_transform_edt(~region, grid.spacing_mm) <= margin_mm)
+    return np.asarray(ndimage.distance_transform_edt(~region, grid.spacing_mm) <= margin_mm + _SLACK_MM)
 
 
 def _check_fit(shape: tuple[int, ...], grid: Grid) -> None:
@@ -150,6 +153,6 @@ def _voxels_within(normals: FloatArray, offsets: FloatArray, grid: Grid) -> NDAr
 def _closed(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
     """A mask, with room around it, after a closing by a ball of `CLOSING_MM`."""
     sampling = grid.spacing_mm
-    dilated = ndimage.distance_transform_edt(~mask, sampling) <= CLOSING_MM
+    dilated = ndimage.distance_transform_edt(~mask, sampling) <= CLOSING_MM + _SLACK_MM
     # Voxels on the rim of the dilation are one step nearer to the outside than a continuous ball would have them.
-    return (ndimage.distance_transform_edt(dilated, sampling) > CLOSING_MM) | mask
+    return (ndimage.distance_transform_edt(dilated, sampling) > CLOSING_MM + _SLACK_MM) | mask

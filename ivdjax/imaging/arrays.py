@@ -35,7 +35,7 @@ def volume_of(array: ArrayLike, affine: ArrayLike, channels: Sequence[str] | str
         raise ValueError(f"{len(values)} channels in the array, but {len(names)} names: {', '.join(names)}")
     path = Path(name)
     shape = checked_shape(values.shape[1:], path, name)
-    matrix = checked_affine(np.asarray(affine), path, name)
+    matrix = checked_affine(np.asarray(affine), shape, path, name)
     native = Grid(shape, matrix)
     turned = [to_canonical(checked_values(channel, path, name), native) for channel in values]
     stacked = np.stack([channel.astype(np.float32, copy=False) for channel, _ in turned])

@@ -30,7 +30,8 @@ def components(mask: NDArray[np.bool_], grid: Grid, min_mm3: float = 0.0) -> NDA
     raw, count = ndimage.label(np.asarray(mask, dtype=bool))
     if count == 0:
         return np.zeros(grid.shape, np.int32)
-    found = [c for c in component_list(raw, grid) if c.volume_mm3 >= min_mm3]
+    # A whole number of voxels may equal the bound; the last bit of their size must not decide.
+    found = [c for c in component_list(raw, grid) if c.volume_mm3 >= min_mm3 * (1 - 1e-6)]
     found.sort(key=lambda c: c.centroid_mm[2])
     order = np.zeros(count + 1, np.int32)
     for number, component in enumerate(found, start=1):

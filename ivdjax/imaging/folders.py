@@ -11,10 +11,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+
+_PART_OF_FOLDER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(part|old)", re.DOTALL)
+_PART_OF_FILE = re.compile(r"\.(?P<name>.+)\.[0-9]+\.part", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -54,6 +58,27 @@ def clean_leftovers(final: str | Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:  # killed between the two renames of `_replace`
             old.rename(final)
+
+
+def sweep(parent: Path, files: Collection[str] = ()) -> None:
+    """Removes what killed runs left of any folder in `parent`, as `clean_leftovers`, and of the named files.
+
+    Only for who is `alone` in a folder: temporary files have no lock. A `parent` that is not there holds nothing.
+
+    Args:
+        parent: of the folders that were written as a whole.
+        files: names in it that are written under `.<name>.<process>.part` first.
+
+    Raises:
+        OSError: `parent` cannot be listed, or a file not be removed.
+    """
+    if not parent.is_dir():
+        return
+    for path in sorted(parent.iterdir()):
+        if match := _PART_OF_FOLDER.fullmatch(path.name):
+            clean_leftovers(parent / match["name"])
+        elif (match := _PART_OF_FILE.fullmatch(path.name)) and match["name"] in files and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

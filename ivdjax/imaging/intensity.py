@@ -46,7 +46,8 @@ def _bounds(values: NDArray[np.float64], percentiles: tuple[float, float]) -> tu
     if np.count_nonzero(padding) > _PADDING_SHARE * values.size:
         values = values[~padding]
     low, high = np.percentile(values, percentiles)
-    tissue = values[values > low + _TISSUE_SHARE * (high - low)]
+    # The slack takes whole numbers off the edge, where the last bit of a file's scale factor would decide.
+    tissue = values[values > low + (_TISSUE_SHARE + 1e-6) * (high - low)]
     if tissue.size:
         high = np.percentile(tissue, percentiles[1])
     if not high > low:

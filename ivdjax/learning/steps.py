@@ -150,7 +150,7 @@ def _sum_over(sums: Callable[[jax.Array], Any], parts: jax.Array) -> Any:
     return jax.lax.scan(add, start, parts, unroll=jax.default_backend() == "cpu")[0]
 
 
-def build_predict(apply: Apply, levels: bool = False) -> Callable[[Params, ArrayLike], jax.Array]:
+def build_predict(apply: Apply, levels: bool = False) -> jax.stages.Wrapped:
     """The compiled prediction: parameters and uint8 boxes (N, ..., C) give probabilities.
 
     Of disc (N, H, W); or with `levels` of each class, (N, D, H, W, K), class 0 being background.
@@ -161,6 +161,13 @@ def build_predict(apply: Apply, levels: bool = False) -> Callable[[Params, Array
         return jax.nn.softmax(logits) if levels else jax.nn.sigmoid(logits)
 
     return jax.jit(predict)
+
+
+def compile_predict(
+    apply: Apply, params: Params, shape: tuple[int, ...], levels: bool = False
+) -> Callable[[Params, ArrayLike], jax.Array]:
+    """`build_predict` compiled for these parameters and uint8 boxes (N, ..., C) of one shape alone; nothing is run."""
+    return build_predict(apply, levels).lower(params, jax.ShapeDtypeStruct(shape, jnp.uint8)).compile()
 
 
 def _averaged(average: Params, params: Params, step: jax.Array, decay: float) -> Params:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,9 @@ _LINKS = {"report": "report", "csv": "table", "labels": "label map", "seg_nrrd":
 
 
 def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOptions) -> None:
-    """Writes summary.csv and the cohort page, with the rows of earlier runs whose results are still there.
+    """Writes summary.csv and the cohort page, with the rows of earlier runs about other cases.
+
+    Of those, a failed case's row stays until the case is worked on again, any other as long as its result is there.
 
     Raises:
         OSError: a file cannot be written.
@@ -63,29 +66,37 @@ def _lowest(discs: Sequence[dict[str, Any]], column: str) -> float | None:
 
 
 def _earlier_rows(output: Path, names: set[str], options: OutputOptions) -> list[CaseSummary]:
-    """Rows of an earlier summary about other cases whose results are still there."""
+    """Rows of an earlier summary about other cases. A table that somebody has spoilt costs its rows and a warning."""
     path = output / SUMMARY
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(_parsed_rows(csv.DictReader(stream), output, names, options))
+    # A spreadsheet that saved the table may have put a mark before it, or written it in another encoding.
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        table = csv.DictReader(stream)
+        try:
+            if table.fieldnames is not None and {"case", "status"} <= set(table.fieldnames):
+                return list(_parsed_rows(table, output, names, options))
+        except csv.Error:
+            pass
+    print(f"warning: {path} is no summary any more; rows of earlier runs are left out of the new one", file=sys.stderr)
+    return []
 
 
 def _parsed_rows(
     table: Iterable[dict[str, str]], output: Path, names: set[str], options: OutputOptions
 ) -> Iterable[CaseSummary]:
     for row in table:
-        case = row.get("case") or ""
-        if case in names or not _has_result(output, case, options):
+        case, status = row.get("case") or "", row.get("status") or ""
+        if not case or case in names or not (status == "failed" or _has_result(output, case, options)):
             continue
         discs, seconds = row.get("discs") or "", row.get("seconds") or ""
         yield CaseSummary(
             case,
-            row.get("status") or "",
+            status,
             row.get("verdict") or "",
             tuple(text for text in (row.get("reasons") or "").split("; ") if text),
-            int(discs) if discs.isdigit() else None,
-            float(seconds) if seconds.replace(".", "", 1).isdigit() else None,
+            int(discs) if discs.isdecimal() else None,
+            float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +19,12 @@ from tqdm import tqdm
 from ivdjax import __version__
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.evidence import Anchor
-from ivdjax.imaging.folders import clean_leftovers
+from ivdjax.imaging.folders import alone, sweep
 from ivdjax.reports.tables import SUMMARY, CaseSummary, write_whole
 from ivdjax.volume import Case, CaseError, UserError
 from ivdjax.workflows.cohort import PAGE, case_line, write_summary
 from ivdjax.workflows.commands import describe_os_error
-from ivdjax.workflows.compare import write_changes
+from ivdjax.workflows.compare import CSV_FILE, JSON_FILE, PAGE_FILE, write_changes
 from ivdjax.workflows.inputs import InputCase, find_inputs
 from ivdjax.workflows.model import Model, override_inference, read_model
 from ivdjax.workflows.names import BIDS_IGNORE, bids_description, refuse_shared_folders
@@ -32,8 +34,11 @@ from ivdjax.workflows.supervisor import Task, run_cohort
 from ivdjax.workflows.visits import find_visits, subjects_of
 from ivdjax.workflows.worker import Pipeline
 
-if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
-    from ivdjax.workflows.segmenter import CaseResult
+if TYPE_CHECKING:
+    from ivdjax.data.preparation import Prepared
+    from ivdjax.discs.evidence import Evidence
+
+_BIDS_FILES = ("dataset_description.json", ".bidsignore")
 
 
 @dataclass(frozen=True)
@@ -76,20 +81,41 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
     """Works on every case in a worker process and writes the summary; one row a case, in the inputs' order.
 
     The summary is written also when the run is interrupted, with the cases known so far. It keeps the rows of earlier
-    runs into the same folder whose results are still there.
+    runs into the same folder. One run at a time has an output folder to itself.
 
     Raises:
-        UserError: model, overrides, inputs or output cannot be used, an anchor for several cases, a case without a
-            subject, or names that BIDS cannot have; nothing was started.
-        CaseError: all cases were worked on, but visits cannot be compared.
+        UserError: model, overrides, inputs or output cannot be used, another run is at work in the output folder, an
+            anchor for several cases, a case without a subject, or names that BIDS cannot have; nothing was started.
+        CaseError: all cases were worked on, but the output folder has vanished, or visits cannot be compared.
         OSError: the summary cannot be written.
     """
     begin = time.monotonic()
     model = override_inference(read_model(request.model), request.overrides)
     cases = find_inputs(request.inputs, model.channels, request.case)
     _refuse_request(request, cases)
+    with _own_output(request.output):
+        ordered = _infer_alone(request, cases, model)
+        counts = {status: sum(row.status == status for row in ordered) for status in ("done", "skipped", "failed")}
+        words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        summary, page = request.output / SUMMARY, request.output / PAGE
+        print(f"{words} in {time.monotonic() - begin:.1f} s; summary: {summary}, {page}")
+        if request.compares_visits:
+            _write_changes(request)
+    return ordered
+
+
+def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: Model) -> list[CaseSummary]:
+    """As `infer`, in an output folder that is there and that no other run touches."""
     output, options = request.output, request.options
     rows: dict[str, CaseSummary] = {}
+
+    def conclude() -> list[CaseSummary]:
+        _sweep_output(request, cases)
+        ordered = [_kept(rows[case.name], request) for case in cases if case.name in rows]
+        with _kept_output(output):
+            write_summary(output, ordered, options)
+        return ordered
+
     with tqdm(total=len(cases), desc="discs", unit="case", disable=None) as bar:
 
         def settle(row: CaseSummary) -> None:
@@ -97,70 +123,152 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
             bar.write(case_line(row, output, options), file=sys.stdout)
             bar.update()
 
+        _sweep_output(request, cases)
         for row in _settled_rows(cases, request, model):
             settle(row)
+        _describe_output(request, model)
         tasks = [Task(case.name, case.files) for case in cases if case.name not in rows]
-        _make_output(request, model)
         try:
             pipeline = case_pipeline(request, model)
             for result in run_cohort(tasks, pipeline, request.timeout_s, output / "infer.log"):
                 row = CaseSummary(result.case, "failed", reasons=(result.reason,)) if result.failed else result.payload
                 settle(replace(row, seconds=round(result.seconds, 1)))
-        finally:
-            _clean_up(
-                request, [task.case for task in tasks if task.case not in rows or rows[task.case].status == "failed"]
-            )
-            ordered = [rows[case.name] for case in cases if case.name in rows]
-            write_summary(output, ordered, options)
-    counts = {status: sum(row.status == status for row in ordered) for status in ("done", "skipped", "failed")}
-    words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    print(f"{words} in {time.monotonic() - begin:.1f} s; summary: {output / SUMMARY}, {output / PAGE}")
-    if request.compares_visits:
-        _write_changes(request)
-    return ordered
+        except UserError:  # no worker became ready: nothing was started, and what was there stays as it is
+            raise
+        except BaseException:
+            with contextlib.suppress(OSError, CaseError):  # why the run ends matters more
+                conclude()
+            raise
+        return conclude()
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A case between two steps: its files, what its result will depend on, and what is known of it."""
+
+    files: CaseFiles
+    source: dict[str, Any]
+    case: Case
+    prepared: Prepared
+    evidence: Evidence | None = None
 
 
 def case_pipeline(request: InferenceRequest, model: Model) -> Pipeline:
-    """What a worker process does with a case: reads it, finds its discs, and writes its folder."""
+    """What a worker process does with a case: reads and prepares it; runs the networks; numbers, measures and writes.
+
+    Only the second step needs the device, and only it waits for JAX.
+    """
     return Pipeline(
-        partial(_build_read, request, model), partial(_build_find, request), partial(_build_write, request, model)
+        partial(_build_read, request, model), partial(_build_look, request), partial(_build_write, request, model)
     )
 
 
-def _build_read(request: InferenceRequest, model: Model) -> Callable[[CaseFiles], tuple[CaseFiles, dict, Case]]:
-    def read(files: CaseFiles) -> tuple[CaseFiles, dict, Case]:
+def _build_read(request: InferenceRequest, model: Model) -> Callable[[CaseFiles], _Work]:
+    from ivdjax.workflows.findings import prepare_case  # what only a worker needs, a worker imports
+
+    def read(files: CaseFiles) -> _Work:
+        with _kept_output(request.output):  # no case is computed that could not be stored
+            pass
         source = provenance(files, model, request.overrides, request.anchor)
-        return files, source, read_case(files, model.channels, partial=True)
+        case = read_case(files, model.channels, partial=True)
+        return _Work(files, source, case, prepare_case(model, case))
 
     return read
 
 
-def _build_find(request: InferenceRequest) -> Callable[[Any], Any]:
-    from ivdjax.workflows.segmenter import find_discs, load_segmenter  # JAX is the worker's alone
+def _build_look(request: InferenceRequest) -> Callable[[_Work], _Work]:
+    from ivdjax.workflows.segmenter import load_segmenter, look  # JAX is the worker's alone
 
     segmenter = load_segmenter(request.model, request.overrides)
 
-    def find(read: tuple[CaseFiles, dict, Case]) -> tuple[CaseFiles, dict, CaseResult]:
-        files, source, case = read
-        return files, source, find_discs(segmenter, case, request.anchor, request.options.probabilities)
+    def ask_networks(work: _Work) -> _Work:
+        prepared, evidence = look(segmenter, work.prepared, request.anchor)
+        return replace(work, prepared=prepared, evidence=evidence)
 
-    return find
+    return ask_networks
 
 
-def _build_write(request: InferenceRequest, model: Model) -> Callable[[Any], CaseSummary]:
-    def write(found: tuple[CaseFiles, dict, CaseResult]) -> CaseSummary:
-        files, source, result = found
-        write_result(request.output, files, result, model, source, request.options)
-        return CaseSummary(files.name, "done", result.verdict, result.reasons, len(result.discs))
+def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], CaseSummary]:
+    from ivdjax.workflows.findings import conclude
+
+    def write(work: _Work) -> CaseSummary:
+        assert work.evidence is not None
+        result = conclude(model, work.case, work.prepared, work.evidence, request.options.probabilities)
+        with _kept_output(request.output):
+            write_result(request.output, work.files, result, model, work.source, request.options)
+        return CaseSummary(work.files.name, "done", result.verdict, result.reasons, len(result.discs))
 
     return write
 
 
-def _clean_up(request: InferenceRequest, names: Sequence[str]) -> None:
-    """Removes what a killed worker was writing for these cases."""
-    for name in names:
-        with contextlib.suppress(OSError):  # the next run that writes the case tries again
-            clean_leftovers(request.output / request.options.names(name).folder)
+@contextlib.contextmanager
+def _own_output(output: Path) -> Iterator[None]:
+    """The output folder, made where it is not there, and kept from other runs meanwhile.
+
+    A folder that was made and into which nothing came is removed again.
+
+    Raises:
+        UserError: it cannot be made or written to, or another run is at work in it.
+    """
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not os.access(output, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(output))
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be made or written to: {describe_os_error(error)}") from error
+    with alone(output) as undisturbed:
+        if not undisturbed:
+            raise UserError(
+                f"another infer.py is at work in {output}; wait for it, or give each run an --output of its own"
+            )
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):
+                    output.rmdir()
+
+
+@contextlib.contextmanager
+def _kept_output(output: Path) -> Iterator[None]:
+    """A block that writes into the output folder, which must not be made again once it is gone.
+
+    A disk that was unmounted would otherwise be continued on the disk below it.
+
+    Raises:
+        CaseError: the folder has vanished.
+    """
+    words = (
+        f"the output folder {output} has vanished in mid-run (deleted, renamed or unmounted); put it back and give the "
+        "same command again"
+    )
+    if not output.is_dir():
+        raise CaseError(words)
+    try:
+        yield
+    except OSError as error:
+        if output.is_dir():
+            raise
+        raise CaseError(words) from error
+
+
+def _kept(row: CaseSummary, request: InferenceRequest) -> CaseSummary:
+    """A row as it holds at the end: a result that somebody has removed meanwhile is none."""
+    if row.status == "failed" or (request.output / request.options.names(row.case).path("json")).is_file():
+        return row
+    reason = f"case {row.case}: its result has vanished in mid-run; give the same command again"
+    return CaseSummary(row.case, "failed", reasons=(reason,), seconds=row.seconds)
+
+
+def _sweep_output(request: InferenceRequest, cases: Sequence[InputCase]) -> None:
+    """Removes what killed runs and workers left behind."""
+    own = (SUMMARY, PAGE, CSV_FILE, JSON_FILE, PAGE_FILE, *_BIDS_FILES)
+    for parent in sorted({request.output / request.options.names(case.name).folder.parent for case in cases}):
+        with contextlib.suppress(OSError):  # the next run tries again
+            sweep(parent)
+    with contextlib.suppress(OSError):
+        sweep(request.output, own)
 
 
 def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: Model) -> list[CaseSummary]:
@@ -225,13 +333,9 @@ def _write_changes(request: InferenceRequest) -> None:
         raise CaseError(f"visits were not compared: {error}") from error
 
 
-def _make_output(request: InferenceRequest, model: Model) -> None:
-    folder = request.output
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {folder} cannot be made: {describe_os_error(error)}") from error
+def _describe_output(request: InferenceRequest, model: Model) -> None:
+    """Writes what a BIDS output has at its root."""
     if request.options.bids:
         description = bids_description(__version__, model.name, model.weights_sha256)
-        write_whole(folder / "dataset_description.json", json.dumps(description, indent=2) + "\n")
-        write_whole(folder / ".bidsignore", BIDS_IGNORE)
+        for name, text in zip(_BIDS_FILES, (json.dumps(description, indent=2) + "\n", BIDS_IGNORE), strict=True):
+            write_whole(request.output / name, text)

@@ -3,11 +3,13 @@
 A case has one or more of the model's channels. It is a folder of image files named by their channels; or of DICOM
 files of one or several series; or of folders of such files, all of one study. Where image files are named by channels,
 DICOM files beside them are left aside. Cases are looked for in the given folder and in those directly in it, DICOM
-series one level below a case; links that lead out of a folder are not followed to DICOM files.
+series one level below a case; links to DICOM files are followed, links to folders outside are not.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,13 +107,30 @@ def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
         for p in sorted(path.iterdir())
         if p in named or (_is_visible_folder(p) and _may_be_dicom(p, _holds_series))
     ]
-    if not found:
+    if found:
+        _tell_left_out(path, {case.name for case in found}, channels)
+    else:
         raise UserError(
             f"{path} is no case and holds none; a case is a folder NAME with NAME_{channels[0]}.nii.gz (or .nii, .mha, "
             f".nrrd) and such a file for each other channel of the model: {', '.join(channels)}; or a folder of DICOM "
             "files or of series folders"
         )
     return found
+
+
+def _tell_left_out(path: Path, names: set[str], channels: Sequence[str]) -> None:
+    """Warns of folders beside cases that hold images, but none that is named by a channel: a misnamed case is lost."""
+    for folder in sorted(path.iterdir()):
+        if folder.name in names or folder.name.casefold() == LABELS or not _is_visible_folder(folder):
+            continue
+        with contextlib.suppress(OSError):
+            images = sorted(p.name for p in folder.iterdir() if split_suffix(p)[1] and not p.name.startswith("."))
+            if images:
+                print(
+                    f"warning: {folder} holds {', '.join(images[:4])}{' ...' * (len(images) > 4)}, but no file for "
+                    f"channel {' or '.join(channels)}; it is left out as no case",
+                    file=sys.stderr,
+                )
 
 
 def _named_case(path: Path, channels: Sequence[str]) -> InputCase | None:

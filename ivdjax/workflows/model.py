@@ -8,9 +8,7 @@ Loading runs no code from the folder.
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,13 @@ import yaml
 
 from ivdjax import __version__
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
+from ivdjax.discs.outline import calibrated
 from ivdjax.imaging.folders import whole_folder
 from ivdjax.reports.tables import write_whole
 from ivdjax.schema import parse_yaml
 from ivdjax.volume import LabelMap, UserError
 from ivdjax.workflows.model_card import model_card
-from ivdjax.workflows.weights import Parameters, read_weights, sha256_of, write_weights
+from ivdjax.workflows.weights import Parameters, read_arrays, read_weights, sha256_of, write_weights
 
 SCHEMA_VERSION = 2
 KIND = "ivdjax model"
@@ -113,7 +112,7 @@ def read_model(folder: str | Path) -> Model:
     _check_digest(weights, description["weights_sha256"])
     try:
         parameters = read_weights(weights)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{weights} cannot be read: {error}; copy the whole folder again") from error
     if sorted(parameters) != sorted(description["networks"]):
         raise UserError(f"{weights} holds the networks {sorted(parameters)}, but {DESCRIPTION} names "
@@ -122,6 +121,10 @@ def read_model(folder: str | Path) -> Model:
         config = parse_config(description["config"])
     except ConfigError as error:
         raise UserError(f"{folder / DESCRIPTION}: {error}") from error
+    told = description.get("channels", list(config.data.channels))
+    if told != list(config.data.channels):
+        raise UserError(f"{folder / DESCRIPTION} names the channels {', '.join(told)}, but its configuration has "
+                        f"{', '.join(config.data.channels)}; copy the whole folder again")  # fmt: skip
     meta = {key: value for key, value in description.items() if key != "config"}
     return Model(config, parameters, meta, _read_reference(folder, description))
 
@@ -143,6 +146,9 @@ def annotate_model(folder: str | Path, facts: Mapping[str, Any]) -> None:
     if own:
         raise UserError(f"{', '.join(sorted(own))} of {folder} are written with the model and cannot be annotated")
     description = _read_description(folder) | dict(facts)
+    lacking = [key for key in ("name", "channels", "ivdjax_version") if key not in description]
+    if lacking:
+        raise UserError(f"{folder / DESCRIPTION} lacks {', '.join(lacking)}; copy the whole folder again")
     text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(folder / CARD, model_card(description))
     write_whole(folder / DESCRIPTION, text + "\n")
@@ -176,10 +182,13 @@ def _read_reference(folder: Path, description: Mapping[str, Any]) -> LabelMap | 
         raise UserError(f"{folder} has no {REFERENCE}; the copy is incomplete, copy the whole folder again")
     _check_digest(path, str(wanted))
     try:
-        # Opened here, since np.load leaves the file open where its content is no zip.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return LabelMap(stored["labels"], stored["affine"])
-    except (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile, zlib.error) as error:
+        stored = read_arrays(path, "fu")
+        labels, affine = stored["labels"], stored["affine"]
+        if labels.dtype != np.uint8 or affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise ValueError(f"it must hold uint8 labels and a finite 4 x 4 affine, not {labels.dtype} labels and "
+                             f"{affine.tolist()!r:.200}")  # fmt: skip
+        return LabelMap(labels, affine.astype(np.float64))
+    except (OSError, ValueError, LookupError) as error:
         raise UserError(f"{path} cannot be read: {error}; copy the whole folder again") from error
 
 
@@ -231,15 +240,76 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no model: it has no {DESCRIPTION}; give the folder that holds one")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}; copy the whole folder again") from error
     if not isinstance(description, dict) or description.get("kind") != KIND:
         raise UserError(f"{path} does not describe an ivdjax model; give a folder that train.py wrote")
     version = description.get("schema_version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: schema_version must be a whole number above 0, not {version!r:.100}; copy the whole "
+                        "folder again")  # fmt: skip
+    if version > SCHEMA_VERSION:
         raise UserError(f"{folder} has schema version {version}, but this ivdjax reads up to {SCHEMA_VERSION}; "
                         "use a newer ivdjax")  # fmt: skip
     missing = [key for key in ("weights_sha256", "networks", "config") if key not in description]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; copy the whole folder again")
+    for key, (holds, words) in _FACTS.items():
+        if key in description and not holds(description[key]):
+            raise UserError(f"{path}: {key} must be {words}, not {description[key]!r:.100}; copy the whole folder "
+                            "again")  # fmt: skip
     return description
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_names(value: Any) -> bool:
+    """Whether a value is a list of one or more different texts."""
+    return _are_texts(value) and 0 < len(value) == len(set(value))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_calibration(value: Any) -> bool:
+    """Whether a value can bring expected Dice to the right size (`discs.outline.calibrated`)."""
+    try:
+        return value is None or (_is_mapping(value) and calibrated([1.0], value) is not None)
+    except (ValueError, OverflowError):
+        return False
+
+
+def _is_repeatability(value: Any) -> bool:
+    """Whether a value tells of measures, each a mapping whose smallest detectable change is a number or unknown."""
+    if not _is_mapping(value):
+        return value is None
+    changes = [own.get("smallest_detectable_change") for own in value.values() if isinstance(own, dict)]
+    return all(c is None or (type(c) in (int, float) and 0 <= c < 2**63) for c in changes)
+
+
+_FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_is_text, "text"),
+    "ivdjax_version": (_is_text, "text"),
+    "precision": (_is_text, "text"),
+    "channels": (_are_names, "a list of one or more different names"),
+    "networks": (_are_names, "a list of one or more different names"),
+    "weights_sha256": (_is_text, "text"),
+    "reference_sha256": (lambda value: value is None or _is_text(value), "text or null"),
+    "credit": (_is_text, "text"),
+    "licence": (_is_text, "text"),
+    "synthetic": (lambda value: isinstance(value, bool), "true or false"),
+    "training": (_is_mapping, "keys and values"),
+    "validation": (_is_mapping, "keys and values"),
+    "limits": (_are_texts, "a list of sentences"),
+    "config": (_is_mapping, "keys and values"),
+    "outline_calibration": (_is_calibration, "keys and values with a scale and a power above 0"),
+    "repeatability": (_is_repeatability, "keys and values, with numbers of 0 or more for smallest_detectable_change"),
+}
+"""What each fact of a description must be, where it is there, and how that is said."""

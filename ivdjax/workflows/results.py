@@ -29,7 +29,7 @@ from ivdjax.workflows.provenance import validation_words
 from ivdjax.workflows.segments import disc_segments
 
 if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
-    from ivdjax.workflows.segmenter import CaseResult
+    from ivdjax.workflows.findings import CaseResult
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """A case's JSON; empty where there is none that can be read."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

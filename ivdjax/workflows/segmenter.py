@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from numpy.typing import NDArray
 
 from ivdjax.config import STAGES, Config
-from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_probability
-from ivdjax.discs.measures import measure_discs
-from ivdjax.discs.numbering import Anchor, Evidence, number_discs
-from ivdjax.discs.outline import calibrated as outline_calibrated
-from ivdjax.discs.outline import outline_confidence, outline_reasons
+from ivdjax.data.preparation import Prepared
+from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.learning.devices import use_compilation_cache
-from ivdjax.learning.steps import build_predict
-from ivdjax.volume import Case, CaseError, Disc, LabelMap, UserError
+from ivdjax.learning.steps import abstract_state, compile_predict
+from ivdjax.volume import Case, UserError
+from ivdjax.workflows.findings import CaseResult, conclude, prepare_case
 from ivdjax.workflows.model import Model, override_inference, read_model
 from ivdjax.workflows.segmentation import (
     REGION_BATCH,
@@ -29,7 +27,8 @@ from ivdjax.workflows.segmentation import (
     localization_case,
     with_region,
 )
-from ivdjax.workflows.tasks import stage_crop, stage_network
+from ivdjax.workflows.tasks import stage_crop, stage_network, stage_settings
+from ivdjax.workflows.weights import misfits
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,29 +52,6 @@ class Segmenter:
         return self.model.config
 
 
-@dataclass(frozen=True, eq=False)
-class CaseResult:
-    """What was found in a case.
-
-    Attributes:
-        case: as it was read.
-        labels: numbered discs on the case's own canonical grid, ready for the file's own grid.
-        discs: their measures, from the lowest up.
-        verdict: "ok" or "review".
-        reasons: for a review, in plain words.
-        warnings: what was remarked on reading and preparing.
-        probability: float32 (D, H, W) of disc on the labels' grid, 0 to 1; None unless it was asked for.
-    """
-
-    case: Case
-    labels: LabelMap
-    discs: tuple[Disc, ...]
-    verdict: str
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
-    probability: NDArray[np.float32] | None = None
-
-
 def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segmenter:
     """The model in a folder, on the default device, compiled: no case pays for that, and no `--timeout` counts it.
 
@@ -86,19 +62,14 @@ def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segment
     model = override_inference(read_model(folder), overrides)
     if "disc" not in model.parameters:
         raise UserError(f"{folder} holds {', '.join(model.networks)}, but no network for disc; train that stage too")
-    try:
-        outline_calibrated([1.0], _calibration(model) or {"scale": 1.0, "power": 1.0})
-    except ValueError as error:
-        raise UserError(f"{folder}: outline_calibration: {error}; copy the whole folder again") from error
     use_compilation_cache()
-    networks = {}
-    for stage in _wanted(model):
-        crop = stage_crop(model.config, stage)
-        predict = build_predict(stage_network(model.config, stage).apply, crop.levels)
-        networks[stage] = Network(predict, jax.device_put(model.parameters[stage]))
-    segmenter = Segmenter(model, networks)
-    _predict_blank(segmenter)
-    return segmenter
+    stages = _wanted(model)
+    try:
+        with ThreadPoolExecutor() as pool:  # XLA compiles one network, or fetches it, while Python traces the next
+            return Segmenter(model, dict(zip(stages, pool.map(partial(_compiled, model), stages), strict=True)))
+    except Exception as error:
+        _refuse_misfits(folder, model, stages, error)
+        raise
 
 
 def find_discs(
@@ -115,27 +86,14 @@ def find_discs(
     Raises:
         CaseError: the case cannot be prepared, or the anchor lies in no disc.
     """
-    config = segmenter.config
-    prepared = prepare(case, config.preparation, config.data.all_discs_outlined, config.data.channels)
-    if len(prepared.missing) == len(prepared.channels):
-        raise CaseError(f"case {case.name}: none of the model's channels {', '.join(prepared.channels)} is there")
+    prepared, evidence = look(segmenter, prepare_case(segmenter.model, case), anchor)
+    return conclude(segmenter.model, case, prepared, evidence, keep_probability)
+
+
+def look(segmenter: Segmenter, prepared: Prepared, anchor: Anchor | None = None) -> tuple[Prepared, Evidence]:
+    """The part of `find_discs` that runs networks: the case in its spine region, and what they say of it."""
     prepared = in_region(segmenter, prepared)
-    evidence = gather_evidence(segmenter, prepared, anchor)
-    try:
-        numbering = number_discs(evidence, config.inference)
-    except ValueError as error:
-        if anchor is None:
-            raise
-        raise CaseError(f"case {case.name}: --anchor: {error}") from error
-    labels = restore_labels(numbering.levels, prepared, evidence.probability, config.inference.threshold)
-    calibration = _calibration(segmenter.model)
-    outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)
-    # Uncalibrated figures rank a case's discs, but their size means nothing.
-    unsure = outline_reasons(outlines, config.inference.sure_outline) if calibration else []
-    discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
-    reasons = (*_missing_reasons(prepared), *numbering.reasons, *unsure)
-    fine = restore_probability(evidence.probability, prepared) if keep_probability else None
-    return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings, fine)
+    return prepared, gather_evidence(segmenter, prepared, anchor)
 
 
 def in_region(segmenter: Segmenter, prepared: Prepared) -> Prepared:
@@ -160,11 +118,6 @@ def gather_evidence(segmenter: Segmenter, prepared: Prepared, anchor: Anchor | N
     )  # fmt: skip
 
 
-def _calibration(model: Model) -> Mapping[str, object] | None:
-    """How the model's expected Dice becomes a right one; None for a model without."""
-    return model.meta.get("outline_calibration")
-
-
 def _wanted(model: Model) -> list[str]:
     """The networks that inference uses: all that the model has, but for those that its settings leave out."""
     settings = model.config.inference
@@ -172,17 +125,26 @@ def _wanted(model: Model) -> list[str]:
     return [stage for stage in STAGES if stage in model.parameters and not left_out[stage]]
 
 
-def _predict_blank(segmenter: Segmenter) -> None:
-    """Compiles every network for the one shape that it will see."""
-    config, channels = segmenter.config, len(segmenter.model.channels)
-    batch = {"region": REGION_BATCH, "disc": config.inference.batch_size, "localization": 1}
-    for stage, network in segmenter.networks.items():
-        box = stage_crop(config, stage).box
-        jax.block_until_ready(network.predict(network.params, np.zeros((batch[stage], *box, channels), np.uint8)))
+def _compiled(model: Model, stage: str) -> Network:
+    """A network compiled for the one shape that it will see."""
+    config, crop = model.config, stage_crop(model.config, stage)
+    batch = {"region": REGION_BATCH, "disc": config.inference.batch_size, "localization": 1}[stage]
+    params = jax.device_put(model.parameters[stage])
+    shape = (batch, *crop.box, len(model.channels))
+    return Network(compile_predict(stage_network(config, stage).apply, params, shape, crop.levels), params)
 
 
-def _missing_reasons(prepared: Prepared) -> list[str]:
-    if not prepared.missing:
-        return []
-    there = ", ".join(channel for channel in prepared.channels if channel not in prepared.missing)
-    return [f"channel {', '.join(prepared.missing)} is missing: outlines and levels rest on {there} alone"]
+def _refuse_misfits(folder: str | Path, model: Model, stages: Sequence[str], error: Exception) -> None:
+    """A UserError where parameters are not those of the networks that the configuration describes.
+
+    It is asked once a network has failed, since an answer costs seconds.
+    """
+    for stage in stages:
+        network, settings = stage_network(model.config, stage), stage_settings(model.config, stage)
+        found = misfits(model.parameters[stage], abstract_state(network, settings, len(model.channels)).params)
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise UserError(
+                f"{folder}: the weights do not fit the {stage} network that model.json describes: "
+                f"{'; '.join(found[:3])}{more}; copy the whole folder again"
+            ) from error

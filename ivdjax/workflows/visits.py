@@ -18,6 +18,8 @@ from ivdjax.volume import UserError
 from ivdjax.workflows.commands import describe_os_error
 
 _REPORT = "report.html"
+_HIGHEST_LEVEL = 255
+"""That a label map can hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +73,16 @@ def read_visit(path: Path) -> StoredVisit:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {describe_os_error(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON: {error}; infer the case again") from error
     try:
+        # What infer.py writes is finite and valid Unicode, and so must be what is made of it.
+        json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
         return _parsed(path, document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
-            f"{path} is no disc table of ivdjax ({type(error).__name__}: {error}); give a folder that infer.py wrote, "
-            "or its <case>_discs.json"
+            f"{path} is no disc table of ivdjax ({type(error).__name__}: {str(error)[:300]}); give a folder that "
+            "infer.py wrote, or its <case>_discs.json"
         ) from error
 
 
@@ -196,7 +200,7 @@ def _case_in(path: Path) -> str:
     """The case that a disc JSON of a BIDS output is about; its file's name where it does not say."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["case"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return path.name
 
 
@@ -215,11 +219,11 @@ def _parsed(path: Path, document: Any) -> StoredVisit:
     model, facts = dict(document["model"]), document.get("repeatability")
     if not model["weights_sha256"]:
         raise ValueError("model.weights_sha256 is empty")
-    model["name"] = str(model.get("name", ""))
+    model |= {key: str(model.get(key, "")) for key in ("name", "weights_sha256", "sha256")}
     rows = {int(row["level"]): dict(row) for row in document["discs"]}
     inputs = {str(channel): str(source["sha256"]) for channel, source in document["input"].items()}
-    if min(rows, default=1) < 1:
-        raise ValueError("a level is 1 or more")
+    if not all(1 <= level <= _HIGHEST_LEVEL for level in rows):
+        raise ValueError(f"a level is 1 to {_HIGHEST_LEVEL}")
     case, reasons = str(document["case"]), tuple(str(text) for text in document["reasons"])
     return StoredVisit(
         path=path,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ Parameters = Mapping[str, Any]
 """Nested mappings whose leaves are arrays, the first key being the network's name."""
 
 PRECISIONS = ("float32", "float16")
+
+MOST_INFLATED = 2**28
+"""Bytes to which the compressed arrays of an archive may unpack, together."""
+
+_LONGEST_NAME = 500
+_SUFFIX, _NPY_VERSION = ".npy", (1, 0)
+_KINDS = {"f": "floating-point numbers", "i": "whole numbers", "u": "whole numbers of 0 or more"}
 
 
 def flatten(parameters: Parameters, prefix: str = "") -> dict[str, NDArray]:
@@ -76,7 +84,7 @@ def write_weights(path: Path, parameters: Parameters, precision: str = "float32"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, array in flat.items():
             # The default date of a ZipInfo is fixed (1980): equal parameters give equal bytes.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _npy_bytes(name, array, precision))
+            archive.writestr(zipfile.ZipInfo(name + _SUFFIX), _npy_bytes(name, array, precision))
     return sha256_of(path)
 
 
@@ -84,15 +92,90 @@ def read_weights(path: Path) -> dict[str, Any]:
     """The nested parameters in a file of `write_weights`, as float32 arrays.
 
     Raises:
-        ValueError: the file is no such archive, or is cut off.
+        ValueError: as `read_arrays`; or a number that is not finite, or a path that runs through another's array.
         OSError: it cannot be read.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            flat = {name: np.asarray(archive[name], dtype=np.float32) for name in archive.files}
-    except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no whole weights file: {error}") from error
+    flat = {name: array.astype(np.float32) for name, array in read_arrays(path, "f").items()}
+    for name, array in flat.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds a number that is not finite")
     return unflatten(flat)
+
+
+def read_arrays(path: Path, kinds: str) -> dict[str, NDArray]:
+    """The arrays in an .npz archive by name, from plain numbers alone: a pickle is refused unread.
+
+    Nothing is taken from memory on a header's word: what is stored is read, and must be as much as the header says.
+    Names are names; nothing is unpacked.
+
+    Args:
+        path: of the archive.
+        kinds: NumPy's letters for the kinds of numbers that it may hold: f, i, u.
+
+    Raises:
+        ValueError: the file is no such archive, is cut off, holds anything but such arrays, two of one name, or
+            compressed ones of more than `MOST_INFLATED` bytes together.
+        OSError: it cannot be read.
+    """
+    arrays: dict[str, NDArray] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inflated = sum(entry.file_size for entry in archive.infolist() if entry.compress_type)
+            if inflated > MOST_INFLATED:
+                raise ValueError(f"it would unpack to {inflated} bytes, more than {MOST_INFLATED}")
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(_SUFFIX)
+                if len(name) > _LONGEST_NAME:
+                    raise ValueError(f"a name in it has {len(name)} letters, more than {_LONGEST_NAME}")
+                if name in arrays or name == entry.filename:
+                    what = "stands there twice" if name in arrays else "is no array (.npy)"
+                    raise ValueError(f"{entry.filename} {what}")
+                arrays[name] = _read_array(archive, entry, kinds)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # on damaged bytes zipfile, its unpackers and NumPy's reader of headers raise anything
+        raise ValueError(f"it is no whole archive of arrays: {type(error).__name__}: {str(error)[:200]}") from error
+    return arrays
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kinds: str) -> NDArray:
+    """One array of an archive; a ValueError if it is damaged or of another kind."""
+    with archive.open(entry) as stream:
+        if np.lib.format.read_magic(stream) != _NPY_VERSION:
+            raise ValueError(f"{entry.filename} is of another version of NumPy's format")
+        shape, by_column, kind = np.lib.format.read_array_header_1_0(stream)
+        if kind.kind not in kinds:
+            raise ValueError(f"{entry.filename} must hold {' or '.join(_KINDS[k] for k in kinds)}, not {kind}")
+        content = stream.read()
+    if math.prod(shape) * kind.itemsize != len(content):
+        raise ValueError(f"{entry.filename} holds {len(content)} bytes, not the {kind} {shape} that it promises")
+    return np.frombuffer(content, kind).reshape(shape, order="F" if by_column else "C").copy()
+
+
+def misfits(parameters: Parameters, wanted: Parameters) -> list[str]:
+    """What keeps parameters from being those of a network, a sentence each, by rising name; empty where they fit.
+
+    Args:
+        parameters: nested arrays.
+        wanted: the same nesting of anything with a `shape`, as the network has it.
+    """
+    given, needed = ({name: leaf.shape for name, leaf in _leaves(tree)} for tree in (parameters, wanted))
+    return [
+        f"{name} is missing" if name not in given
+        else f"{name or 'an array in place of layers'} belongs to no layer" if name not in needed
+        else f"{name} has the shape {tuple(given[name])}, and the network needs {tuple(needed[name])}"
+        for name in sorted(given.keys() | needed.keys())
+        if given.get(name) != needed.get(name)
+    ]  # fmt: skip
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a nesting with its path, `layer/kernel`."""
+    if not isinstance(tree, Mapping):
+        yield path, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{path}/{key}" if path else str(key))
 
 
 def sha256_of(path: Path) -> str:
@@ -110,5 +193,5 @@ def _npy_bytes(name: str, array: NDArray, precision: str) -> bytes:
     if not np.isfinite(stored).all():
         raise ValueError(f"parameter {name} holds a number that is not finite in {precision}")
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, stored, version=(1, 0), allow_pickle=False)
+    np.lib.format.write_array(buffer, stored, version=_NPY_VERSION, allow_pickle=False)
     return buffer.getvalue()

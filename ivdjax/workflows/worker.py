@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ivdjax.imaging.files.dicom_headers import ignore_header_words
 from ivdjax.volume import CaseError, UserError
 from ivdjax.workflows.commands import describe_os_error
 
@@ -89,6 +90,8 @@ def serve(pipeline: Pipeline, line: Connection, log: Path | None) -> None:
     except OSError as error:
         desk.send(Message("refused", reason=desk.describe(error, "start of the worker")))
         return
+    # For good, before there are threads: libraries in one of them that set filters aside put old ones back for all.
+    ignore_header_words()
     was_read: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     was_computed: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     threads = (

@@ -23,7 +23,7 @@ from ivdjax.data.preparation import (
 )
 from ivdjax.imaging.components import component_list
 from ivdjax.imaging.files import read_labels, read_volume, write_labels
-from ivdjax.volume import Case, Grid, LabelMap, Volume, to_world_mm
+from ivdjax.volume import Case, CaseError, Grid, LabelMap, Volume, to_world_mm
 
 SHAPE = (6, 40, 30)
 SPACING_MM = (3.0, 1.0, 0.9)
@@ -151,7 +151,7 @@ def test_probability_far_from_every_labelled_disc_is_dropped(prepared: Prepared)
 
 def test_the_nearest_disc_gives_its_level() -> None:
     grid = canonical((3.0, 1.25, 1.25), (1, 8, 4))
-    found = prepare(case_of(np.ones(grid.shape), None, grid), CONFIG, True)
+    found = prepare(case_of(np.arange(32.0).reshape(grid.shape), None, grid), CONFIG, True)
     levels = np.zeros(grid.shape, np.uint8)
     levels[0, :3], levels[0, 5:] = 2, 1
     restored = restore_labels(levels, found, np.ones(grid.shape, np.float32)).array
@@ -311,3 +311,40 @@ def test_a_grid_that_is_no_coarser_changes_nothing_but_the_region(prepared: Prep
     assert same.region is None and given.region is not None
     bare = regrid(replace(given, labels=None, occupancy=None), (None, 2.5, 2.5))
     assert bare.labels is None and bare.occupancy is None
+
+
+def test_a_channel_of_one_value_counts_as_missing_and_a_case_of_such_channels_is_refused() -> None:
+    image, _ = scene()
+    case = case_of(image, None, canonical(SPACING_MM, SHAPE))
+    flat = np.full_like(case.volume.array[0], 7)
+    two = replace(case.volume, array=np.stack([case.volume.array[0], flat]), channels=("t2", "fat"))
+    found = prepare(replace(case, volume=two), CONFIG, True, ("fat", "t2", "wat"))
+    assert found.missing == ("fat", "wat") and not found.image[0].any() and found.image[1].any()
+    assert any("channel fat: has one value everywhere" in warning for warning in found.warnings)
+    empty = replace(case, volume=replace(two, array=np.stack([flat, np.full_like(flat, np.nan)])))
+    with pytest.raises(CaseError, match="case x: channel t2, fat shows nothing: one value everywhere"):
+        prepare(empty, CONFIG, True)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "shape", "words"),
+    [
+        ((4.4, 0.7, 0.7), (12, 100, 100), ""),
+        ((8.0, 0.7, 0.7), (5, 100, 100), "thick slices of 8.0 mm, resampled to 2.0 mm"),
+        ((0.5, 4.0, 0.5), (200, 20, 200), "axial slices of 4.0 mm, reformatted to sagittal ones of 2.0 mm"),
+        ((0.5, 0.5, 4.0), (200, 200, 20), "coronal slices of 4.0 mm, reformatted to sagittal ones of 2.0 mm"),
+        ((4.0, 1.0, 1.0), (1, 50, 50), "a single sagittal slice"),
+    ],
+)
+def test_slices_in_another_plane_thick_ones_and_a_single_one_are_remarked(
+    spacing_mm: tuple[float, float, float], shape: tuple[int, int, int], words: str
+) -> None:
+    values = np.arange(np.prod(shape)).reshape(shape)
+    warnings = prepare(case_of(values, None, canonical(spacing_mm, shape)), CONFIG, True).warnings
+    assert len(warnings) == bool(words) and all(f"case x: {words}" in warning for warning in warnings)
+
+
+def test_a_field_of_view_that_would_take_too_many_voxels_is_refused() -> None:
+    grid = canonical((90.0, 90.0, 90.0), (20, 20, 20))
+    with pytest.raises(CaseError, match=r"case x: its field of view of 1800 x 1800 x 1800 mm would take 900 x 1440"):
+        prepare(case_of(np.arange(8000).reshape(20, 20, 20), None, grid), CONFIG, True)

@@ -136,3 +136,14 @@ def test_figures_are_read_from_a_models_facts():
     }
     assert detectable_changes(facts) == {"a_mm": 0.5}
     assert detectable_changes(None) == {}
+
+
+def test_what_no_measure_can_be_counts_as_not_measured():
+    for odd in (10**400, 1e300, -(10**400), math.inf):
+        (change,) = changes_between(visit("a", l1=disc(odd)), visit("b", l1=disc(8.0)), DETECTABLE)
+        assert (change.before, change.after, change.change) == (None, 8.0, None)
+
+
+def test_a_share_of_next_to_nothing_is_not_told():
+    (change,) = changes_between(visit("a", l1=disc(1e-320)), visit("b", l1=disc(8.0)), DETECTABLE)
+    assert change.change == 8.0 and change.change_percent is None

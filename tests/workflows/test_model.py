@@ -12,7 +12,7 @@ import pytest
 import ivdjax
 from ivdjax.config import Config, DataConfig
 from ivdjax.volume import LabelMap, UserError
-from ivdjax.workflows.model import SCHEMA_VERSION, Model, read_model, write_model
+from ivdjax.workflows.model import SCHEMA_VERSION, Model, annotate_model, read_model, write_model
 from ivdjax.workflows.weights import read_weights, sha256_of, unflatten, write_weights
 
 
@@ -187,7 +187,7 @@ def no_archive_for_a_reference(folder):
         (lambda f: edit(f, config={"name": "x", "sed": 1}), "unknown key 'sed'; did you mean 'seed'"),
         (cut, "is damaged or was exchanged"),
         (cut_with_its_checksum, "cannot be read"),
-        (pickled, "cannot be read.*allow_pickle=False"),
+        (pickled, "cannot be read: disc/a.npy must hold floating-point numbers, not object"),
         (lone_array, "weights.npz cannot be read"),
         (lambda f: (f / "reference.npz").unlink(), "has no reference.npz; the copy is incomplete"),
         (other_reference, "reference.npz is damaged or was exchanged"),
@@ -218,3 +218,24 @@ def test_the_folder_holds_its_model_card(tmp_path, model):
         sha256_of(tmp_path / "m" / "weights.npz"),
     ):
         assert words in card
+
+
+def test_facts_are_added_later_and_leave_the_rest_alone(tmp_path, model):
+    folder = tmp_path / "m"
+    write_model(folder, model)
+    before = read_model(folder)
+    annotate_model(folder, {"repeatability": {"a_mm": {"smallest_detectable_change": 0.5}}})
+    after = read_model(folder)
+    assert after.meta == {**before.meta, "repeatability": {"a_mm": {"smallest_detectable_change": 0.5}}}
+    with pytest.raises(UserError, match="name of .* are written with the model and cannot be annotated"):
+        annotate_model(folder, {"name": "other"})
+
+
+def test_a_description_that_gives_no_card_is_not_annotated(tmp_path, model):
+    folder = tmp_path / "m"
+    write_model(folder, model)
+    edit(folder, ivdjax_version=None)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError, match="lacks ivdjax_version; copy the whole folder again"):
+        annotate_model(folder, {"later": 1})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -24,6 +24,7 @@ from ivdjax.config import (
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering
 from ivdjax.volume import Case, CaseError, LabelMap, UserError, Volume
+from ivdjax.workflows import findings
 from ivdjax.workflows import segmenter as workflow
 from ivdjax.workflows.model import Model, override_inference, write_model
 from ivdjax.workflows.segmenter import Segmenter, find_discs, load_segmenter
@@ -54,9 +55,11 @@ class Networks:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float, tuple[int, ...]]] = []
+        self.compiled: dict[str, tuple[int, ...]] = {}
 
-    def build(self, apply: str, levels: bool) -> Any:
+    def build(self, apply: str, params: Any, shape: tuple[int, ...], levels: bool) -> Any:
         assert levels == (apply == "localization")
+        self.compiled[apply] = shape
 
         def predict(params: Any, boxes: np.ndarray) -> np.ndarray:
             self.asked.append((apply, float(params["layer"]["weight"][0]), boxes.shape))
@@ -70,7 +73,7 @@ class Networks:
 def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
     made = Networks()
     monkeypatch.setattr(workflow, "stage_network", lambda config, stage: SimpleNamespace(apply=stage))
-    monkeypatch.setattr(workflow, "build_predict", made.build)
+    monkeypatch.setattr(workflow, "compile_predict", made.build)
     monkeypatch.setattr(workflow, "use_compilation_cache", lambda: None)
     return made
 
@@ -101,19 +104,19 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Evidence]:
         found = (evidence.probability > settings.threshold) * np.uint8(3)
         return Numbering(found, {3: 0.75}, "ok", ())
 
-    monkeypatch.setattr(workflow, "number_discs", number)
+    monkeypatch.setattr(findings, "number_discs", number)
     return shown
 
 
 def test_every_network_of_a_model_is_compiled_for_the_one_shape_that_it_will_see(tmp_path, networks, seen):
     loaded = load(tmp_path, model("disc", "localization", "region"))
-    assert sorted(networks.asked) == [
-        ("disc", 1.0, (3, 20, 12, 2)), ("localization", 2.0, (1, 4, 16, 16, 2)), ("region", 3.0, (16, 16, 32, 2))
-    ]  # fmt: skip
-    networks.asked.clear()
+    assert not networks.asked, "nothing runs"
+    assert networks.compiled == {
+        "disc": (3, 20, 12, 2), "localization": (1, 4, 16, 16, 2), "region": (16, 16, 32, 2)
+    }  # fmt: skip
     find_discs(loaded, case())
-    assert {(stage, shape) for stage, _, shape in networks.asked} == {
-        ("disc", (3, 20, 12, 2)), ("localization", (1, 4, 16, 16, 2)), ("region", (16, 16, 32, 2))
+    assert {(stage, weight, shape) for stage, weight, shape in networks.asked} == {
+        ("disc", 1.0, (3, 20, 12, 2)), ("localization", 2.0, (1, 4, 16, 16, 2)), ("region", 3.0, (16, 16, 32, 2))
     }  # fmt: skip
 
 
@@ -233,7 +236,7 @@ def test_an_unsure_outline_is_a_reason_for_review_where_the_model_is_calibrated(
 
 
 def test_a_calibration_that_cannot_be_used_is_refused_when_the_model_is_loaded(tmp_path, networks):
-    with pytest.raises(UserError, match="outline_calibration: an outline calibration needs a scale above 0"):
+    with pytest.raises(UserError, match="outline_calibration must be keys and values with a scale and a power"):
         load(tmp_path, replace(model("disc"), meta={"outline_calibration": {"scale": -1.0, "power": 1.0}}))
 
 
@@ -243,3 +246,12 @@ def test_the_probability_is_kept_where_it_is_asked_for(tmp_path, networks, seen)
     kept = find_discs(loaded, case(), keep_probability=True)
     assert kept.probability is not None and kept.probability.shape == SHAPE
     np.testing.assert_array_equal(kept.probability > 0.5, kept.labels.array > 0)
+
+
+def test_a_doubt_about_the_channels_is_a_reason_for_review(tmp_path, networks, seen, monkeypatch):
+    """It rests on the raw signals and the discs on the case's own grid."""
+    given, shown = case(), []
+    monkeypatch.setattr(findings, "contrast_doubts", lambda *args: shown.append(args) or ["the discs look like fat"])
+    result = find_discs(load(tmp_path, model("disc")), given)
+    assert result.verdict == "review" and result.reasons == ("the discs look like fat",)
+    assert shown == [(given.volume, result.labels)]

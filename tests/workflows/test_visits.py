@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -46,7 +47,12 @@ def test_results_without_repeatability_are_read(tmp_path):
         ("[]", "is no disc table of ivdjax"),
         ("{}", "is no disc table of ivdjax"),
         (json.dumps(document("a", schema_version=99)), "has schema version 99, but this ivdjax reads up to"),
-        (json.dumps(document("a", disc(0))), "a level is 1 or more"),
+        (json.dumps(document("a", disc(0))), "a level is 1 to 255"),
+        (json.dumps(document("a", disc(10**9))), "a level is 1 to 255"),
+        (json.dumps(document("a", {"level": math.inf})), "is no disc table of ivdjax"),
+        (json.dumps(document("a", disc(1, math.nan))), "is no disc table of ivdjax"),
+        (json.dumps(document("a", verdict="\ud800")), "is no disc table of ivdjax .UnicodeEncodeError"),
+        ("[" * 100_000, "is no JSON"),
         (json.dumps(document("a", model={"weights_sha256": ""})), "weights_sha256 is empty"),
         (json.dumps(document("a", discs=7)), "is no disc table of ivdjax"),
     ],
@@ -131,3 +137,10 @@ def test_nothing_speaks_against_two_ordinary_visits(tmp_path):
 def test_what_speaks_against_a_comparison_is_told(tmp_path, changes, words):
     (doubt,) = doubts_about(visits(store(tmp_path / "a"), store(tmp_path / "b", **changes)))
     assert re.search(words, doubt)
+
+
+def test_texts_of_a_model_are_texts_whatever_the_file_holds(tmp_path):
+    folders = [store(tmp_path / name, disc(1), model={"weights_sha256": ["w"], "sha256": [name]}) for name in "ab"]
+    visits = [read_visit(folder) for folder in folders]
+    refuse_incomparable("s", visits)
+    assert "used with different settings" in " ".join(doubts_about(visits))

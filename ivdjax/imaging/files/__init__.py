@@ -60,21 +60,22 @@ def read_volume(sources: Mapping[str, Source | Any], case: str, on_remark: Remar
     """All channels of one case as float32 (C, D, H, W), in the order of `sources`, on the first channel's grid.
 
     A channel on another grid is resampled linearly to the first one's, and remarked, if its field of view differs by
-    no more than `CHANNELS_APART_MM`. DICOM series of several frames of reference, whose positions need not mean the
-    same place, are remarked too.
+    no more than `CHANNELS_APART_MM`. Values beyond float32 become infinite.
 
     Raises:
-        CaseError: as `read_channel`; a channel lies elsewhere than the first.
+        CaseError: as `read_channel`; a channel lies elsewhere than the first, or in another DICOM frame of reference.
         ValueError: no path at all.
     """
     if not sources:
         raise ValueError("read_volume needs at least one channel")
+    _refuse_frames(sources, case)
     remark = on_remark or (lambda text: None)
     arrays: list[NDArray] = []
     first_name, target, native = "", None, None
     for name, source in sources.items():
         array, affine, own = read_channel(source, case, remark)
-        array = array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # told with the other voxels that are not finite, when the case is prepared
+            array = array.astype(np.float32, copy=False)
         grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
         if target is None:
             first_name, target, native = name, grid, own
@@ -82,7 +83,6 @@ def read_volume(sources: Mapping[str, Source | Any], case: str, on_remark: Remar
             array = _aligned(array, grid, target, f"case {case}: channel {name} ({_shown(source)})", first_name, remark)
         arrays.append(array)
     assert target is not None
-    _remark_frames(sources, case, remark)
     return Volume(np.stack(arrays), target.affine, tuple(sources), native)
 
 
@@ -166,8 +166,8 @@ def _shown(source: Source | Any) -> str:
     return source_name(source if isinstance(source, DicomSeries) else Path(source))
 
 
-def _remark_frames(sources: Mapping[str, Source], case: str, remark: Remark) -> None:
-    """Says which DICOM channels have another frame of reference than the first of them."""
+def _refuse_frames(sources: Mapping[str, Source], case: str) -> None:
+    """Refuses DICOM channels of several frames of reference: the standard gives their positions nothing in common."""
     frames = {
         name: source.frame_of_reference
         for name, source in sources.items()
@@ -176,9 +176,9 @@ def _remark_frames(sources: Mapping[str, Source], case: str, remark: Remark) -> 
     first = next(iter(frames), "")
     others = [name for name in frames if frames[name] != frames[first]]
     if others:
-        remark(
+        raise CaseError(
             f"case {case}: channel {', '.join(others)} has another DICOM frame of reference than channel {first}: "
-            "their positions agree, but the patient may have moved between them"
+            "their positions need not mean the same place; register them and give image files, or leave one out"
         )
 
 
@@ -191,8 +191,11 @@ def _aligned(array: NDArray, grid: Grid, target: Grid, who: str, first: str, rem
             f"(at most {CHANNELS_APART_MM:g} mm): register them or give the right file"
         )
     remark(f"{who} is on another grid than channel {first} (up to {apart_mm:.1f} mm off): resampled to it")
-    if not np.isfinite(array).all():
-        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+    finite = np.isfinite(array)
+    if not finite.all():
+        lost = int(array.size - np.count_nonzero(finite))
+        remark(f"{who}: {lost} voxels ({100.0 * lost / array.size:.2g}%) are not finite; taken as without signal")
+        array = np.where(finite, array, array[finite].min() if finite.any() else 0.0)
     return resample(array, grid, target, order=1, outside=float(array.min()))
 
 

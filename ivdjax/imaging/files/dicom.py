@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.imaging.files.dicom_headers import Slice, raise_if_of_the_disk, slices_of
+from ivdjax.imaging.files.dicom_headers import Slice, raise_if_of_the_disk, silent_pydicom, slices_of
 from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
 from ivdjax.volume import CaseError
 
@@ -97,7 +97,7 @@ def read(series: DicomSeries, case: str) -> FileImage:
     shape = checked_shape((*slices[0].shape, len(slices)), series.folder, case)
     if any(plane.shape != shape[1::-1] for plane in planes):
         raise CaseError(f"case {case}: images of {series.folder} are not of the size that their headers say")
-    affine = checked_affine(affine_of(slices), series.folder, case)
+    affine = checked_affine(affine_of(slices), shape, series.folder, case)
     return FileImage(checked_values(np.stack(planes, axis=-1).swapaxes(0, 1), series.folder, case), affine)
 
 
@@ -192,9 +192,11 @@ def _decoded(path: Path, frames: Sequence[int], case: str) -> tuple[list[Slice],
     import pydicom
 
     try:
-        with pydicom.config.disable_value_validation():
+        with silent_pydicom():
             dataset = pydicom.dcmread(path)
             slices = slices_of(dataset, path)
+            columns, rows = slices[0].shape
+            checked_shape((max(columns, 1), max(rows, 1), len(slices)), path, case)  # before memory is taken for them
             stored, rescaled = _stored_values(dataset, slices, path, case)
     except CaseError:
         raise

@@ -89,14 +89,17 @@ class FoundSeries:
 
 
 def visible_entries(folder: Path) -> list[Path]:
-    """What lies in a folder by rising name, but for hidden entries and links that lead out of it.
+    """What lies in a folder by rising name, but for hidden entries and links to folders outside of it.
+
+    Links to files are followed, as those of image files are: programs that keep versions of data store nothing else in
+    a folder. Links to folders could lead in circles, or to the cases of others.
 
     Raises:
         OSError: the folder cannot be read.
     """
     home = folder.resolve()
     found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return [path for path in found if not path.is_symlink() or path.resolve().is_relative_to(home)]
+    return [p for p in found if not (p.is_symlink() and p.is_dir()) or p.resolve().is_relative_to(home)]
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -127,7 +130,7 @@ def scan_folder(folder: Path, case: str) -> tuple[list[Stack], list[str]]:
     """The stacks of images in a folder by series number, and the names of its other files; only headers are read.
 
     Raises:
-        CaseError: a DICOM file is damaged, or a file that may have been one.
+        CaseError: a DICOM file is damaged, or a file that may have been one; a link that leads nowhere.
         OSError: the folder or a file in it cannot be read.
     """
     images: list[Slice] = []
@@ -135,6 +138,11 @@ def scan_folder(folder: Path, case: str) -> tuple[list[Stack], list[str]]:
     for path in visible_entries(folder):
         if path.is_dir():
             continue
+        if path.is_symlink() and not path.exists():
+            raise CaseError(
+                f"case {case}: {path} is a link to a file that is not there; fetch its content, or mend or remove the "
+                "link"
+            )
         if is_dicom(path):
             images += _slices(path, case)
         elif looks_cut(path):

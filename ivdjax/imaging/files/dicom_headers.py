@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ _TAGS = (
 
 _MR_CLASSES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
 """MR Image, Enhanced MR Image and Legacy Converted Enhanced MR Image Storage."""
+
+_ONE_AT_A_TIME = threading.RLock()
 
 _MAGIC = b"DICM"
 _MAGIC_AT = 128
@@ -114,8 +119,7 @@ def read_slices(path: Path) -> list[Slice]:
     """
     import pydicom
 
-    # Wrong values are none of our business, and pydicom's warnings would repeat them.
-    with pydicom.config.disable_value_validation():
+    with silent_pydicom():
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
             kinds = (dataset.file_meta.get("MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
@@ -123,9 +127,29 @@ def read_slices(path: Path) -> list[Slice]:
             if not kinds[1] or (not dataset.get("Rows") and any(kind in _MR_CLASSES for kind in kinds)):
                 raise EOFError
             return slices_of(dataset, path)
+        except MemoryError:  # by a length in a damaged header, as a rule: a header itself is small
+            raise ValueError("the header tells of more bytes than memory holds") from None
         except Exception as error:
             raise_if_of_the_disk(error)
             raise ValueError(f"the header cannot be read ({type(error).__name__})") from None
+
+
+@contextlib.contextmanager
+def silent_pydicom() -> Iterator[None]:
+    """Within it pydicom neither checks values, which are none of our business, nor warns, which would repeat them.
+
+    One thread at a time: both settings are the process's, and a thread that leaves would switch them on for another.
+    """
+    import pydicom
+
+    with _ONE_AT_A_TIME, pydicom.config.disable_value_validation(), warnings.catch_warnings():
+        ignore_header_words()
+        yield
+
+
+def ignore_header_words() -> None:
+    """Leaves out warnings of the libraries that read DICOM, whose words may be a header's, from now on."""
+    warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
 
 
 def raise_if_of_the_disk(error: Exception) -> None:

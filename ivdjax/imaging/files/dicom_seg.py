@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ivdjax import __version__
 from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.dicom_headers import silent_pydicom
 from ivdjax.imaging.files.dicom_reference import Images, labels_on, name_frames, read_images, templates
 from ivdjax.imaging.files.segment import Segment, ordered
 from ivdjax.volume import CaseError, LabelMap
@@ -84,14 +85,12 @@ def write_dicom_seg(
         ValueError: a label value has no segment, two segments have one value, or a code's meaning is over 64 letters.
         OSError: the file cannot be written.
     """
-    import pydicom
-
     segments = _present(labels, segments)
     if not segments:
         return False
     texts = [_text(description), *(_text(text) or _UNKNOWN for text in (model_name, model_version, weights_sha256))]
-    # Wrong values in the source are kept as they are, and pydicom's warnings would repeat them.
-    with pydicom.config.disable_value_validation():
+    # Wrong values in the source are kept as they are.
+    with silent_pydicom():
         images = read_images(source, case)
         pixels = labels_on(images, labels, f"case {case}: the DICOM series in {source.folder}")
         study = str(images[0][1].StudyInstanceUID)

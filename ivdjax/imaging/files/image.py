@@ -15,6 +15,9 @@ MAX_VOXELS = 500_000_000
 
 PLAUSIBLE_SPACING_MM = (0.01, 100.0)
 
+LONGEST_VIEW_MM = 3000.0
+"""A field of view that is longer along an axis holds no person: its voxel sizes are wrong, or not in mm."""
+
 
 @dataclass(frozen=True, eq=False)
 class FileImage:
@@ -51,11 +54,17 @@ def checked_shape(shape: tuple[int, ...], path: Path, case: str) -> tuple[int, i
     return i, j, k
 
 
-def checked_affine(affine: NDArray, path: Path, case: str) -> NDArray[np.float64]:
-    """The (4, 4) affine as float64.
+def is_plausible_mm(affine: NDArray) -> bool:
+    """Whether an affine's voxels are of a size that those of an MR image may have in mm."""
+    low, high = PLAUSIBLE_SPACING_MM
+    return all(low <= size <= high for size in spacing_of(affine))
+
+
+def checked_affine(affine: NDArray, shape: tuple[int, int, int], path: Path, case: str) -> NDArray[np.float64]:
+    """The (4, 4) affine of an image of a shape (I, J, K), as float64.
 
     Raises:
-        CaseError: it is not finite, singular, or its voxels are of no plausible size.
+        CaseError: it is not finite, singular, or its voxels or its field of view are of no plausible size.
     """
     affine = np.array(affine, dtype=np.float64)
     if not np.isfinite(affine).all():
@@ -64,13 +73,31 @@ def checked_affine(affine: NDArray, path: Path, case: str) -> NDArray[np.float64
     low, high = PLAUSIBLE_SPACING_MM
     if min(spacing) > 0 and abs(np.linalg.det(affine[:3, :3] / np.array(spacing))) < 1e-3:
         raise CaseError(f"case {case}: the affine of {path} is singular: its axes lie in one plane; export it again")
-    if not all(low <= s <= high for s in spacing):
+    if not is_plausible_mm(affine):
         sizes = " x ".join(f"{s:g}" for s in spacing)
         raise CaseError(
             f"case {case}: voxels of {path} must be {low:g} to {high:g} mm long, not {sizes}; "
             "the affine is singular or not in millimetres"
         )
+    longest_mm = max(size * step for size, step in zip(shape, spacing, strict=True))
+    if longest_mm > LONGEST_VIEW_MM:
+        raise CaseError(
+            f"case {case}: the field of view of {path} is {longest_mm / 1000:.1f} m long; its voxel sizes must be "
+            "wrong or not in millimetres"
+        )
     return affine
+
+
+def checked_type(kind: np.dtype, path: Path, case: str) -> None:
+    """Lets one gray value a voxel pass.
+
+    Raises:
+        CaseError: colors or complex values.
+    """
+    if kind.fields is not None:
+        raise CaseError(f"case {case}: {path} holds colors ({kind}); one gray value a voxel is needed")
+    if kind.kind == "c":
+        raise CaseError(f"case {case}: {path} holds complex values; write its magnitude as a file of its own")
 
 
 def checked_values(array: NDArray, path: Path, case: str) -> NDArray:
@@ -79,10 +106,7 @@ def checked_values(array: NDArray, path: Path, case: str) -> NDArray:
     Raises:
         CaseError: colors, complex values, or no finite value at all.
     """
-    if array.dtype.fields is not None:
-        raise CaseError(f"case {case}: {path} holds colors ({array.dtype}); one gray value a voxel is needed")
-    if array.dtype.kind == "c":
-        raise CaseError(f"case {case}: {path} holds complex values; write its magnitude as a file of its own")
+    checked_type(array.dtype, path, case)
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
     if array.dtype.kind == "f" and not np.isfinite(array).any():

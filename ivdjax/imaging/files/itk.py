@@ -5,19 +5,27 @@ Its world runs to the left and to posterior (LPS).
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ivdjax.imaging.files.content import MOST_DEFLATED, refuse_unreadable
 from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
+from ivdjax.imaging.files.packed import check_packed, is_oriented, packed_begin
+from ivdjax.imaging.files.source import source_files
+from ivdjax.imaging.files.text_header import refuse_unsafe_header
 from ivdjax.volume import CaseError, spacing_of
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 
 _DETACHED = {".mhd": ".mha", ".nhdr": ".nrrd"}
 """Headers whose voxels lie in a file of their own, and the form that holds both."""
+
+_NO_AXES = "stores no orientation; its axes are taken to run to left, posterior and superior"
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -26,21 +34,26 @@ def read(path: Path, case: str) -> FileImage:
     """One 3D image; its LPS geometry is turned into RAS.
 
     Raises:
-        CaseError: empty, truncated or of another format; not 3D; colors or complex values; nothing finite; a
-            singular affine.
+        CaseError: no such file, or one that cannot be read; empty, truncated or of another format; voxels outside of
+            the header's folder or in several files (see `refuse_unsafe_header`); more voxels than an MR volume has, or
+            than the file can hold; not 3D; colors or complex values; nothing finite; a singular affine, or voxels or a
+            field of view of no plausible size.
     """
     import SimpleITK
 
-    if not path.is_file():
-        raise CaseError(f"case {case}: no file {path}")
-    if path.stat().st_size == 0:
-        raise CaseError(f"case {case}: {path} is empty; copy it again")
+    refuse_unreadable(path, case)
+    refuse_unsafe_header(path, case)
     reader = SimpleITK.ImageFileReader()
+    # By the ending alone: whatever another of ITK's formats does with such a file was not looked at.
+    reader.SetImageIO("MetaImageIO" if path.suffix.lower() in (".mha", ".mhd") else "NrrdImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
         _check(reader, path, case)  # before memory is taken for the voxels
         image: Any = reader.Execute()
+        remarks = () if is_oriented(path) else (f"{path.name} {_NO_AXES}",)
+    except OSError as error:
+        raise CaseError(f"case {case}: {path} cannot be read: {error.strerror or error}") from error
     except RuntimeError as error:
         # The last line is ITK's reason, but for a truncated file it is a stale "No such file or directory".
         reason = str(error).strip().splitlines()[-1]
@@ -49,7 +62,7 @@ def read(path: Path, case: str) -> FileImage:
             f"case {case}: {path} cannot be read, it is truncated, damaged or another format"
             + ("" if stale else f": {reason}")
         ) from error
-    return loaded(image, path, case)
+    return replace(loaded(image, path, case), remarks=remarks)
 
 
 def loaded(image: Any, path: Path, case: str) -> FileImage:
@@ -63,7 +76,7 @@ def loaded(image: Any, path: Path, case: str) -> FileImage:
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise _many_values(image.GetNumberOfComponentsPerPixel(), path, case)
     shape = checked_shape(tuple(image.GetSize()), path, case)
-    affine = checked_affine(_affine_ras(image), path, case)
+    affine = checked_affine(_affine_ras(image), shape, path, case)
     array = np.transpose(SimpleITK.GetArrayFromImage(image)).reshape(shape)
     return FileImage(checked_values(array, path, case), affine)
 
@@ -89,9 +102,30 @@ def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
 
 
 def _check(reader: Any, path: Path, case: str) -> None:
-    checked_shape(tuple(reader.GetSize()), path, case)
+    """Lets a header pass that promises one volume of gray values, and no more than its files hold."""
+    import SimpleITK
+
+    i, j, k = checked_shape(tuple(reader.GetSize()), path, case)
     if reader.GetNumberOfComponents() != 1:
         raise _many_values(reader.GetNumberOfComponents(), path, case)
+    wanted = i * j * k * SimpleITK.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+    files = source_files(path)
+    if path.suffix.lower() in _DETACHED and len(files) == 1:
+        return  # its voxels lie in files that it names in another way
+    if wanted > MOST_DEFLATED * sum(file.stat().st_size for file in files):
+        raise CaseError(
+            f"case {case}: {path} is truncated or damaged: its header tells of {wanted} bytes, more than it can hold"
+        )
+    begin = packed_begin(path)
+    if begin is None:
+        return
+    try:
+        check_packed(files[-1], begin, wanted)
+    except (EOFError, ValueError, zlib.error) as error:
+        raise CaseError(
+            f"case {case}: {path} is truncated or damaged, or the checksum of its voxels is wrong ({error}); copy or "
+            "export it again"
+        ) from error
 
 
 def _many_values(count: int, path: Path, case: str) -> CaseError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from pathlib import Path
 
+from ivdjax.imaging.files.content import size_of_file
 from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.volume import CaseError
 
 Source = Path | DicomSeries
 
@@ -25,6 +28,7 @@ def source_sha256(source: Source) -> str:
     """SHA-256 in hexadecimal: of a lone file's bytes; else over the files' digests and frame numbers, in order.
 
     Raises:
+        CaseError: there is no such file, or it is a link that leads nowhere, a folder, a pipe or a device.
         OSError: a file cannot be read.
     """
     digests = [_sha256(path) for path in source_files(source)]
@@ -65,5 +69,11 @@ def _voxel_file(path: Path) -> tuple[Path, ...]:
 
 
 def _sha256(path: Path) -> str:
+    try:
+        size_of_file(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EISDIR):
+            raise
+        raise CaseError(f"{path} cannot be read: {error.strerror}") from None
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,17 +141,17 @@ def test_an_enhanced_file_without_rescaling_keeps_its_type(tmp_path):
     np.testing.assert_array_equal(image.array, voxels())
 
 
-def test_channels_of_another_frame_of_reference_are_remarked_and_others_refused(tmp_path):
+def test_channels_of_another_frame_of_reference_or_place_are_refused(tmp_path):
     affine, far, frame = sagittal_affine(), sagittal_affine(origin_mm=(-30, 55, 90)), "1.2.3"
     write_series(tmp_path / "fat", voxels(), affine, frame_of_reference=frame)
     write_series(tmp_path / "wat", voxels(seed=1), affine, frame_of_reference=frame)
     write_series(tmp_path / "opp", voxels(seed=1), affine, frame_of_reference="1.2.4")
-    write_series(tmp_path / "inn", voxels(seed=1), far, frame_of_reference="1.2.4")
+    write_series(tmp_path / "inn", voxels(seed=1), far, frame_of_reference=frame)
     remarks: list[str] = []
     volume = read_volume({c: found(tmp_path / c, c) for c in ("fat", "wat")}, "P", remarks.append)
     assert remarks == [] and volume.array.shape[0] == 2
-    read_volume({c: found(tmp_path / c, c) for c in ("fat", "opp")}, "P", remarks.append)
-    assert len(remarks) == 1 and "channel opp has another DICOM frame of reference than channel fat" in remarks[0]
+    with pytest.raises(CaseError, match="channel opp has another DICOM frame of reference than channel fat"):
+        read_volume({c: found(tmp_path / c, c) for c in ("fat", "opp")}, "P")
     with pytest.raises(CaseError, match=r"channel inn \(inn\) lies up to 20.0 mm off channel fat"):
         read_volume({c: found(tmp_path / c, c) for c in ("fat", "inn")}, "P")
 
@@ -258,3 +259,49 @@ def test_no_word_about_the_patient_is_kept(tmp_path):
     series = found(tmp_path / "s")
     assert not any(value in repr(series) for value in PATIENT.values() if len(value) > 1)
     assert "Mustermann" not in repr(series)
+
+
+def test_warnings_of_the_library_repeat_no_header(tmp_path, recwarn):
+    """pydicom warns of an unknown character set with its name, which may be anybody's text."""
+    write_series(tmp_path / "s", voxels(), sagittal_affine(), series_description="T2",
+                 extra={"SpecificCharacterSet": "Mustermann"})  # fmt: skip
+    recwarn.clear()
+    dicom.read(found(tmp_path / "s"), "P")
+    assert [str(item.message) for item in recwarn] == []
+
+
+def test_a_length_beyond_all_memory_is_a_damaged_header(tmp_path, monkeypatch):
+    write_series(tmp_path / "s", voxels(), sagittal_affine())
+
+    def starved(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(pydicom, "dcmread", starved)
+    with pytest.raises(CaseError, match="tells of more bytes than memory holds; copy or export it again"):
+        found(tmp_path / "s")
+
+
+def test_reading_in_several_threads_repeats_no_header_either(tmp_path, recwarn):
+    """pydicom's checks are a setting of the process: a thread that ends must not switch them on for another."""
+    series = []
+    for name in ("a", "b"):
+        write_series(tmp_path / name, voxels((6, 5, 9)), sagittal_affine(), series_description="T2",
+                     extra={"SpecificCharacterSet": "Mustermann"}, frame_of_reference="1.2.3")  # fmt: skip
+        for path in (tmp_path / name).iterdir():  # a UID that is none
+            path.write_bytes(path.read_bytes().replace(b"1.2.3\0", b"M-4711"))
+        series.append(found(tmp_path / name))
+    recwarn.clear()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: dicom.read(one, "P"), series * 20))
+    assert [str(item.message) for item in recwarn] == []
+
+
+def test_a_header_that_claims_too_much_is_refused_before_pixels_are_unpacked(tmp_path, monkeypatch):
+    paths = write_series(tmp_path / "s", voxels(), sagittal_affine(), transfer_syntax=RLELossless)
+    series = found(tmp_path / "s")
+    dataset = pydicom.dcmread(paths[2])
+    dataset.Rows = dataset.Columns = 65535
+    dataset.save_as(paths[2])
+    monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(lambda dataset: pytest.fail("it was unpacked")))
+    with pytest.raises(CaseError, match="claims 65535 x 65535 x 1 voxels, more than 500000000"):
+        dicom.read(replace(series, files=(paths[2],)), "P")

@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from ivdjax.imaging.files import dicom
-from ivdjax.imaging.files.dicom_folder import channel_series, find_channels, holds_dicom
+from ivdjax.imaging.files.dicom_folder import channel_series, find_channels, holds_dicom, visible_entries
 from ivdjax.volume import CaseError
 from tests.dicom_series import GE, PHILIPS, SIEMENS, sagittal_affine, write_enhanced, write_series
 
@@ -173,11 +173,18 @@ def test_a_folder_without_dicom(tmp_path):
         find_channels([tmp_path], ("t2",), "P")
 
 
-def test_links_that_lead_out_of_a_folder_are_left_aside(tmp_path):
+def test_links_to_files_are_followed_and_links_to_folders_elsewhere_are_not(tmp_path):
     paths = add(tmp_path / "elsewhere", 1)
     (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "link").symlink_to(paths[0])
-    assert not holds_dicom(tmp_path / "s")
+    (tmp_path / "s" / "folder").symlink_to(tmp_path / "elsewhere")
+    assert visible_entries(tmp_path / "s") == []
+    for path in paths:
+        (tmp_path / "s" / path.name).symlink_to(path)
+    assert holds_dicom(tmp_path / "s")
+    assert len(find_channels([tmp_path / "s"], ("t2",), "P").channels["t2"].files) == len(paths)
+    paths[-1].unlink()  # nothing of a series is left out in silence
+    with pytest.raises(CaseError, match=f"case P: .*{paths[-1].name} is a link to a file that is not there"):
+        find_channels([tmp_path / "s"], ("t2",), "P")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CaseError, match="truncated, damaged or another format: CRC check failed"):
+    with pytest.raises(CaseError, match="truncated, damaged or another format: .*its checksum is wrong"):
         read(path, "x")
 
 
