@@ -11,7 +11,7 @@ help:
 	@echo "make demo    makes a synthetic Dixon case, finds its discs with a shipped model, scores and shows them"
 	@echo "make test    every test but the long runs (under 10 minutes on 2 cores)"
 	@echo "make check   format, lint, types, quick tests"
-	@echo "make soak    the long fault, fuzz and property runs"
+	@echo "make soak    the long fault and property runs"
 	@echo "make fuzz    damaged inputs by chance, for SECONDS (300); SEED, INPUT=DIR to read a stored finding again"
 
 setup:

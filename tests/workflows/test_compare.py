@@ -132,7 +132,7 @@ def test_the_command_compares_an_output_folder(tmp_path, two, capsys):
     store(tmp_path / "OUT" / "S2_1")
     out = str(tmp_path / "OUT")
     assert main(["--output", str(tmp_path / "C"), "--results", out, "--subject-pattern", r"^(S\d+)_"]) == 0
-    assert "changes of 1 subjects (1 with one visit left out)" in capsys.readouterr().out
+    assert "changes of 1 subject (1 with one visit left out)" in capsys.readouterr().out
     assert main(["--output", str(tmp_path / "C"), "--results", out, "--subject-table", "none.csv"]) == 2
     assert "none.csv cannot be read" in capsys.readouterr().err
 
