@@ -107,9 +107,11 @@ def run_cohort(
 
 @dataclass
 class _Flight:
-    """A case in the worker: whether it has begun, the seconds of its finished steps, the begin of the one that runs."""
+    """A case in the worker: whether it has begun, whether another's step has run beside its last one, the seconds of its
+    finished steps, the begin of the one that runs."""
 
     begun: bool = False
+    accompanied: bool = False
     spent_s: float = 0.0
     since: float | None = None
 
@@ -179,7 +181,10 @@ class _Cohort:
             self._start = {"start": Cost(message.at - self._started, cost.cpu_s, cost.peak_mib)}
         elif message.kind == "begin":
             flight = self._flights[message.number]
-            flight.begun, flight.since = True, message.at
+            beside = [other for other in self._flights.values() if other.since is not None]
+            for other in beside:
+                other.accompanied = True
+            flight.begun, flight.accompanied, flight.since = True, bool(beside), message.at
         elif message.kind == "end":
             flight = self._flights[message.number]
             if flight.since is not None:
@@ -191,9 +196,8 @@ class _Cohort:
     def _answered(self, message: Message) -> Iterator[Result]:
         number, costs = message.number, message.costs
         self._productive = True
-        alone = len(self._flights) == 1
-        del self._flights[number]
-        if message.kind == "starved" and not alone:
+        flight = self._flights.pop(number)
+        if message.kind == "starved" and flight.accompanied:
             self._suspect([number])
             return
         self._acquit(number, guilty=message.kind == "starved")

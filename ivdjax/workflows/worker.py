@@ -124,6 +124,7 @@ class _Desk:
         self._line, self._log = line, log
         self._lock = threading.Lock()
         self._unbuilt = set(STEPS)
+        self._ready = threading.Event()
 
     def send(self, message: Message) -> None:
         """Sends a message with the time of now."""
@@ -146,6 +147,11 @@ class _Desk:
         if ready:
             start = Cost(0.0, time.process_time(), _peak_mib())  # the supervisor knows the seconds better
             self.send(Message("ready", costs={"start": start}))
+            self._ready.set()
+
+    def wait_until_ready(self) -> None:
+        """Returns once every step is built; never where one cannot be, which the supervisor ends."""
+        self._ready.wait()
 
     def answer(self, job: _Job | None) -> None:
         """Sends what the last step gave."""
@@ -196,6 +202,8 @@ def _work(
             desk.send(Message("refused", reason=desk.describe(error, "start of the worker")))
             return
         desk.tell_built(name)
+        if name != "read":  # a case that ends the process then ends a worker, and no start
+            desk.wait_until_ready()
         while (job := take()) is not None:
             if _advance(job, name, step, desk):
                 give(job)

@@ -157,6 +157,7 @@ class TestPrograms:
 
 
 class TestCommand:
+    @pytest.mark.soak
     def test_table_and_json(self, path, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(train_step, "PRODUCT_SIZE", {"cpu": 64})
         output = tmp_path / "results.json"

@@ -21,7 +21,7 @@ SMALL = overrides({
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiles in half of the time what runs for milliseconds
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_three_stages_that_resume_after_three_kills_end_as_without_any(tmp_path: Path) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     moments = [

@@ -258,7 +258,7 @@ def test_memory_that_runs_out_beside_others_is_tried_again_alone(tmp_path, step)
 
 
 def test_a_case_that_kills_the_worker_while_it_starts_is_found(tmp_path):
-    tasks = [Task("a", {"read": [("kill", signal.SIGKILL)]}), Task("b", give(1))]
+    tasks = [Task("a", {"read": [("await", "started"), ("kill", signal.SIGKILL)]}), Task("b", give(1))]
     a, b = run_cohort(tasks, pipeline_of(tmp_path, ("once", ("started", "sleep", 60))))
     assert a.failed and "SIGKILL" in a.reason and b.status == "done"
 
@@ -280,11 +280,13 @@ def test_failing_start_is_refused_at_once(tmp_path, step, verb, value, words):
                         log=tmp_path / "worker.log"))  # fmt: skip
 
 
-DEATH = {"compute": [("exit", 3)]}
+DEATH = {"compute": [("await", "beside"), ("exit", 3)]}
+BESIDE = {"read": [("mark", "beside")]}
+"""A case that ends its worker once `BESIDE`, a part of another one, has been read beside it."""
 
 
 def test_a_worker_that_failed_to_build_is_never_given_a_case(tmp_path):
-    tasks = [Task("a", DEATH), Task("b", give(1)), Task("c", give(2)), Task("d", give(3))]
+    tasks = [Task("a", DEATH), Task("b", BESIDE | give(1)), Task("c", give(2)), Task("d", give(3))]
     # Worker 0 dies of a, beside which others are read; start 1 fails, and costs the next case, a. The rest is innocent.
     results = list(run_cohort(tasks, pipeline_of(tmp_path, ("fail starts", ((1,), 30.0)))))
     assert sorted((r.case, r.status) for r in results) == [
@@ -295,7 +297,7 @@ def test_a_worker_that_failed_to_build_is_never_given_a_case(tmp_path):
 
 
 def test_after_two_failed_starts_in_a_row_the_rest_fails_at_once(tmp_path):
-    tasks = [Task("a", DEATH), *(Task(case, give(case)) for case in "bcdefg")]
+    tasks = [Task("a", DEATH), *(Task(case, BESIDE | give(case)) for case in "bcdefg")]
     results = list(run_cohort(tasks, pipeline_of(tmp_path, ("fail starts", ((1, 2, 3), 0.0)))))
     assert [r.case for r in results] == list("abcdefg")
     assert [r.reason for r in results] == ["start 1 failed", *["start 2 failed"] * 6]
@@ -303,9 +305,11 @@ def test_after_two_failed_starts_in_a_row_the_rest_fails_at_once(tmp_path):
 
 
 def test_stuck_starts_cost_their_limit_twice_and_not_once_a_case(tmp_path, monkeypatch):
-    tasks = [Task("a", give(1)), Task("b", DEATH), *(Task(str(n), give(n)) for n in range(9))]
+    death = {"compute": [("await", "a is done"), ("await", "beside"), ("exit", 3)]}
+    tasks = [Task("a", give(1)), Task("b", death), *(Task(str(n), BESIDE | give(n)) for n in range(9))]
     cohort = run_cohort(tasks, pipeline_of(tmp_path, ("hang later", None)))
     assert next(cohort).status == "done"
+    (tmp_path / "a is done").touch()
     monkeypatch.setattr(supervisor, "START_LIMIT_S", 1.0)
     begin = time.monotonic()
     results = list(cohort)
