@@ -107,8 +107,8 @@ def run_cohort(
 
 @dataclass
 class _Flight:
-    """A case in the worker: whether it has begun, whether another's step has run beside its last one, the seconds of its
-    finished steps, the begin of the one that runs."""
+    """A case in the worker: whether it has begun, whether another's step has run beside its last one, the seconds of
+    its finished steps, the begin of the one that runs."""
 
     begun: bool = False
     accompanied: bool = False
