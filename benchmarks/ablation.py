@@ -47,10 +47,9 @@ from benchmarks.ablation_variants import (
 )
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
 from ivdjax.data.preparation import Prepared
-from ivdjax.imaging.folders import alone
+from ivdjax.imaging.folders import alone, write_whole
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
-from ivdjax.reports.tables import write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import CommandParser, run_command
 from ivdjax.workflows.segmentation import Predict, with_region

@@ -32,7 +32,8 @@ from ivdjax.data.preparation import Prepared, prepare, restore_labels
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.metrics import CaseScore, score_case
 from ivdjax.discs.numbering import number_discs
-from ivdjax.reports.tables import csv_text, write_whole
+from ivdjax.imaging.folders import write_whole
+from ivdjax.reports.tables import csv_text
 from ivdjax.volume import LUMBAR_DISCS, LabelMap
 from ivdjax.workflows.commands import run_command
 from ivdjax.workflows.evaluate import summary

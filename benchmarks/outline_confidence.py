@@ -41,8 +41,9 @@ from ivdjax.data.preparation import prepare, restore_labels
 from ivdjax.discs.metrics import dice
 from ivdjax.discs.numbering import number_discs
 from ivdjax.discs.outline import calibrated, expected_dice, fit_calibration
+from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.canvas import save_figure
-from ivdjax.reports.tables import csv_text, write_whole
+from ivdjax.reports.tables import csv_text
 from ivdjax.volume import LUMBAR_DISCS, Case, LabelMap, UserError, Volume
 from ivdjax.workflows.commands import run_command
 from ivdjax.workflows.model import annotate_model, read_model

@@ -40,7 +40,8 @@ from ivdjax.discs.change import numeric_measures
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
 from ivdjax.discs.repeatability import repeatability_of, within_sd
-from ivdjax.reports.tables import csv_text, disc_rows, write_whole
+from ivdjax.imaging.folders import write_whole
+from ivdjax.reports.tables import csv_text, disc_rows
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import run_command
 from ivdjax.workflows.infer import InferenceRequest, infer

@@ -38,8 +38,8 @@ from benchmarks.flax_programs import WORKS, FlaxTraining, product_rate_call, wit
 from benchmarks.flop_count import forward_flops, step_flops
 from benchmarks.stopwatch import Contestant, Timing, race
 from ivdjax.config import STAGES, Config, ConfigError, read_config
+from ivdjax.imaging.folders import write_whole
 from ivdjax.learning.optimizer import learning_rate_schedule
-from ivdjax.reports.tables import write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import CommandParser, run_command
 from ivdjax.workflows.tasks import stage_network, stage_settings

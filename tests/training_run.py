@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
+from tests.watched_process import WatchedProcess
 
 STAGES = ("region", "disc", "localization")
 STEPS = {"region": 40, "disc": 60, "localization": 60}
 CHECKPOINT_EVERY = 5
-
-LIMIT_S = 400.0
-"""Seconds after which a process counts as hung: ten times what it takes on two quiet cores."""
 
 
 def overrides(settings: dict[str, Any]) -> list[str]:
@@ -37,8 +30,8 @@ MUCH_TO_TEAR = overrides({
 })  # fmt: skip
 
 
-class Training:
-    """One process of train.py; to be used as a context manager, which leaves no process behind.
+class Training(WatchedProcess):
+    """One process of train.py.
 
     Args:
         folder: the run's folder.
@@ -55,61 +48,9 @@ class Training:
         said: Path | None = None,
     ) -> None:
         self.folder = folder
-        # Files, since a pipe that nobody reads while the process is watched would stop it.
-        self._said = said or folder.parent / f"{folder.name}.said"
-        with self._said.open("w") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / "configs" / "tiny.yaml"), *options,
-                 "--output", str(folder)],
-                cwd=ROOT, stdout=stream, stderr=stream, env=os.environ | (environment or {}),
-            )  # fmt: skip
-        self._begin_s = time.monotonic()
-
-    @property
-    def said(self) -> str:
-        """Everything on stdout and stderr so far."""
-        return self._said.read_text(errors="replace")
-
-    @property
-    def seconds(self) -> float:
-        """Since it was started."""
-        return time.monotonic() - self._begin_s
-
-    @property
-    def running(self) -> bool:
-        return self.process.poll() is None
-
-    def until(self, moment: Callable[[], Any]) -> bool:
-        """Watches it closely until a moment; False if it ended before."""
-        while self.running:
-            if moment():
-                return True
-            if self.seconds > LIMIT_S:
-                raise TimeoutError(f"nothing of what was waited for in {LIMIT_S:.0f} s\n{self.said}")
-            time.sleep(0.0005)
-        return False
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait(LIMIT_S)
-
-    def terminate(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.wait()
-
-    def wait(self, limit_s: float = LIMIT_S) -> int:
-        """The exit code as a shell gives it: 137 after SIGKILL, 143 after SIGTERM, handled or not."""
-        code = self.process.wait(limit_s)
-        return code if code >= 0 else 128 - code
-
-    def __enter__(self) -> Training:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.running:
-            self.kill()
+        words = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / "configs" / "tiny.yaml"), *options,
+                 "--output", str(folder)]  # fmt: skip
+        super().__init__(words, said or folder.parent / f"{folder.name}.said", environment)
 
 
 def finish(folder: Path, options: Sequence[str] = MUCH_TO_TEAR) -> str:
@@ -156,21 +97,3 @@ def newest_step(folder: Path, stage: str) -> int:
     """Of the whole checkpoints of a stage; 0 without any."""
     names = (path.name for path in (folder / stage / "checkpoints").glob("*"))
     return max((int(name) for name in names if name.isdigit()), default=0)
-
-
-@contextmanager
-def mounted(folder: Path, mebibytes: int, *options: str) -> Iterator[Path]:
-    """A disk of its own in a folder, in memory.
-
-    Raises:
-        PermissionError: only root may mount.
-    """
-    folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", ",".join((f"size={mebibytes}m", *options)), "tmpfs", str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PermissionError(f"a disk in memory cannot be mounted here (only root may): {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from ivdjax.config import Config, plain_config
 from ivdjax.data.datasets import CaseFiles, find_cases, read_case
 from ivdjax.data.preparation import Prepared, prepare
 from ivdjax.imaging.files.source import Source, source_files
+from ivdjax.imaging.folders import whole_file
 from ivdjax.volume import Grid, UserError
 
 SUFFIX = ".prepared.npz"
@@ -46,13 +46,8 @@ def write_prepared(folder: Path, prepared: Prepared, key: str = "") -> Path:
     arrays |= {"image": prepared.image, "told": np.array(json.dumps(told))}
     if prepared.labels is not None and prepared.occupancy is not None:
         arrays |= {"labels": prepared.labels, "occupancy": prepared.occupancy}
-    part = folder / f".{prepared.name}.{os.getpid()}.part"
-    try:
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
     return path
 
 

@@ -1,8 +1,8 @@
-"""Output folders that appear whole or not at all.
+"""Output folders and files that appear whole or not at all.
 
-A folder is filled under a hidden temporary name beside its final one and renamed at the end. What a killed run leaves
-behind is found and removed by the next one that writes the same folder; a running one is recognized by its lock. On a
-file system without locks folders are written all the same, and what a killed run left there stays.
+Either is filled under a hidden temporary name beside its final one and renamed at the end. What a killed run leaves
+behind of a folder is found and removed by the next one that writes the same folder; a running one is recognized by its
+lock. On a file system without locks folders are written all the same, and what a killed run left there stays.
 """
 
 from __future__ import annotations
@@ -45,6 +45,38 @@ def whole_folder(final: str | Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_file(final: str | Path, suffix: str = "") -> Iterator[Path]:
+    """A temporary path beside `final` that becomes it when the block ends well, and vanishes when it does not.
+
+    An existing `final` stays untouched until then. The folder must exist.
+
+    Args:
+        final: the file.
+        suffix: the end of its name that the temporary one keeps, for writers that go by it.
+
+    Raises:
+        OSError: the file cannot be written or renamed.
+    """
+    final = Path(final)
+    part = final.with_name(f".{final.name.removesuffix(suffix)}.{os.getpid()}.part{suffix}")
+    try:
+        yield part
+        part.replace(final)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Writes a file, text as UTF-8; whole or not at all (`whole_file`).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with whole_file(path) as part:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def clean_leftovers(final: str | Path) -> None:

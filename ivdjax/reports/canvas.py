@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.reports.tables import write_whole
+from ivdjax.imaging.folders import write_whole
 from ivdjax.volume import Volume
 
 if TYPE_CHECKING:

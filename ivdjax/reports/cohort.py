@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.disc_table import is_unsure, number_text
 from ivdjax.reports.document import badge, html_document, items
-from ivdjax.reports.tables import write_whole
+from ivdjax.reports.tables import CaseSummary
 
 _STYLE = "assets/cohort.css"
 _SCRIPTS = ("assets/cohort.js",)
@@ -37,28 +38,16 @@ _WORDS = (
 
 
 @dataclass(frozen=True)
-class CohortRow:
-    """One case of a run.
+class CohortRow(CaseSummary):
+    """One case of a run: its row of the summary, and what a page can show beside it.
 
     Attributes:
-        case: its name.
-        status: "done", "skipped" (it was there already) or "failed".
-        verdict: "ok" or "review"; empty for a failed case.
-        reasons: for the verdict, or why it failed.
-        discs: how many were found; None where that is not known.
-        seconds: that it took; None where that is not known.
         level_confidence: the lowest of its discs, 0 to 1; None without a disc.
         outline_confidence: likewise.
         links: its files, by what they are ("report", "table"), as paths relative to the page.
         overview: path of its overview picture relative to the page; empty: none is shown.
     """
 
-    case: str
-    status: str
-    verdict: str = ""
-    reasons: tuple[str, ...] = ()
-    discs: int | None = None
-    seconds: float | None = None
     level_confidence: float | None = None
     outline_confidence: float | None = None
     links: Mapping[str, str] = field(default_factory=dict)

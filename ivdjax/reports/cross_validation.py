@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ivdjax.config import Config
+from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.paper import paper_rows
-from ivdjax.reports.tables import score_tables, write_whole
+from ivdjax.reports.tables import score_tables
 
 _FIGURES = (
     ("mean Dice", "dice", 4),

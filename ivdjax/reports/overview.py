@@ -10,7 +10,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from ivdjax.reports.canvas import FAINT, INK, add_plane, figure_png, new_figure, printable, shown_channel, write_text
 from ivdjax.reports.colours import VERDICT, level_colour
-from ivdjax.reports.tables import write_whole
 from ivdjax.volume import Disc, LabelMap, Volume, to_index
 
 if TYPE_CHECKING:
@@ -58,24 +56,6 @@ class _Panel:
     plane: _Plane
     caption: str
     names: Literal["before", "beside", ""]
-
-
-def write_overview(
-    path: Path,
-    volume: Volume,
-    labels: LabelMap,
-    discs: Sequence[Disc],
-    title: str,
-    verdict: str,
-    reasons: Sequence[str],
-) -> None:
-    """Writes the overview (`overview_png`) as a PNG; whole or not at all.
-
-    Raises:
-        ValueError: as `overview_png`.
-        OSError: the file cannot be written.
-    """
-    write_whole(Path(path), overview_png(volume, labels, discs, title, verdict, reasons))
 
 
 def overview_png(

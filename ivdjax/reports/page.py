@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.disc_table import (
     disc_table_html,
     is_unsure,
@@ -16,7 +17,6 @@ from ivdjax.reports.disc_table import (
     selectable_table,
 )
 from ivdjax.reports.document import badge, data_url, html_document, items
-from ivdjax.reports.tables import write_whole
 from ivdjax.reports.thumbnails import draw_thumbnails
 from ivdjax.reports.viewer import SCRIPTS, viewer_section
 from ivdjax.volume import Disc, LabelMap, Volume

@@ -1,7 +1,7 @@
 """Tables as text: the discs of a case (CSV, JSON), the cases of a run (CSV), the scores of an evaluation (markdown).
 
 Floats are written with as many digits as mean something, an absent value as an empty cell (CSV), null (JSON) or a dash
-(markdown). Functions that write a file let it appear whole or not at all.
+(markdown).
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +41,16 @@ _LEVELS = range(1, LUMBAR_DISCS + 1)
 
 @dataclass(frozen=True)
 class CaseSummary:
-    """One row of summary.csv: what became of a case."""
+    """One row of summary.csv: what became of a case.
+
+    Attributes:
+        case: its name.
+        status: "done", "skipped" (it was there already) or "failed".
+        verdict: "ok" or "review"; empty for a failed case.
+        reasons: for the verdict, or why it failed.
+        discs: how many were found; None where that is not known.
+        seconds: that it took; None where that is not known.
+    """
 
     case: str
     status: str
@@ -133,21 +140,6 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow(["" if (value := _plain(row.get(name))) is None else value for name in columns])
     return out.getvalue()
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file under a temporary name beside `path`, then renames it.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

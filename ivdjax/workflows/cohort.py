@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.cohort import CohortRow, write_cohort_page
-from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv, write_whole
+from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv
 from ivdjax.volume import UserError
 from ivdjax.workflows.results import OutputOptions, read_document
 
@@ -45,7 +46,7 @@ def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
 
 def _page_row(row: CaseSummary, output: Path, options: OutputOptions) -> CohortRow:
     """A case as the cohort page shows it, with the confidences of its JSON and links to what is there."""
-    shown = CohortRow(row.case, row.status, row.verdict, row.reasons, row.discs, row.seconds)
+    shown = CohortRow(*astuple(row))
     if row.status == "failed":
         return shown
     names = options.names(row.case)

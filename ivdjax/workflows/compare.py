@@ -20,8 +20,8 @@ from typing import Any
 
 from ivdjax import __version__
 from ivdjax.discs.change import changes_between, detectable_changes
+from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.changes import SubjectChanges, VisitNote, changes_csv, changes_page, count_beyond
-from ivdjax.reports.tables import write_whole
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import CommandParser, describe_os_error, local_output, run_command
 from ivdjax.workflows.visits import (

@@ -18,8 +18,9 @@ from ivdjax.config import DataConfig
 from ivdjax.data.datasets import CaseFiles, assign_subjects, find_case, read_case
 from ivdjax.discs.metrics import CaseScore, on_grid, score_case
 from ivdjax.imaging.files import read_labels, split_suffix
+from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.comparison import write_comparison
-from ivdjax.reports.tables import SUMMARY, score_csv, score_tables, write_whole
+from ivdjax.reports.tables import SUMMARY, score_csv, score_tables
 from ivdjax.volume import Case, CaseError, LabelMap, UserError
 from ivdjax.workflows.names import bids_names, plain_names
 

@@ -19,8 +19,8 @@ from tqdm import tqdm
 from ivdjax import __version__
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.evidence import Anchor
-from ivdjax.imaging.folders import alone, sweep
-from ivdjax.reports.tables import SUMMARY, CaseSummary, write_whole
+from ivdjax.imaging.folders import alone, sweep, write_whole
+from ivdjax.reports.tables import SUMMARY, CaseSummary
 from ivdjax.volume import Case, CaseError, UserError
 from ivdjax.workflows.cohort import PAGE, case_line, write_summary
 from ivdjax.workflows.commands import describe_os_error
@@ -159,7 +159,9 @@ def case_pipeline(request: InferenceRequest, model: Model) -> Pipeline:
     Only the second step needs the device, and only it waits for JAX.
     """
     return Pipeline(
-        partial(_build_read, request, model), partial(_build_look, request), partial(_build_write, request, model)
+        partial(_build_read, request, model),
+        partial(_build_look, request, model),
+        partial(_build_write, request, model),
     )
 
 
@@ -176,10 +178,10 @@ def _build_read(request: InferenceRequest, model: Model) -> Callable[[CaseFiles]
     return read
 
 
-def _build_look(request: InferenceRequest) -> Callable[[_Work], _Work]:
-    from ivdjax.workflows.segmenter import load_segmenter, look  # JAX is the worker's alone
+def _build_look(request: InferenceRequest, model: Model) -> Callable[[_Work], _Work]:
+    from ivdjax.workflows.segmenter import build_segmenter, look  # JAX is the worker's alone
 
-    segmenter = load_segmenter(request.model, request.overrides)
+    segmenter = build_segmenter(model, request.model)
 
     def ask_networks(work: _Work) -> _Work:
         prepared, evidence = look(segmenter, work.prepared, request.anchor)

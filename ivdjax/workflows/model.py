@@ -19,8 +19,7 @@ import yaml
 from ivdjax import __version__
 from ivdjax.config import Config, ConfigError, parse_config, plain_config
 from ivdjax.discs.outline import calibrated
-from ivdjax.imaging.folders import whole_folder
-from ivdjax.reports.tables import write_whole
+from ivdjax.imaging.folders import whole_folder, write_whole
 from ivdjax.schema import parse_yaml
 from ivdjax.volume import LabelMap, UserError
 from ivdjax.workflows.model_card import model_card

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ivdjax import __version__
 from ivdjax.data.datasets import CaseFiles
+from ivdjax.discs.change import detectable_changes
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_seg import write_dicom_seg
@@ -18,10 +19,10 @@ from ivdjax.imaging.files.label_tables import bids_labels, itksnap_labels, slice
 from ivdjax.imaging.files.probability import write_probability
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.imaging.files.source import source_folder
-from ivdjax.imaging.folders import whole_folder
-from ivdjax.reports.overview import write_overview
+from ivdjax.imaging.folders import whole_folder, write_whole
+from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
-from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json, write_whole
+from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
 from ivdjax.volume import CaseError, UserError
 from ivdjax.workflows.model import Model
 from ivdjax.workflows.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
@@ -186,14 +187,15 @@ def _write_dicom_seg(
 
 
 def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any]) -> None:
-    case, overview = result.case, part / names.name("overview")
-    write_overview(overview, case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons)
+    case = result.case
+    overview = overview_png(case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons)
+    write_whole(part / names.name("overview"), overview)
     report = Report(
         case=case.name,
         verdict=result.verdict,
         reasons=result.reasons,
         discs=result.discs,
-        overview_png=overview.read_bytes(),
+        overview_png=overview,
         model=model.name,
         validated_on=validation_words(model),
         synthetic=model.config.data.synthetic,
@@ -201,16 +203,9 @@ def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model
         volume=case.volume,
         labels=result.labels,
         provenance=source,
-        detectable=_detectable(model),
+        detectable=detectable_changes(model.meta.get("repeatability")),
     )
     write_report(part / names.name("report"), report)
-
-
-def _detectable(model: Model) -> dict[str, float]:
-    """The smallest detectable change of each measure, as far as the model's folder knows it."""
-    known = model.meta.get("repeatability") or {}
-    return {name: float(facts["smallest_detectable_change"]) for name, facts in known.items()
-            if isinstance(facts, Mapping) and facts.get("smallest_detectable_change") is not None}  # fmt: skip
 
 
 def _is_dicom(files: CaseFiles) -> bool:

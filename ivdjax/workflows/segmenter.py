@@ -53,13 +53,25 @@ class Segmenter:
 
 
 def load_segmenter(folder: str | Path, overrides: Sequence[str] = ()) -> Segmenter:
-    """The model in a folder, on the default device, compiled: no case pays for that, and no `--timeout` counts it.
+    """The model in a folder, ready to run (`build_segmenter`).
 
     Raises:
         UserError: no such model, a damaged one, one that cannot outline discs, or overrides that cannot be used (see
             `override_inference`).
     """
-    model = override_inference(read_model(folder), overrides)
+    return build_segmenter(override_inference(read_model(folder), overrides), folder)
+
+
+def build_segmenter(model: Model, folder: str | Path) -> Segmenter:
+    """A model on the default device, compiled: no case pays for that, and no `--timeout` counts it.
+
+    Args:
+        model: as it was read, with overridden settings.
+        folder: that it was read from, for messages.
+
+    Raises:
+        UserError: it cannot outline discs, or its weights do not fit its networks.
+    """
     if "disc" not in model.parameters:
         raise UserError(f"{folder} holds {', '.join(model.networks)}, but no network for disc; train that stage too")
     use_compilation_cache()

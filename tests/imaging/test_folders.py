@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Folders and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ivdjax.imaging.folders import alone, clean_leftovers, whole_folder
+from ivdjax.imaging.folders import alone, clean_leftovers, whole_file, whole_folder, write_whole
 
 
 def names(folder):
@@ -121,3 +121,23 @@ def test_alone_keeps_another_process_out_until_the_block_ends(tmp_path):
         assert free
         assert other() == "False"
     assert other() == "True"
+
+
+def test_whole_file_keeps_the_suffix_that_a_writer_goes_by(tmp_path):
+    with whole_file(tmp_path / "a.nii.gz", ".nii.gz") as part:
+        assert part.name.startswith(".a.") and part.name.endswith(".part.nii.gz") and part.parent == tmp_path
+        part.write_text("a")
+        assert not (tmp_path / "a.nii.gz").exists()
+    assert names(tmp_path) == ["a.nii.gz"]
+
+
+def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path):
+    path = tmp_path / "a.csv"
+    write_whole(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "\ud800")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "none" / "a.csv", "x")

@@ -25,7 +25,7 @@ from ivdjax.workflows import infer as inference
 from ivdjax.workflows.infer import InferenceRequest, infer
 from ivdjax.workflows.supervisor import Result, Task
 from ivdjax.workflows.worker import Pipeline
-from tests.training_run import mounted
+from tests.memory_disk import mounted
 from tests.untrained_model import write_untrained
 
 # The file's axes run to posterior, inferior and left.

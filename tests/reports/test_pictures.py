@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
 from ivdjax.reports.canvas import printable, shown_channel
 from ivdjax.reports.colours import BOTH, PREDICTION, REFERENCE, level_colour
 from ivdjax.reports.comparison import write_comparison
-from ivdjax.reports.overview import write_overview
+from ivdjax.reports.overview import overview_png
 from ivdjax.volume import Disc, LabelMap, Volume, to_world_mm
 
 SHAPE = (16, 60, 50)
@@ -31,58 +33,57 @@ def spine(levels=(1, 2, 3), confidence=0.9):
     return LabelMap(array, AFFINE), discs
 
 
-def pixels(path):
+def pixels(source):
     from matplotlib.image import imread
 
-    return imread(path)[..., :3]
+    return imread(source)[..., :3]
+
+
+def overview(*told):
+    return pixels(io.BytesIO(overview_png(*told)))
 
 
 def count_near(picture, colour, tolerance=0.06):
     return int((np.abs(picture - np.array(colour, np.float32)).max(axis=-1) < tolerance).sum())
 
 
-def test_overview_draws_every_disc_in_its_own_colour(tmp_path):
+def test_overview_draws_every_disc_in_its_own_colour():
     labels, discs = spine()
-    write_overview(tmp_path / "o.png", volume(), labels, discs, "case", "ok", ())
-    picture = pixels(tmp_path / "o.png")
+    picture = overview(volume(), labels, discs, "case", "ok", ())
     for level in (1, 2, 3):
         assert count_near(picture, level_colour(level)) > 100
     assert count_near(picture, level_colour(4)) < 20
-    assert [path.name for path in tmp_path.iterdir()] == ["o.png"]
 
 
-def test_overview_keeps_proportions_of_anisotropic_voxels(tmp_path):
+def test_overview_keeps_proportions_of_anisotropic_voxels():
     # The coronal panel shows 16 slices of 4 mm (64 mm) beside 150 mm of height.
     labels, discs = spine()
     array = np.zeros((1, *SHAPE), np.float32)
     array[:, ::2] = 100  # stripes along the slices: seen in the coronal panel only
-    write_overview(tmp_path / "o.png", volume(array), labels, discs, "case", "ok", ())
-    bright = pixels(tmp_path / "o.png").min(axis=-1) > 0.3
+    bright = overview(volume(array), labels, discs, "case", "ok", ()).min(axis=-1) > 0.3
     columns, rows = np.flatnonzero(bright[200:].mean(axis=0) > 0.5), np.flatnonzero(bright.mean(axis=1) > 0.05)
     # From the middle of the first bright slice to that of the last: 14 slices; the outer halves add up to one more.
     assert np.ptp(columns) / np.ptp(rows) == pytest.approx(60 / 150, abs=0.02)
 
 
-def test_coronal_panel_shows_the_patients_left_on_the_right(tmp_path):
+def test_coronal_panel_shows_the_patients_left_on_the_right():
     labels, discs = spine()
     array = np.zeros((1, *SHAPE), np.float32)
     array[0, 13:] = 100  # D rises towards the left
-    write_overview(tmp_path / "o.png", volume(array), labels, discs, "case", "ok", ())
-    picture = pixels(tmp_path / "o.png")
+    picture = overview(volume(array), labels, discs, "case", "ok", ())
     bright = np.flatnonzero(picture[200:600].min(axis=-1).mean(axis=0) > 0.6)
     # 3 of 16 slices, at the right end of the coronal panel and in no other.
     assert 0.5 * picture.shape[1] < bright.min() and np.ptp(bright) == pytest.approx(8.0 * 110 * 12 / 150, abs=6)
 
 
-def test_overview_without_discs_is_plain(tmp_path):
+def test_overview_without_discs_is_plain():
     labels, _ = spine(())
-    write_overview(tmp_path / "o.png", volume(), labels, [], "case", "review", ("no disc was found",))
-    picture = pixels(tmp_path / "o.png")
+    picture = overview(volume(), labels, [], "case", "review", ("no disc was found",))
     assert picture.shape[0] > 800
     assert all(count_near(picture, level_colour(level), 0.03) < 60 for level in (1, 2, 3))
 
 
-def test_overview_follows_a_spine_that_leaves_its_slice(tmp_path):
+def test_overview_follows_a_spine_that_leaves_its_slice():
     array = np.zeros(SHAPE, np.uint8)
     discs = []
     for level, d in ((1, 2), (2, 8), (3, 13)):  # 24 and 20 mm to the side: no single slice meets two of them
@@ -90,27 +91,27 @@ def test_overview_follows_a_spine_that_leaves_its_slice(tmp_path):
         array[d : d + 2, top : top + 4, 15:33] = level
         x, y, z = to_world_mm(AFFINE, np.argwhere(array == level).mean(axis=0))
         discs.append(Disc(level, 0.9, (x, y, z), 1.0))
-    write_overview(tmp_path / "o.png", volume(), LabelMap(array, AFFINE), discs, "case", "ok", ())
-    picture = pixels(tmp_path / "o.png")[:, : int(8.0 * 110 * 200 / 150 + 40)]  # the two sagittal panels
+    picture = overview(volume(), LabelMap(array, AFFINE), discs, "case", "ok", ())[
+        :, : int(8.0 * 110 * 200 / 150 + 40)
+    ]  # the two sagittal panels
     assert all(count_near(picture, level_colour(level)) > 60 for level in (1, 2, 3))
 
 
-def test_overview_of_one_slice_with_odd_values_and_names(tmp_path):
+def test_overview_of_one_slice_with_odd_values_and_names():
     affine = AFFINE.copy()
     array = np.full((1, 1, 60, 50), np.nan, np.float32)
     labels = np.zeros((1, 60, 50), np.uint8)
     labels[0, 20:24, 0:20] = 1  # cut by the field of view
     disc = Disc(1, 0.1, tuple(to_world_mm(affine, np.argwhere(labels).mean(axis=0))), 1.0)
-    write_overview(tmp_path / "o.png", Volume(array, affine, ("t2",)), LabelMap(labels, affine), [disc],
-                   "$x^2$ \u4e2d\n", "review", ("a $\\frac", "b" * 300))  # fmt: skip
-    assert count_near(pixels(tmp_path / "o.png"), level_colour(1)) > 20
+    picture = overview(Volume(array, affine, ("t2",)), LabelMap(labels, affine), [disc],
+                       "$x^2$ \u4e2d\n", "review", ("a $\\frac", "b" * 300))  # fmt: skip
+    assert count_near(picture, level_colour(1)) > 20
 
 
-def test_overview_refuses_labels_on_another_grid(tmp_path):
+def test_overview_refuses_labels_on_another_grid():
     labels = LabelMap(np.zeros((2, 2, 2), np.uint8), AFFINE)
     with pytest.raises(ValueError, match="volume's grid"):
-        write_overview(tmp_path / "o.png", volume(), labels, [], "case", "ok", ())
-    assert list(tmp_path.iterdir()) == []
+        overview_png(volume(), labels, [], "case", "ok", ())
 
 
 def compare(tmp_path, prediction, reference):

@@ -19,7 +19,6 @@ from ivdjax.reports.tables import (
     score_csv,
     score_tables,
     summary_csv,
-    write_whole,
 )
 from ivdjax.volume import Disc
 
@@ -114,15 +113,3 @@ def test_paper_tables_by_hand():
 
 def test_tables_without_any_score_are_dashes():
     assert "**mean** | –" in score_tables([])  # noqa: RUF001
-
-
-def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path):
-    path = tmp_path / "a.csv"
-    write_whole(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "\ud800")
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
-    write_whole(path, b"new")
-    assert path.read_bytes() == b"new"
-    with pytest.raises(FileNotFoundError):
-        write_whole(tmp_path / "none" / "a.csv", "x")

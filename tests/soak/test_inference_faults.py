@@ -29,23 +29,22 @@ from ivdjax.workflows.infer import InferenceRequest, infer
 from ivdjax.workflows.model import Model
 from ivdjax.workflows.worker import Pipeline
 from tests.conftest import ROOT
+from tests.memory_disk import mounted
 from tests.reliability.test_machine import hidden, put_case, sound, summary
-from tests.training_run import mounted
 from tests.untrained_model import write_untrained
+from tests.watched_process import LIMIT_S, WatchedProcess
 from tests.workflows.test_supervisor import wait_until_gone
 
 pytestmark = pytest.mark.soak
 
 CASES = [f"case_{number:02}" for number in range(40)]
 FEW = CASES[:6]
-LIMIT_S = 400.0
-"""Seconds after which a process counts as hung."""
 
 Files = dict[str, bytes]
 
 
-class Inference:
-    """One process of infer.py in a process group of its own; a context manager that leaves no process behind.
+class Inference(WatchedProcess):
+    """One process of infer.py in a process group of its own, which ends as a whole.
 
     Args:
         model: its folder.
@@ -56,28 +55,8 @@ class Inference:
 
     def __init__(self, model: Path, data: Path, output: Path, said: Path | None = None) -> None:
         self.output = output
-        self._said = said or output.parent / f"{output.name}.said"
-        # Files, since a pipe that nobody reads while the process is watched would stop it.
-        with self._said.open("w") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "infer.py"), "--model", str(model), "--output", str(output),
-                 str(data)],
-                cwd=ROOT, stdout=stream, stderr=stream, start_new_session=True,
-            )  # fmt: skip
-        self._begin_s = time.monotonic()
-
-    @property
-    def said(self) -> str:
-        """Everything on stdout and stderr so far."""
-        return self._said.read_text(errors="replace")
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._begin_s
-
-    @property
-    def running(self) -> bool:
-        return self.process.poll() is None
+        words = [sys.executable, str(ROOT / "infer.py"), "--model", str(model), "--output", str(output), str(data)]
+        super().__init__(words, said or output.parent / f"{output.name}.said", own_group=True)
 
     def worker(self) -> int | None:
         """The worker's process id, if there is one."""
@@ -90,17 +69,12 @@ class Inference:
             pass
         return None
 
-    def until(self, moment: Callable[[], Any]) -> bool:
-        """Watches it closely until a moment; False if it ended before."""
-        while self.running:
-            if moment():
-                return True
-            if self.seconds > LIMIT_S:
-                raise TimeoutError(f"nothing of what was waited for in {LIMIT_S:.0f} s\n{self.said}")
-            time.sleep(0.0005)
-        return False
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(LIMIT_S)
 
-    def kill(self, victim: str) -> str:
+    def kill_victim(self, victim: str) -> str:
         """SIGKILL to the "group", the "parent" alone, or its "worker"; whom it met."""
         worker = self.worker()
         if victim == "worker":
@@ -109,24 +83,11 @@ class Inference:
                 wait_until_gone(worker)
             return "worker" if worker is not None else "nobody"
         if victim == "group":
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self.kill()
         else:
-            self.process.kill()
-        self.process.wait(LIMIT_S)
+            super().kill()
         assert worker is None or wait_until_gone(worker), "the worker outlived its supervisor"
         return victim
-
-    def wait(self) -> int:
-        """The exit code as a shell gives it: 137 after SIGKILL, 143 after SIGTERM, handled or not."""
-        code = self.process.wait(LIMIT_S)
-        return code if code >= 0 else 128 - code
-
-    def __enter__(self) -> Inference:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.running:
-            self.kill("group")
 
 
 class Watch:
@@ -277,7 +238,7 @@ def test_twenty_kills_at_random_moments_change_nothing(model, data, undisturbed,
                 if run.until(lambda: reached() and (victim != "worker" or run.worker())):  # noqa: B023
                     time.sleep(chance.uniform(0, 0.03))
                     break
-            whom = run.kill(victim) if run.running else "nobody"
+            whom = run.kill_victim(victim) if run.running else "nobody"
             met[whom] += 1
             left = hidden(output) if output.is_dir() else []
             torn += bool(left)

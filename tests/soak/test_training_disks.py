@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training_run import Training, assert_same_run, finish, leftovers, mounted, newest_step, rows
+from tests.memory_disk import mounted
+from tests.training_run import Training, assert_same_run, finish, leftovers, newest_step, rows
 
 pytestmark = pytest.mark.soak
 

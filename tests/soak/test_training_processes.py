@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training_run import LIMIT_S, MUCH_TO_TEAR, STAGES, Training, assert_same_run, newest_step, rows
+from tests.training_run import MUCH_TO_TEAR, STAGES, Training, assert_same_run, newest_step, rows
+from tests.watched_process import LIMIT_S
 
 pytestmark = pytest.mark.soak
 

@@ -5,7 +5,6 @@ Everything read is canonical (D, H, W) in RAS mm; everything written lies on the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ivdjax.imaging.files import dicom, itk, nifti
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.image import FileImage
 from ivdjax.imaging.files.source import Source, source_files, source_folder, source_name, source_sha256
+from ivdjax.imaging.folders import whole_file
 from ivdjax.imaging.geometry import from_canonical, resample, to_canonical, view_distance_mm
 from ivdjax.volume import CaseError, Grid, LabelMap, Volume
 
@@ -123,16 +123,12 @@ def write_volume(path: Path, array: NDArray, native: Grid) -> None:
         ValueError: as `write_labels`.
     """
     path = Path(path)
-    stem, suffix = split_suffix(path)
+    suffix = split_suffix(path)[1]
     if not suffix:
         raise ValueError(f"{path.name} must end in one of {', '.join(IMAGE_SUFFIXES)}")
-    part = path.with_name(f".{stem}.{os.getpid()}.part{suffix}")
-    try:
-        writer = nifti if suffix in nifti.SUFFIXES else itk
+    writer = nifti if suffix in nifti.SUFFIXES else itk
+    with whole_file(path, path.name[-len(suffix) :]) as part:
         writer.write(part, from_canonical(array, native), np.asarray(native.affine, dtype=np.float64))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(source: Source | Any, case: str, on_remark: Remark | None) -> FileImage:

@@ -7,7 +7,6 @@ type LABELMAP (DICOM 2024d) would be smaller, but is not known to many of them y
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_headers import silent_pydicom
 from ivdjax.imaging.files.dicom_reference import Images, labels_on, name_frames, read_images, templates
 from ivdjax.imaging.files.segment import Segment, ordered
+from ivdjax.imaging.folders import write_whole
 from ivdjax.volume import CaseError, LabelMap
 
 SOFTWARE = "ivdjax"
@@ -111,7 +111,7 @@ def write_dicom_seg(
                 f"case {case}: no segmentation can refer to the DICOM series in {source.folder}, its headers are "
                 f"damaged ({type(error).__name__}); export it again as MR images"
             ) from None
-    _write_whole(Path(path), content.getvalue())
+    write_whole(path, content.getvalue())
     return True
 
 
@@ -246,12 +246,3 @@ def _text(value: str) -> str:
     """At most 64 printable ASCII characters: what a DICOM long string holds whatever the source's character set."""
     plain = "".join(letter if " " <= letter <= "~" and letter != "\\" else "?" for letter in value)
     return plain[:_MAX_TEXT].strip()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

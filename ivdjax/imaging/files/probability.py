@@ -7,13 +7,13 @@ what was written by at most half a step, 1/510.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.imaging.files import nifti
+from ivdjax.imaging.folders import whole_file
 from ivdjax.imaging.geometry import from_canonical
 from ivdjax.volume import Grid
 
@@ -51,9 +51,5 @@ def write_probability(path: Path, probability: NDArray[np.floating], native: Gri
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(STEP, 0.0)
     image.header["cal_max"] = 1.0
-    part = path.with_name(f".{path.name[: -len(suffix)]}.{os.getpid()}.part{suffix}")
-    try:
+    with whole_file(path, path.name[-len(suffix) :]) as part:
         nibabel.save(image, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

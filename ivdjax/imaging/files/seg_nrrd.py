@@ -6,7 +6,6 @@ Slicer's developer guide, "Segmentation labelmap file format".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ivdjax.imaging.files import itk
 from ivdjax.imaging.files.segment import Segment, Term, ordered
+from ivdjax.imaging.folders import whole_file
 from ivdjax.imaging.geometry import from_canonical
 from ivdjax.volume import LabelMap
 
@@ -58,13 +58,9 @@ def write_seg_nrrd(path: Path, labels: LabelMap, segments: Sequence[Segment]) ->
         raise ValueError(f"{path.name}: no segment for the values {', '.join(map(str, missing))} of the label map")
     native = labels.native or labels.grid
     array = from_canonical(labels.array.astype(np.uint8, copy=False), native)
-    part = path.with_name(f".{path.name[: -len(SUFFIX)]}.{os.getpid()}.part{SUFFIX}")
-    try:
+    with whole_file(path, path.name[-len(SUFFIX) :]) as part:
         itk.write(part, array, np.asarray(native.affine, dtype=np.float64))
         part.write_bytes(_with_fields(part.read_bytes(), _fields(array, [known[level] for level in labels.levels])))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _with_fields(content: bytes, fields: dict[str, str]) -> bytes:
