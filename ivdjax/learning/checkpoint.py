@@ -33,6 +33,10 @@ _FAILED = "a checkpoint could not be written"
 _CHECKSUM, _LAYOUT, _METADATA, _NOTES = "crc32", "layout", "metadata", "notes_crc32"
 
 
+_ARRAY_FORMATS = {"zarr3": "zarr.json", "zarr": ".zarray"}
+"""How Orbax may store an array: tensorstore's driver, and the file that describes the array."""
+
+
 class Restored(NamedTuple):
     """A restored checkpoint.
 
@@ -259,20 +263,22 @@ def _check_layout(path: Any, saved: dict[str, str], wanted: dict[str, str]) -> N
 
 
 def _read_through(folder: Path) -> None:
-    """Reads every stored chunk once, so that a missing or shortened file is found here.
+    """Reads and decodes every stored array once, so that a missing, shortened or damaged file is found here.
 
-    Orbax's own load, when it fails on one array, leaves unfinished reads of the others behind, whose warnings reach
-    the terminal much later.
+    Orbax's own load, when it fails on one array, leaves unfinished reads of the others behind, whose tracebacks reach
+    the terminal at once and much later.
 
     Raises:
         ValueError: a file is missing or damaged.
     """
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": folder.as_uri() + "/"}).result()
-    keys = store.list().result()
-    if not keys:
+    base = {"driver": "ocdbt", "base": folder.as_uri() + "/"}
+    keys = tensorstore.KvStore.open(base).result().list().result()
+    arrays = [(driver, path.removesuffix(name)) for driver, name in _ARRAY_FORMATS.items()
+              for path in (key.decode() for key in keys) if path.endswith(name)]  # fmt: skip
+    if not arrays:
         raise ValueError("it holds no arrays")
-    for key in keys:
-        store.read(key).result()
+    for driver, path in arrays:
+        tensorstore.open({"driver": driver, "kvstore": {**base, "path": path}}).result().read().result()
 
 
 def _drop_unfinished_reads() -> None:

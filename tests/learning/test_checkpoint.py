@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore
 
 from ivdjax.learning.checkpoint import Checkpoints, checksum
 from ivdjax.volume import UserError
@@ -73,6 +75,13 @@ def remove_data(folder):
     shutil.rmtree(folder / "state" / "ocdbt.process_0")
 
 
+def shorten_arrays(folder):
+    """What is stored can be read, but makes no arrays of their shapes."""
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": (folder / "state").as_uri() + "/"}).result()
+    for chunk in [key for key in store.list().result() if not key.endswith(b"zarr.json")]:
+        store.write(chunk, store.read(chunk).result().value[:-1]).result()
+
+
 def empty_metadata(folder):
     (folder / "_CHECKPOINT_METADATA").write_text("")
 
@@ -120,8 +129,8 @@ def test_state_goes_to_the_devices_of_the_abstract_state(tmp_path):
     assert_equal(again.state, make_state(1))
 
 
-@pytest.mark.parametrize("damage", [flip_bit, truncate, remove_data, empty_metadata])
-def test_damaged_newest_is_named_and_the_one_before_used(tmp_path, damage):
+@pytest.mark.parametrize("damage", [flip_bit, truncate, remove_data, shorten_arrays, empty_metadata])
+def test_damaged_newest_is_named_and_the_one_before_used(tmp_path, damage, capfd):
     save(tmp_path, 1, 2)
     damage(tmp_path / "2")
     with Checkpoints(tmp_path) as checkpoints:
@@ -130,8 +139,12 @@ def test_damaged_newest_is_named_and_the_one_before_used(tmp_path, damage):
         assert_equal(restored.state, make_state(1))
         assert len(restored.remarks) == 1
         assert restored.remarks[0].startswith(f"checkpoint {tmp_path / '2'} is damaged and was passed over: ")
+        # Found before Orbax loads it, whose failing reads may print tracebacks from other threads.
+        assert "Failed to load" not in restored.remarks[0]
         checkpoints.save(2, make_state(2))  # the resumed run comes by the same step again
         assert checkpoints.restore_latest(abstract_state()).step == 2
+    gc.collect()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_nothing_usable_is_refused_and_never_taken_for_a_fresh_start(tmp_path):
