@@ -6,6 +6,7 @@ Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (als
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -78,14 +79,22 @@ def find_cases(root: Path, data: DataConfig) -> list[CaseFiles]:
 
 def is_case(folder: Path, channels: Sequence[str]) -> bool:
     """Whether a folder holds a file of at least one of the channels."""
-    folder = Path(folder).resolve()
-    if not folder.is_dir() or folder.name.startswith("."):
+    folder = Path(folder)
+    if not folder.is_dir() or case_name(folder).startswith("."):
         return False
-    return any(_role(path, folder.name, channels) in channels for path in folder.iterdir())
+    names = _names(folder)
+    return any(_role(path, names, channels) in channels for path in folder.iterdir())
+
+
+def case_name(folder: Path) -> str:
+    """The name of the case in a folder: that by which it was given, be it a link; a real name for `.` and `..`."""
+    return Path(os.path.abspath(folder)).name  # noqa: PTH100 - resolve() would follow a link
 
 
 def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> CaseFiles:
     """The files of one case folder; its name is the case's, and its subject's until `assign_subjects` says otherwise.
+
+    In a folder to which a link leads, files may be named by the folder or by the link.
 
     Args:
         folder: of the case.
@@ -102,11 +111,11 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
         raise UserError('"labels" ends the reference\'s file name and is never a channel; rename the channel')
     if not folder.is_dir():
         raise CaseError(f"case {folder.name}: there is no folder {folder}")
-    name = folder.name if folder.name not in ("", "..") else folder.resolve().name
+    name, names = case_name(folder), _names(folder)
     roles: dict[str, Path] = {}
     ignored: list[str] = []
     for path in sorted(p for p in folder.iterdir() if not p.is_dir()):
-        role = _role(path, name, channels)
+        role = _role(path, names, channels)
         if role is None:
             ignored.append(path.name)
         elif role in roles:
@@ -272,14 +281,19 @@ def _on_image(labels: LabelMap, grid: Grid, native: Grid | None, case: str, file
     return LabelMap(array, grid.affine, native), [remark]
 
 
-def _role(path: Path, case: str, channels: Sequence[str]) -> str | None:
+def _names(folder: Path) -> tuple[str, ...]:
+    """Names by which a folder's files may begin: its own, and that of the folder to which it leads if it is a link."""
+    return tuple(dict.fromkeys((case_name(folder), Path(folder).resolve().name)))
+
+
+def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | None:
     """The channel that a file holds, or `LABELS`, or None for any other file."""
     stem, suffix = split_suffix(path)
     if not suffix or path.name.startswith("."):
         return None
     stem = stem.casefold()
     for role in (*channels, LABELS):
-        if stem in (role.casefold(), f"{case}_{role}".casefold()):
+        if stem in (role.casefold(), *(f"{case}_{role}".casefold() for case in cases)):
             return role
     return None
 
@@ -309,6 +323,6 @@ def _matched_subject(case: str, pattern: str) -> str:
 
 
 __all__ = [
-    "CaseFiles", "assign_subjects", "find_case", "find_cases", "fold_of", "hold_out", "is_case", "number_reference",
-    "read_case",
+    "CaseFiles", "assign_subjects", "case_name", "find_case", "find_cases", "fold_of", "hold_out", "is_case",
+    "number_reference", "read_case",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ivdjax.data.datasets import CaseFiles
+from ivdjax.data.datasets import CaseFiles, case_name
 from ivdjax.imaging.files.dicom_folder import find_channels, first_study, holds_dicom, visible_entries
 from ivdjax.volume import CaseError
 
@@ -51,7 +51,7 @@ def find_dicom_case(folder: Path, channels: Sequence[str], partial: bool = False
         OSError: a folder or a file cannot be read.
     """
     folder = Path(folder)
-    name = folder.resolve().name
+    name = case_name(folder)
     found = find_channels([folder] if holds_dicom(folder) else series_folders(folder), channels, name)
     missing = [channel for channel in channels if channel not in found.channels]
     if missing and not partial:

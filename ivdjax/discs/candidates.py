@@ -45,6 +45,7 @@ class Candidate:
         certainty: mean probability of its voxels.
         votes: (8,) mean class probabilities of the localization network (background, levels 1 to 7); None without it.
         origin: whole component, split from a larger one, or joined of pieces.
+        at_border: share of its voxels that lie at the border of the spine region, beyond which nothing is outlined.
     """
 
     voxels: NDArray[np.intp]
@@ -58,6 +59,7 @@ class Candidate:
     certainty: float
     votes: NDArray[np.float64] | None
     origin: Origin = "whole"
+    at_border: float = 0.0
 
     @property
     def favourite(self) -> int:
@@ -98,13 +100,20 @@ def find_candidates(evidence: Evidence, settings: InferenceConfig, whole_discs: 
         labels, joined = join_broken(labels, favourite, grid, line)
         origins.update({number: "split" for number in split})
         origins.update({number: "joined" for number in joined})
-    return _describe(labels, box, votes, origins, evidence)
+    return _describe(labels, box, votes, origins, _region_border(evidence, settings), evidence)
 
 
 def disc_mask(evidence: Evidence, settings: InferenceConfig) -> NDArray[np.bool_]:
     """Where the probability (D, H, W) exceeds the threshold, within the region if there is one and it is wanted."""
     mask = evidence.probability > settings.threshold
     return mask & evidence.region if settings.region and evidence.region is not None else mask
+
+
+def _region_border(evidence: Evidence, settings: InferenceConfig) -> NDArray[np.bool_] | None:
+    """Voxels of the spine region (D, H, W) beside which there is image that is not in it; None without a region."""
+    if not settings.region or evidence.region is None:
+        return None
+    return np.asarray(evidence.region & ~ndimage.binary_erosion(evidence.region, border_value=1))
 
 
 def line_through(candidates: Sequence[Candidate]) -> CentreLine:
@@ -181,7 +190,7 @@ def _robust_line(
 
 def _describe(
     labels: NDArray[np.int32], box: tuple[slice, slice, slice], votes: NDArray[np.float64] | None,
-    origins: dict[int, Origin], evidence: Evidence,
+    origins: dict[int, Origin], border: NDArray[np.bool_] | None, evidence: Evidence,
 ) -> list[Candidate]:  # fmt: skip
     grid, start = evidence.grid, np.array([part.start for part in box])
     voxels = np.argwhere(labels)
@@ -190,7 +199,7 @@ def _describe(
     for number in np.unique(numbers):
         own = voxels[numbers == number] + start
         found.append(_candidate(
-            own, grid, evidence.probability,
+            own, grid, evidence.probability, border,
             None if votes is None else _mean_votes(votes[:, numbers == number]), origins.get(int(number), "whole"),
         ))  # fmt: skip
     return sorted(found, key=lambda candidate: float(candidate.centroid_mm[2]))
@@ -204,8 +213,8 @@ def _mean_votes(votes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _candidate(
-    voxels: NDArray[np.intp], grid: Grid, probability: NDArray[np.float32], votes: NDArray[np.float64] | None,
-    origin: Origin,
+    voxels: NDArray[np.intp], grid: Grid, probability: NDArray[np.float32], border: NDArray[np.bool_] | None,
+    votes: NDArray[np.float64] | None, origin: Origin,
 ) -> Candidate:  # fmt: skip
     points = np.asarray(to_world_mm(grid.affine, voxels.astype(float)), dtype=float)
     (d, h, w), (d_last, h_last, w_last) = voxels.min(axis=0), voxels.max(axis=0)
@@ -219,4 +228,5 @@ def _candidate(
         below_mm=float(grid.shape[1] - 1 - h_last) * grid.spacing_mm[1], above_mm=float(h) * grid.spacing_mm[1],
         cut=bool(h == 0 or w == 0 or h_last == grid.shape[1] - 1 or w_last == grid.shape[2] - 1),
         certainty=float(probability[tuple(voxels.T)].mean()), votes=votes, origin=origin,
+        at_border=0.0 if border is None else float(border[tuple(voxels.T)].mean()),
     )  # fmt: skip

@@ -80,20 +80,35 @@ def state_probabilities(factors: Factors) -> Array:
     """
     count, shape = len(factors.none), factors.own.shape[1:]
     below = np.concatenate([[0.0], np.cumsum(factors.none)])
-    forward, backward = np.empty((count, *shape)), np.empty((count, *shape))
-    for high in range(count):
-        ways = [below[high] + factors.first[high]]
-        ways += [logsumexp(forward[low][:, :, None, None] + _reach(factors, low, high), axis=(0, 1))
-                 for low in range(high)]  # fmt: skip
-        forward[high] = factors.own[high] + logsumexp(ways, axis=0)
+    forward, backward = _forward(factors), np.empty((count, *shape))
     for low in reversed(range(count)):
         ways = [np.broadcast_to((below[-1] - below[low + 1] + factors.last[low])[:, None], shape)]
         ways += [logsumexp(_reach(factors, low, high) + (factors.own[high] + backward[high]), axis=(2, 3))
                  for high in range(low + 1, count)]  # fmt: skip
         backward[low] = logsumexp(ways, axis=0)
-    nothing = below[-1]
-    whole = np.logaddexp(
-        logsumexp(forward + factors.last[:, :, None] + (below[-1] - below[1:])[:, None, None]), nothing
-    )
-    levels = np.exp(logsumexp(forward + backward, axis=2) - whole)
+    levels = np.exp(logsumexp(forward + backward, axis=2) - _total(factors, forward))
     return np.concatenate([levels, np.maximum(0.0, 1 - levels.sum(axis=1, keepdims=True))], axis=1)
+
+
+def log_sum(factors: Factors) -> float:
+    """Log of the sum over all chains, that of no thing at all included: what the things are worth as a chain."""
+    return _total(factors, _forward(factors))
+
+
+def _forward(factors: Factors) -> Array:
+    """Log sums (N, L, S) over all chains up to each thing in each state."""
+    count, shape = len(factors.none), factors.own.shape[1:]
+    below = np.concatenate([[0.0], np.cumsum(factors.none)])
+    forward = np.empty((count, *shape))
+    for high in range(count):
+        ways = [below[high] + factors.first[high]]
+        ways += [logsumexp(forward[low][:, :, None, None] + _reach(factors, low, high), axis=(0, 1))
+                 for low in range(high)]  # fmt: skip
+        forward[high] = factors.own[high] + logsumexp(ways, axis=0)
+    return forward
+
+
+def _total(factors: Factors, forward: Array) -> float:
+    below = np.cumsum(factors.none)
+    ends = forward + factors.last[:, :, None] + (below[-1] - below)[:, None, None]
+    return float(np.logaddexp(logsumexp(ends), below[-1]))

@@ -26,7 +26,7 @@ from scipy.special import gammaln, log_ndtr
 from ivdjax.discs import anatomy as a
 from ivdjax.discs.candidates import Candidate
 from ivdjax.discs.centre_line import CentreLine
-from ivdjax.discs.chain import Array, Factors, best_states, state_probabilities
+from ivdjax.discs.chain import Array, Factors, best_states, log_sum, state_probabilities
 from ivdjax.volume import LUMBAR_DISCS
 
 _STATES = len(a.SHIFT) + 1
@@ -81,6 +81,16 @@ def solve_levels(
         factors = _pinned(factors, *pinned)
     levels = tuple(None if state is None else int(a.LEVELS[state]) for state in best_states(factors))
     return Chain(levels, state_probabilities(factors))
+
+
+def log_evidence(candidates: Sequence[Candidate], line: CentreLine) -> float:
+    """Log density of the candidates under the model of a spine, over every chain; for comparing ways to see them.
+
+    Args:
+        candidates: from the lowest centroid up, at least one.
+        line: the spine's centre line.
+    """
+    return log_sum(_factors(candidates, line))
 
 
 def _factors(candidates: Sequence[Candidate], line: CentreLine) -> Factors:

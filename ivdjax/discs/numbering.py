@@ -20,6 +20,7 @@ from ivdjax.discs.candidates import Candidate, find_candidates
 from ivdjax.discs.doubts import Answer, reasons_for_review
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.levels import Chain, solve_levels
+from ivdjax.discs.orientation import turned_gain
 from ivdjax.discs.spine_line import SpineLine, own_line, paper_line, predicted_levels
 from ivdjax.volume import LabelMap, level_name, to_world_mm
 
@@ -82,10 +83,13 @@ def _solved(evidence: Evidence, settings: InferenceConfig) -> Answer:
 def _counted(evidence: Evidence, settings: InferenceConfig) -> Answer:
     """Numbered from the bottom up: what the paper's centre line crosses, or all components."""
     by_line = settings.numbering == "line"
-    if by_line and settings.localization and evidence.level_probability is not None:
+    confined = by_line and settings.localization and evidence.level_probability is not None
+    if confined:
         evidence = _within(evidence, predicted_levels(evidence, settings))
         settings = replace(settings, region=True)
     candidates = find_candidates(evidence, settings, whole_discs=False)
+    if confined:  # to discs, whose border every candidate reaches
+        candidates = [replace(candidate, at_border=0.0) for candidate in candidates]
     guide, kept = None, candidates
     if by_line and candidates:
         guide = paper_line(candidates, evidence, settings)
@@ -113,7 +117,7 @@ def _judged(
     blind = solve_levels([replace(c, votes=None) for c in candidates], line, pinned)
     return Answer(
         candidates, chain.levels if levels is None else levels, chain, blind, [float(off) for off in off_mm],
-        guide_off_mm, pinned is not None, settings.discs, settings.sure,
+        guide_off_mm, pinned is not None, settings.discs, settings.sure, turned_gain(candidates),
     )  # fmt: skip
 
 

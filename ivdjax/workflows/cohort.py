@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -36,12 +37,19 @@ def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOpti
 
 
 def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
-    """One line about a case, as soon as it is known."""
+    """One line about a case, as soon as it is known; what a terminal would obey in a name stands escaped in it."""
     if row.status == "failed":
-        return f"{row.case}: FAILED: {'; '.join(row.reasons)}"
+        return _printable(f"{row.case}: FAILED: {'; '.join(row.reasons)}")
     reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
     picture = output / options.names(row.case).path("overview")
-    return f"{row.case}: {row.discs} discs, {row.verdict}{reasons}; {picture}"
+    return _printable(f"{row.case}: {row.discs} discs, {row.verdict}{reasons}; {picture}")
+
+
+def _printable(text: str) -> str:
+    shown = (c.isprintable() or unicodedata.category(c) == "Zs" for c in text)  # spaces of other scripts
+    return "".join(
+        c if show else c.encode("unicode_escape").decode("ascii") for c, show in zip(text, shown, strict=True)
+    )
 
 
 def _page_row(row: CaseSummary, output: Path, options: OutputOptions) -> CohortRow:

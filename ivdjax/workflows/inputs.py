@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ivdjax.data.datasets import LABELS, CaseFiles, find_case, is_case
+from ivdjax.data.datasets import LABELS, CaseFiles, case_name, find_case, is_case
 from ivdjax.data.dicom_cases import find_dicom_case, is_dicom_case, series_folders
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, split_suffix
 from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
@@ -138,7 +138,7 @@ def _named_case(path: Path, channels: Sequence[str]) -> InputCase | None:
     try:
         return _from_folder(path, channels, find_case) if path.is_dir() and is_case(path, channels) else None
     except OSError as error:
-        return InputCase(path.name, problem=f"case {path.name}: {path} cannot be read: {error.strerror}")
+        return InputCase(case_name(path), problem=f"case {case_name(path)}: {path} cannot be read: {error.strerror}")
 
 
 def _is_visible_folder(path: Path) -> bool:
@@ -159,7 +159,7 @@ def _may_be_dicom(path: Path, question: Callable[[Path], bool]) -> bool:
 
 def _from_folder(path: Path, channels: Sequence[str], find: Callable[..., CaseFiles]) -> InputCase:
     """The case in a folder, by `find_case` or `find_dicom_case`; one of the channels is enough."""
-    name = path.resolve().name
+    name = case_name(path)
     try:
         name.encode()
     except UnicodeEncodeError:

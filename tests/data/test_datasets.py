@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ivdjax.config import DataConfig
-from ivdjax.data.datasets import find_case, find_cases, is_case, number_reference, read_case
+from ivdjax.data.datasets import case_name, find_case, find_cases, is_case, number_reference, read_case
 from ivdjax.volume import CaseError, LabelMap, UserError
 
 # Canonical directions: d to the left, h to inferior, w to posterior; 2 x 1 x 1 mm.
@@ -88,6 +88,19 @@ def test_folders_without_a_channel_are_no_cases_and_other_files_are_named(tmp_pa
     assert many[0] == "found" and many[1].endswith("10.txt, 11.txt and 3 more")
     assert is_case(tmp_path / "a", ("t2",)) and not is_case(tmp_path / "logs", ("t2",))
     assert not is_case(tmp_path / "truth.json", ("t2",))
+
+
+def test_a_case_behind_a_link_has_the_links_name_and_files_of_either(tmp_path: Path, monkeypatch) -> None:
+    store(tmp_path / "store" / "x17" / "x17_wat.nii"), store(tmp_path / "store" / "x18" / "S02_wat.nii")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "S01").symlink_to(tmp_path / "store" / "x17")
+    (root / "S02").symlink_to("../store/x18")
+    found = find_cases(root, DataConfig(channels=("wat",)))
+    assert [(c.name, c.channels["wat"].name) for c in found] == [("S01", "x17_wat.nii"), ("S02", "S02_wat.nii")]
+    assert not is_case(tmp_path / "store" / "x18", ("wat",))  # by itself it is called otherwise
+    monkeypatch.chdir(root / "S01")
+    assert [case_name(Path(p)) for p in (".", "../S02/", "../../root/S01/../S02")] == ["x17", "S02", "S02"]
 
 
 def test_a_missing_channel_is_named(tmp_path: Path) -> None:

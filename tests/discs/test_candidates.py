@@ -77,6 +77,17 @@ def test_threshold_region_and_smallest_volume():
     assert len(find_candidates(confined, replace(SETTINGS, region=False))) == 2
 
 
+def test_share_at_the_regions_border_is_that_of_the_cut_face():
+    region = box((0, 0, 29.5), (28, 100, 40)) & (WORLD[..., 1] < 10)  # the disc's front edge lies at 18 mm
+    (disc,) = find_candidates(evidence(LOW, region=region), SETTINGS)
+    assert disc.at_border == pytest.approx(1 / 28)  # 28 rows of 1 mm are left, and one of them is the cut face
+    assert find_candidates(evidence(LOW, region=region), replace(SETTINGS, region=False))[0].at_border == 0
+    whole = box((0, 0, 29.5), (28, 40, 12))
+    assert find_candidates(evidence(LOW, region=whole), SETTINGS)[0].at_border == 0
+    image = np.ones(SHAPE, bool)  # the image's own border is no region's
+    assert find_candidates(evidence(box((0, 0, 1.5), (24, 36, 8)), region=image), SETTINGS)[0].at_border == 0
+
+
 def test_border_is_remarked():
     touching = box((0, 0, 1.5), (24, 36, 8))
     (disc,) = find_candidates(evidence(touching), SETTINGS)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ivdjax.discs.chain import Factors, best_states, state_probabilities
+from ivdjax.discs.chain import Factors, best_states, log_sum, state_probabilities
 
 COUNT, STATES, HIDDEN = 4, 3, 2
 
@@ -65,3 +65,10 @@ def test_improbable_chains_do_not_underflow():
     factors.own[:] -= 5000.0
     factors.none[:] -= 5000.0
     assert state_probabilities(factors).sum(axis=1) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_log_sum_is_that_of_every_chain(seed):
+    factors = random_factors(seed)
+    scores = [score for _, score in enumerate_chains(factors)]
+    assert log_sum(factors) == pytest.approx(float(np.logaddexp.reduce(scores)))

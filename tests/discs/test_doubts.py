@@ -74,6 +74,22 @@ def test_confidence_is_the_posterior_of_the_level_given():
     ]
 
 
+def test_a_spine_that_fits_better_turned_over():
+    gain = {"upside down": 5.0, "back to front": 1.0, "upside down and back to front": -2.0}
+    assert said(replace(ordinary(), turned=gain)).startswith("the image may be stored upside down: ")
+    assert "stored upside down" in said(replace(ordinary(), turned=gain, anchored=True))
+    assert said(replace(ordinary(), turned=dict.fromkeys(gain, -5.0))) == ""
+    few = replace(ordinary(range(1, 3)), turned=gain)  # two discs fit any way round
+    assert "may be stored" not in said(few)
+
+
+def test_a_disc_that_the_spine_region_cuts():
+    assert "L4/5 reaches the border of the spine region with 5 % of its voxels: part of it may be missing" in said(
+        ordinary(changed={2: {"at_border": 0.05}})
+    )
+    assert said(ordinary(changed={2: {"at_border": 0.02}})) == ""
+
+
 @pytest.mark.parametrize(
     ("below_mm", "words"), [(0.0, "touches the lower border"), (6.0, "lies 6 mm above the lower border")]
 )

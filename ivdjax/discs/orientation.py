@@ -1,0 +1,49 @@
+"""Whether a spine would fit better the other way round: a file whose header has head and feet exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ivdjax.discs.candidates import Candidate, line_through
+from ivdjax.discs.levels import log_evidence
+
+WAYS = {"upside down": (True, False), "back to front": (False, True), "upside down and back to front": (True, True)}
+"""What a header can have wrong, and whether that exchanges the lower and the upper end, and front and back."""
+
+
+def turned_gain(candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Gain in log evidence, for each of `WAYS`, of candidates seen the other way round, under the model of a spine.
+
+    The localization network has no say in it. How well this tells the two apart is told in docs/reliability.md.
+
+    Args:
+        candidates: from the lowest centroid up; none gives gains of 0.
+    """
+    if not candidates:
+        return dict.fromkeys(WAYS, 0.0)
+    blind = [replace(candidate, votes=None) for candidate in candidates]
+    as_it_is = _log_evidence(blind)
+    return {way: _log_evidence(_turned(blind, *ends)) - as_it_is for way, ends in WAYS.items()}
+
+
+def _log_evidence(candidates: Sequence[Candidate]) -> float:
+    return log_evidence(candidates, line_through(candidates))
+
+
+def _turned(candidates: Sequence[Candidate], upside_down: bool, back_to_front: bool) -> list[Candidate]:
+    """Candidates as they would be in a file that is read the other way round, from the lowest centroid up."""
+    signs = np.array([1.0, -1.0 if back_to_front else 1.0, -1.0 if upside_down else 1.0])
+    turned = [
+        replace(
+            candidate,
+            centroid_mm=signs * candidate.centroid_mm,
+            tilt_deg=candidate.tilt_deg if upside_down == back_to_front else -candidate.tilt_deg,
+            below_mm=candidate.above_mm if upside_down else candidate.below_mm,
+            above_mm=candidate.below_mm if upside_down else candidate.above_mm,
+        )
+        for candidate in candidates
+    ]
+    return turned[::-1] if upside_down else turned

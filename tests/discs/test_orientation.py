@@ -1,0 +1,63 @@
+"""Spines seen the other way round."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ivdjax.config import InferenceConfig
+from ivdjax.discs.numbering import number_discs
+from ivdjax.discs.orientation import WAYS, turned_gain
+from tests.discs.test_levels import typical
+
+
+def turned(candidates, way):
+    """What a file with a wrong header makes of candidates, by hand."""
+    found = []
+    for c in candidates:
+        x, y, z = c.centroid_mm
+        if way == "upside down":
+            c = replace(c, centroid_mm=np.array([x, y, -z]), tilt_deg=-c.tilt_deg, below_mm=c.above_mm,
+                        above_mm=c.below_mm)  # fmt: skip
+        elif way == "back to front":
+            c = replace(c, centroid_mm=np.array([x, -y, z]), tilt_deg=-c.tilt_deg)
+        else:
+            c = replace(c, centroid_mm=np.array([x, -y, -z]), below_mm=c.above_mm, above_mm=c.below_mm)
+        found.append(c)
+    return sorted(found, key=lambda c: float(c.centroid_mm[2]))
+
+
+@pytest.mark.parametrize("levels", [range(1, 8), range(1, 10), range(0, 9)])
+def test_a_typical_spine_is_worse_any_other_way_round(levels):
+    gain = turned_gain([typical(level) for level in levels])
+    assert set(gain) == set(WAYS) and max(gain.values()) < -4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_wrong_header_is_told_by_its_way_and_undone_exactly(way):
+    spine = [typical(level) for level in range(1, 9)]
+    gain = turned_gain(turned(spine, way))
+    assert max(gain, key=gain.get) == way and gain[way] > 4
+    assert gain[way] == pytest.approx(-turned_gain(spine)[way])
+
+
+def test_the_localization_network_has_no_say():
+    spine = [typical(level) for level in range(1, 8)]
+    votes = np.eye(8)[3]
+    assert turned_gain([replace(c, votes=votes) for c in spine]) == pytest.approx(turned_gain(spine))
+
+
+def test_no_candidate_gives_no_gain():
+    assert set(turned_gain([]).values()) == {0.0}
+
+
+def test_a_spine_upside_down_is_sent_to_review_even_where_the_networks_agree_on_it(spine):
+    evidence = spine.evidence()
+    assert not [r for r in number_discs(evidence, InferenceConfig()).reasons if "may be stored" in r]
+    probability, levels = (np.flip(x, axis) for x, axis in ((evidence.probability, 1), (evidence.level_probability, 2)))
+    over = replace(evidence, probability=probability.copy(), level_probability=levels[[0, *range(7, 0, -1)]].copy())
+    numbering = number_discs(over, InferenceConfig())
+    assert numbering.verdict == "review"
+    assert numbering.reasons[0].startswith("the image may be stored upside down: seen the other way round, its discs")
