@@ -143,13 +143,18 @@ def test_what_is_merely_unusual_needs_no_word_and_the_label_map_fits_the_image(o
 
 
 @pytest.fixture(scope="module")
-def misleading(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[str, CaseSummary]:
+def misleading_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("misleading")
+
+
+@pytest.fixture(scope="module")
+def misleading(misleading_folder: Path, root: Path) -> dict[str, CaseSummary]:
     """What a trained model makes of a phantom whose header names the wrong ends, and of views without a spine."""
-    folder = tmp_path_factory.mktemp("misleading")
+    folder = misleading_folder
     volume = make_phantom(31, PhantomOptions(channels=("t2",), field="slab")).case.volume
     _, rows_, columns = volume.grid.shape
     middle_mm = to_world_mm(volume.affine, (np.array(volume.grid.shape) - 1) / 2)
-    for name, axis in (("plain", None), ("feet_first", 2), ("front_is_back", 1)):
+    for name, axis in (("plain", None), ("feet_first", 2), ("front_is_back", 1), ("left_is_right", 0)):
         mirror = np.eye(4)
         if axis is not None:
             mirror[axis, axis], mirror[axis, 3] = -1, 2 * middle_mm[axis]
@@ -175,6 +180,19 @@ def test_a_header_that_names_the_wrong_ends_ends_in_review(misleading):
     for name in ("feet_first", "front_is_back"):
         assert misleading[name].status == "done" and misleading[name].verdict == "review", misleading[name]
     assert misleading["feet_first"].reasons[0].startswith("the image may be stored upside down: ")
+
+
+@pytest.mark.slow
+def test_a_header_that_swaps_left_and_right_swaps_them_and_nothing_else(misleading, misleading_folder):
+    assert misleading["left_is_right"].verdict == "ok"
+    plain, swapped = (
+        json.loads((misleading_folder / "out" / name / f"{name}_discs.json").read_text("utf-8"))["discs"]
+        for name in ("plain", "left_is_right")
+    )
+    assert [disc["level"] for disc in plain] == [disc["level"] for disc in swapped] == list(range(1, 8))
+    for disc, other in zip(plain, swapped, strict=True):
+        assert disc["volume_in_view_mm3"] == pytest.approx(other["volume_in_view_mm3"], rel=0.03)
+        assert disc["centroid_z_mm"] == pytest.approx(other["centroid_z_mm"], abs=0.5)
 
 
 @pytest.mark.slow

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.training_run import MUCH_TO_TEAR, STAGES, Training, assert_same_run, newest_step, rows
-from tests.watched_process import LIMIT_S
+from tests.watched_process import LIMIT_S, WatchedProcess
 
 pytestmark = pytest.mark.soak
 
@@ -77,3 +79,21 @@ def test_two_processes_of_which_one_gets_sigterm_both_save_and_end_with_143(tmp_
         print(f"SIGTERM at process {receiver}: exit codes {codes}")
         assert codes == [143, 143], [process.said for process in both]
         assert newest_step(run, "disc") == int(rows(run / "disc" / "journal.csv")[-1]["step"])
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_process_whose_fellow_never_comes_gives_up(tmp_path, present):
+    """With a patience of seconds in place of minutes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    train = [str(ROOT / "train.py"), "--config", str(ROOT / "configs" / "tiny.yaml"), "--output", str(tmp_path / "run"),
+             "--coordinator", f"localhost:{port}", "--processes", "2", "--process", str(present)]  # fmt: skip
+    impatient = (f"import runpy, sys; from ivdjax.workflows import job; job.PATIENCE_S = 10; sys.argv = {train!r}; "
+                 f"sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({train[0]!r}, run_name='__main__')")  # fmt: skip
+    with WatchedProcess([sys.executable, "-c", impatient], tmp_path / "said") as process:
+        code = process.wait(LIMIT_S)
+        print(f"process {present}: exit code {code} after {process.seconds:.0f} s, {process.said.splitlines()[-1:]}")
+        assert code in (1, 134), process.said
+        assert 10 < process.seconds < 60
+    assert not (tmp_path / "run" / "model").exists()
