@@ -118,8 +118,8 @@ def _turned(answer: Answer) -> Iterator[str]:
     if len(answer.places) < _FEW or max(answer.turned.values(), default=0.0) <= 0:
         return
     way = max(answer.turned, key=lambda way: answer.turned[way])
-    yield (f"the image may be stored {way}: seen the other way round, its discs would make a likelier spine; compare "
-           "the picture with the patient's position")  # fmt: skip
+    yield (f"the image may be stored {way}: seen the other way round, its discs would make a likelier spine; the "
+           "picture should have the sacrum at its bottom and the belly on its left")  # fmt: skip
 
 
 def _lower_border(answer: Answer) -> Iterator[str]:
