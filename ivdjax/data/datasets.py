@@ -6,7 +6,6 @@ Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (als
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -62,14 +61,16 @@ def find_cases(root: Path, data: DataConfig) -> list[CaseFiles]:
     Folders without a channel's file are no cases.
 
     Raises:
-        UserError: no such folder, no case in it, a channel of the name "labels", or a pattern or table that gives a
-            case no subject.
+        UserError: no such folder, no case in it, two names (links) for one folder, a channel of the name "labels", or
+            a pattern or table that gives a case no subject.
         CaseError: a case lacks a channel or has two files for one.
     """
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"data.root must be a folder of cases; there is none at {root}")
-    found = [find_case(f, data.channels) for f in sorted(root.iterdir()) if is_case(f, data.channels)]
+    folders = [f for f in sorted(root.iterdir()) if is_case(f, data.channels)]
+    _refuse_twins(folders)
+    found = [find_case(f, data.channels) for f in folders]
     if not found:
         raise UserError(
             f"no case in {root}: expected <case>/<case>_<channel>.nii.gz for the channels {', '.join(data.channels)}"
@@ -82,13 +83,19 @@ def is_case(folder: Path, channels: Sequence[str]) -> bool:
     folder = Path(folder)
     if not folder.is_dir() or case_name(folder).startswith("."):
         return False
-    names = _names(folder)
+    names = case_names(folder)
     return any(_role(path, names, channels) in channels for path in folder.iterdir())
 
 
 def case_name(folder: Path) -> str:
     """The name of the case in a folder: that by which it was given, be it a link; a real name for `.` and `..`."""
-    return Path(os.path.abspath(folder)).name  # noqa: PTH100 - resolve() would follow a link
+    folder = Path(folder)
+    return folder.resolve().name if folder.name in ("", "..") else folder.name
+
+
+def case_names(folder: Path) -> tuple[str, ...]:
+    """Names by which a case's files may begin: its own, and where it is a link that of the folder it leads to."""
+    return tuple(dict.fromkeys((case_name(folder), Path(folder).resolve().name)))
 
 
 def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> CaseFiles:
@@ -111,7 +118,7 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
         raise UserError('"labels" ends the reference\'s file name and is never a channel; rename the channel')
     if not folder.is_dir():
         raise CaseError(f"case {folder.name}: there is no folder {folder}")
-    name, names = case_name(folder), _names(folder)
+    name, names = case_name(folder), case_names(folder)
     roles: dict[str, Path] = {}
     ignored: list[str] = []
     for path in sorted(p for p in folder.iterdir() if not p.is_dir()):
@@ -128,7 +135,7 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
             f"case {name}: no file for channel {', '.join(missing)} in {folder}; expected {name}_{missing[0]}.nii.gz "
             f"(or .nii, .mha, .nrrd), found {', '.join(p.name for p in roles.values()) or 'none'}"
         )
-    labels = roles.get(LABELS) or _labels_aside(folder.parent / LABELS, name)
+    labels = roles.get(LABELS) or _labels_aside(folder.parent / LABELS, names)
     return CaseFiles(
         name, name, {c: roles[c] for c in channels if c in roles}, labels, tuple(n for n in ignored if n[0] != ".")
     )
@@ -281,9 +288,13 @@ def _on_image(labels: LabelMap, grid: Grid, native: Grid | None, case: str, file
     return LabelMap(array, grid.affine, native), [remark]
 
 
-def _names(folder: Path) -> tuple[str, ...]:
-    """Names by which a folder's files may begin: its own, and that of the folder to which it leads if it is a link."""
-    return tuple(dict.fromkeys((case_name(folder), Path(folder).resolve().name)))
+def _refuse_twins(folders: Sequence[Path]) -> None:
+    """One scan as two cases could lie on both sides of a fold."""
+    homes: dict[Path, Path] = {}
+    for folder in folders:
+        twin = homes.setdefault(folder.resolve(), folder)
+        if twin != folder:
+            raise UserError(f"{twin} and {folder} are one folder under two names; remove one of them")
 
 
 def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | None:
@@ -298,14 +309,14 @@ def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | No
     return None
 
 
-def _labels_aside(folder: Path, case: str) -> Path | None:
-    """The case's reference in the dataset's folder of labels."""
-    wanted = f"{case}_{LABELS}".casefold()
+def _labels_aside(folder: Path, cases: Sequence[str]) -> Path | None:
+    """The reference of a case of those names in the dataset's folder of labels."""
+    wanted = {f"{case}_{LABELS}".casefold() for case in cases}
     if not folder.is_dir():
         return None
-    found = [p for p in sorted(folder.iterdir()) if split_suffix(p)[1] and split_suffix(p)[0].casefold() == wanted]
+    found = [p for p in sorted(folder.iterdir()) if split_suffix(p)[1] and split_suffix(p)[0].casefold() in wanted]
     if len(found) > 1:
-        raise CaseError(f"case {case}: {found[0].name} and {found[1].name} in {folder} both give labels; keep one")
+        raise CaseError(f"case {cases[0]}: {found[0].name} and {found[1].name} in {folder} both give labels; keep one")
     return found[0] if found else None
 
 
@@ -323,6 +334,6 @@ def _matched_subject(case: str, pattern: str) -> str:
 
 
 __all__ = [
-    "CaseFiles", "assign_subjects", "case_name", "find_case", "find_cases", "fold_of", "hold_out", "is_case",
-    "number_reference", "read_case",
+    "CaseFiles", "assign_subjects", "case_name", "case_names", "find_case", "find_cases", "fold_of", "hold_out",
+    "is_case", "number_reference", "read_case",
 ]  # fmt: skip

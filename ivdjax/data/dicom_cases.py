@@ -23,6 +23,8 @@ def is_dicom_case(folder: Path) -> bool:
     """Whether a folder holds DICOM files, or folders of them that are all of one study and none that holds such folders
     in turn; of each folder one header is read.
 
+    Links to folders elsewhere are left out of a case; where one leads to another study, this is a folder of cases.
+
     Raises:
         OSError: a folder or a file cannot be read.
     """
@@ -30,10 +32,23 @@ def is_dicom_case(folder: Path) -> bool:
     if holds_dicom(folder):
         return True
     series = series_folders(folder)
-    if len({first_study(path) for path in series}) != 1:
+    studies = {first_study(path) for path in series}
+    if len(studies) != 1 or any(study not in studies for path in _linked(folder) for study in _studies(path)):
         return False
     others = [path for path in visible_entries(folder) if path.is_dir() and path not in series]
     return not any(series_folders(path) for path in others)
+
+
+def _linked(folder: Path) -> list[Path]:
+    """Folders elsewhere to which links in a folder lead."""
+    seen = set(visible_entries(folder))
+    return [path for path in sorted(folder.iterdir())
+            if path not in seen and path.is_dir() and not path.name.startswith(".")]  # fmt: skip
+
+
+def _studies(folder: Path) -> set[str]:
+    """The studies in a folder of DICOM files, or of folders of them."""
+    return {first_study(path) for path in ([folder] if holds_dicom(folder) else series_folders(folder))}
 
 
 def find_dicom_case(folder: Path, channels: Sequence[str], partial: bool = False) -> CaseFiles:

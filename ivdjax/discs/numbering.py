@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ivdjax.config import InferenceConfig
 from ivdjax.discs.candidates import Candidate, find_candidates
-from ivdjax.discs.doubts import Answer, reasons_for_review
+from ivdjax.discs.doubts import FEW, Answer, reasons_for_review
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.levels import Chain, solve_levels
 from ivdjax.discs.orientation import turned_gain
@@ -115,9 +115,11 @@ def _judged(
     off_mm = line.distance_mm(np.array([c.centroid_mm for c in candidates]))
     chain = solve_levels(candidates, line, pinned)
     blind = solve_levels([replace(c, votes=None) for c in candidates], line, pinned)
+    given = chain.levels if levels is None else levels
+    many = sum(1 <= level <= settings.discs for level in given if level is not None) >= FEW
     return Answer(
-        candidates, chain.levels if levels is None else levels, chain, blind, [float(off) for off in off_mm],
-        guide_off_mm, pinned is not None, settings.discs, settings.sure, turned_gain(candidates),
+        candidates, given, chain, blind, [float(off) for off in off_mm],
+        guide_off_mm, pinned is not None, settings.discs, settings.sure, turned_gain(candidates) if many else {},
     )  # fmt: skip
 
 

@@ -178,6 +178,7 @@ class Checkpoints:
         self.close()
 
     def _load(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
+        _read_through(self.folder / str(step) / "state")  # before Orbax looks into it at all
         found = self._checkpointer.metadata(step)
         notes = found.custom_metadata
         if not isinstance(notes, dict) or not notes.keys() >= {_CHECKSUM, _LAYOUT, _METADATA}:
@@ -185,7 +186,6 @@ class Checkpoints:
         if notes.get(_NOTES) != _notes_checksum(notes):  # before a flipped bit passes for another network
             raise ValueError("what was saved beside it is not what was written (checksum)")
         _check_layout(found.path, notes[_LAYOUT], layout(target))
-        _read_through(Path(found.path) / "state")
         state = self._checkpointer.load(step, target)
         if checksum(state) != notes[_CHECKSUM]:
             raise ValueError("its numbers are not those that were saved (checksum)")

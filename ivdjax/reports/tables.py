@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[D
 def summary_csv(cases: Iterable[CaseSummary]) -> str:
     """One row a case: case, status, verdict, reasons (joined by semicolons), discs, seconds."""
     names = [field.name for field in fields(CaseSummary)]
-    rows = [dict(zip(names, astuple(case), strict=True)) for case in cases]
+    rows = [{name: getattr(case, name) for name in names} for case in cases]
     for row in rows:
         row["reasons"] = "; ".join(row["reasons"])
         row["seconds"] = None if row["seconds"] is None else round(row["seconds"], 1)

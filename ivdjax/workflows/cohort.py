@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.cohort import CohortRow, write_cohort_page
 from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv
 from ivdjax.volume import UserError
+from ivdjax.workflows.commands import printable
 from ivdjax.workflows.results import OutputOptions, read_document
 
 PAGE = "index.html"
@@ -39,17 +39,10 @@ def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOpti
 def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
     """One line about a case, as soon as it is known; what a terminal would obey in a name stands escaped in it."""
     if row.status == "failed":
-        return _printable(f"{row.case}: FAILED: {'; '.join(row.reasons)}")
+        return printable(f"{row.case}: FAILED: {'; '.join(row.reasons)}")
     reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
     picture = output / options.names(row.case).path("overview")
-    return _printable(f"{row.case}: {row.discs} discs, {row.verdict}{reasons}; {picture}")
-
-
-def _printable(text: str) -> str:
-    shown = (c.isprintable() or unicodedata.category(c) == "Zs" for c in text)  # spaces of other scripts
-    return "".join(
-        c if show else c.encode("unicode_escape").decode("ascii") for c, show in zip(text, shown, strict=True)
-    )
+    return printable(f"{row.case}: {row.discs} discs, {row.verdict}{reasons}; {picture}")
 
 
 def _page_row(row: CaseSummary, output: Path, options: OutputOptions) -> CohortRow:

@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -87,6 +88,14 @@ def local_output(text: str) -> Path:
     return Path(text)
 
 
+def printable(text: str) -> str:
+    """Text on one line, with what a terminal would obey in it (a name may hold anything) escaped."""
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs"  # spaces of other scripts
+        else c.encode("unicode_escape").decode("ascii") for c in text
+    )  # fmt: skip
+
+
 def describe_os_error(error: OSError) -> str:
     """One line in plain words about a failed file operation, with the file's name where it is known."""
     where = f": {error.filename}" if error.filename else ""
@@ -102,7 +111,7 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def _say(message: str, code: int) -> int:
-    print(message, file=sys.stderr, flush=True)
+    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr, flush=True)
     return code
 
 

@@ -15,13 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ivdjax.config import DataConfig
-from ivdjax.data.datasets import CaseFiles, assign_subjects, find_case, read_case
+from ivdjax.data.datasets import CaseFiles, assign_subjects, case_names, find_case, read_case
 from ivdjax.discs.metrics import CaseScore, on_grid, score_case
 from ivdjax.imaging.files import read_labels, split_suffix
 from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.comparison import write_comparison
 from ivdjax.reports.tables import SUMMARY, score_csv, score_tables
 from ivdjax.volume import Case, CaseError, LabelMap, UserError
+from ivdjax.workflows.commands import printable
 from ivdjax.workflows.names import bids_names, plain_names
 
 _SHOWN_FIRST = ("t2", "wat", "inn")
@@ -210,13 +211,14 @@ def picture_channel(folder: Path) -> str | None:
     """The channel of a case folder that its picture shows; None for a folder without an image."""
     if not folder.is_dir() or folder.name.startswith(".") or folder.name.casefold() == "labels":
         return None
-    prefix = f"{folder.name}_".casefold()
+    prefixes = [f"{name}_".casefold() for name in case_names(folder)]
     channels = []
     for path in folder.iterdir():
         stem, suffix = split_suffix(path)
         if not suffix or stem.startswith(".") or not path.is_file():
             continue
-        channel = stem[len(prefix) :] if stem.casefold().startswith(prefix) else stem
+        prefix = next((prefix for prefix in prefixes if stem.casefold().startswith(prefix)), "")
+        channel = stem[len(prefix) :]
         if channel.casefold() not in _NO_CHANNELS:
             channels.append(channel)
     ranked = {name: place for place, name in enumerate(_SHOWN_FIRST)}
@@ -309,4 +311,4 @@ def _some(names: Sequence[str], limit: int = 8) -> str:
 
 def _say(text: str) -> None:
     """A line on stderr that does not tear the progress bar."""
-    tqdm.write(text, file=sys.stderr)
+    tqdm.write(printable(text), file=sys.stderr)

@@ -20,6 +20,7 @@ from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, split_suffix
 from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
 from ivdjax.imaging.files.dicom_headers import is_dicom
 from ivdjax.volume import CaseError, UserError
+from ivdjax.workflows.commands import printable
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,11 @@ def _tell_left_out(path: Path, names: set[str], channels: Sequence[str]) -> None
         with contextlib.suppress(OSError):
             images = sorted(p.name for p in folder.iterdir() if split_suffix(p)[1] and not p.name.startswith("."))
             if images:
-                print(
+                text = (
                     f"warning: {folder} holds {', '.join(images[:4])}{' ...' * (len(images) > 4)}, but no file for "
-                    f"channel {' or '.join(channels)}; it is left out as no case",
-                    file=sys.stderr,
+                    f"channel {' or '.join(channels)}; it is left out as no case"
                 )
+                print(printable(text), file=sys.stderr)
 
 
 def _named_case(path: Path, channels: Sequence[str]) -> InputCase | None:
@@ -196,7 +197,7 @@ def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
     if channel is None:
         channel, name = channels[0], stem
     elif len(stem) == len(channel):
-        name = path.resolve().parent.name
+        name = case_name(path.parent)
     else:
         name = stem[: -len(channel) - 1] or stem
     return InputCase(name, CaseFiles(name, name, {channel: path}))

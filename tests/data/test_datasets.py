@@ -101,6 +101,24 @@ def test_a_case_behind_a_link_has_the_links_name_and_files_of_either(tmp_path: P
     assert not is_case(tmp_path / "store" / "x18", ("wat",))  # by itself it is called otherwise
     monkeypatch.chdir(root / "S01")
     assert [case_name(Path(p)) for p in (".", "../S02/", "../../root/S01/../S02")] == ["x17", "S02", "S02"]
+    assert case_name(root / "S01" / "..") == "store"  # as the system reads it
+
+
+def test_the_reference_of_a_linked_case_may_bear_either_name(tmp_path: Path) -> None:
+    store(tmp_path / "store" / "x17" / "x17_wat.nii")
+    store(tmp_path / "root" / "labels" / "x17_Labels.nii")
+    (tmp_path / "root" / "S01").symlink_to(tmp_path / "store" / "x17")
+    assert find_case(tmp_path / "root" / "S01", ("wat",)).labels == tmp_path / "root" / "labels" / "x17_Labels.nii"
+    store(tmp_path / "root" / "labels" / "S01_Labels.nii")
+    with pytest.raises(CaseError, match="case S01: S01_Labels.nii and x17_Labels.nii in .* both give labels"):
+        find_case(tmp_path / "root" / "S01", ("wat",))
+
+
+def test_one_folder_under_two_names_is_refused(tmp_path: Path) -> None:
+    store(tmp_path / "x17" / "wat.nii")
+    (tmp_path / "alias").symlink_to("x17")
+    with pytest.raises(UserError, match="alias and .*x17 are one folder under two names; remove one of them"):
+        find_cases(tmp_path, DataConfig(channels=("wat",)))
 
 
 def test_a_missing_channel_is_named(tmp_path: Path) -> None:

@@ -77,3 +77,14 @@ def test_what_is_a_case(tmp_path):
     answers = {path.name: is_dicom_case(path) for path in tmp_path.iterdir()}
     assert answers == {"flat": True, "apart": True, "cohort": False, "empty": False}
     assert [path.name for path in series_folders(tmp_path / "apart")] == ["a", "b"]
+
+
+def test_a_link_to_another_study_makes_a_folder_of_cases_and_one_to_the_same_is_left_out(tmp_path):
+    array, study = np.zeros((4, 5, 3), np.int16), generate_uid()
+    write_series(tmp_path / "P1", array, sagittal_affine(), study=study)
+    write_series(tmp_path / "root" / "P1", array, sagittal_affine(), study=study)
+    write_series(tmp_path / "elsewhere" / "P2", array, sagittal_affine())
+    (tmp_path / "root" / "again").symlink_to(tmp_path / "P1")
+    assert is_dicom_case(tmp_path / "root")
+    (tmp_path / "root" / "P2").symlink_to(tmp_path / "elsewhere" / "P2")
+    assert not is_dicom_case(tmp_path / "root")

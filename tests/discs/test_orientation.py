@@ -29,10 +29,21 @@ def turned(candidates, way):
     return sorted(found, key=lambda c: float(c.centroid_mm[2]))
 
 
-@pytest.mark.parametrize("levels", [range(1, 8), range(1, 10), range(0, 9)])
+@pytest.mark.parametrize("levels", [range(1, 8), range(1, 10), range(0, 9), range(3, 8)])
 def test_a_typical_spine_is_worse_any_other_way_round(levels):
     gain = turned_gain([typical(level) for level in levels])
     assert set(gain) == set(WAYS) and max(gain.values()) < -4
+
+
+@pytest.mark.parametrize("levels", [range(1, 4), range(2, 5), range(5, 8), range(1, 5), range(7, 11), range(8, 13)])
+def test_few_discs_and_thoracic_ones_speak_for_no_other_way(levels):
+    assert max(turned_gain([typical(level) for level in levels]).values()) <= 0.1
+
+
+def test_where_the_image_ends_has_no_say():
+    spine = [typical(level) for level in range(1, 8)]
+    tall = [replace(c, below_mm=c.below_mm + 300, above_mm=c.above_mm - 100) for c in spine]
+    assert turned_gain(tall) == pytest.approx(turned_gain(spine))
 
 
 @pytest.mark.parametrize("way", WAYS)

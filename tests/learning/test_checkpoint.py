@@ -82,6 +82,13 @@ def shorten_arrays(folder):
         store.write(chunk, store.read(chunk).result().value[:-1]).result()
 
 
+def flip_bit_of_index(folder):
+    path = folder / "state" / "manifest.ocdbt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def empty_metadata(folder):
     (folder / "_CHECKPOINT_METADATA").write_text("")
 
@@ -129,7 +136,7 @@ def test_state_goes_to_the_devices_of_the_abstract_state(tmp_path):
     assert_equal(again.state, make_state(1))
 
 
-@pytest.mark.parametrize("damage", [flip_bit, truncate, remove_data, shorten_arrays, empty_metadata])
+@pytest.mark.parametrize("damage", [flip_bit, flip_bit_of_index, truncate, remove_data, shorten_arrays, empty_metadata])
 def test_damaged_newest_is_named_and_the_one_before_used(tmp_path, damage, capfd):
     save(tmp_path, 1, 2)
     damage(tmp_path / "2")

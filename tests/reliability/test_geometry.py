@@ -154,9 +154,10 @@ def misleading(misleading_folder: Path, root: Path) -> dict[str, CaseSummary]:
     volume = make_phantom(31, PhantomOptions(channels=("t2",), field="slab")).case.volume
     _, rows_, columns = volume.grid.shape
     middle_mm = to_world_mm(volume.affine, (np.array(volume.grid.shape) - 1) / 2)
-    for name, axis in (("plain", None), ("feet_first", 2), ("front_is_back", 1), ("left_is_right", 0)):
+    swapped = {"plain": (), "feet_first": (2,), "front_is_back": (1,), "turned_over": (1, 2), "left_is_right": (0,)}
+    for name, axes in swapped.items():
         mirror = np.eye(4)
-        if axis is not None:
+        for axis in axes:
             mirror[axis, axis], mirror[axis, 3] = -1, 2 * middle_mm[axis]
         write_channels(folder / "data" / name, volume.array, mirror @ volume.affine, volume.channels)
     air = volume.array[:, :, :, : columns // 4]
@@ -177,7 +178,7 @@ def write_channels(folder: Path, array: np.ndarray, affine: np.ndarray, channels
 @pytest.mark.slow
 def test_a_header_that_names_the_wrong_ends_ends_in_review(misleading):
     assert misleading["plain"].verdict == "ok" and misleading["plain"].discs == 7
-    for name in ("feet_first", "front_is_back"):
+    for name in ("feet_first", "front_is_back", "turned_over"):
         assert misleading[name].status == "done" and misleading[name].verdict == "review", misleading[name]
     assert misleading["feet_first"].reasons[0].startswith("the image may be stored upside down: ")
 

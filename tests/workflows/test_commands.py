@@ -45,6 +45,11 @@ def test_expected_failures_become_one_message(capsys, error, code, words):
     assert words in err and "Traceback" not in err and out == ""
 
 
+def test_a_message_holds_nothing_that_a_terminal_obeys(capsys):
+    run_command(raising(UserError("two cases are named \x1b[2Ja; rename one\n(or not)")))
+    assert capsys.readouterr().err == "error: two cases are named \\x1b[2Ja; rename one\n(or not)\n"
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("bug"), RuntimeError("bug")])
 def test_faults_of_the_program_keep_their_traceback(error):
     with pytest.raises(type(error), match="bug"):

@@ -209,6 +209,9 @@ def test_picture_channel(tmp_path):
     labels.mkdir()
     (labels / "07_Labels.nii").touch()
     assert picture_channel(labels) is None
+    (tmp_path / "S01").symlink_to(folder)  # files of a linked case may bear either name
+    (folder / "wat.mha").rename(folder / "S01_Labels.mha")
+    assert picture_channel(tmp_path / "S01") == "fat"
 
 
 def test_command_line(job, root):

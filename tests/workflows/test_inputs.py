@@ -111,6 +111,22 @@ def test_a_plain_channel_file_is_named_by_its_folder_and_a_reference_is_no_image
     refused("is a reference by its name", [touch(tmp_path / "P7" / "P7_Labels.nii.gz")], ("t2",))
 
 
+def test_a_linked_image_and_a_linked_folder_are_named_by_the_folder_that_the_user_sees(tmp_path):
+    key = touch(tmp_path / "annex" / "MD5E-s1" / "MD5E-s1.nii")
+    (tmp_path / "S05").mkdir()
+    (tmp_path / "S05" / "t2.nii").symlink_to(key)
+    (tmp_path / "S09").symlink_to(tmp_path / "S05")
+    for given in ("S05", "S05/t2.nii", "S09", "S09/t2.nii"):
+        assert [case.name for case in find_inputs([str(tmp_path / given)], ("t2",))] == [given[:3]]
+
+
+def test_a_warning_holds_nothing_that_a_terminal_obeys(tmp_path, capsys):
+    add_case(tmp_path, "a")
+    touch(tmp_path / "bad\x1b[2J\nname" / "x.nii")
+    find_inputs([str(tmp_path)], DIXON)
+    assert r"bad\x1b[2J\nname holds x.nii" in capsys.readouterr().err
+
+
 def test_a_folder_by_its_relative_name(tmp_path, monkeypatch):
     monkeypatch.chdir(add_case(tmp_path, "a"))
     (case,) = find_inputs(["."], DIXON)
