@@ -15,6 +15,9 @@ from ivdjax.volume import UserError
 from ivdjax.workflows.anchor import parse_anchor
 from ivdjax.workflows.commands import CommandParser, local_output, run_command
 
+MOST_S = 1e6
+"""The longest --timeout, eleven days."""
+
 
 def main() -> int:
     """Parses the options and infers; the exit code."""
@@ -35,8 +38,9 @@ def main() -> int:
     options = parser.parse_args()
 
     def run() -> int:
-        if options.timeout is not None and not options.timeout > 0:
-            raise UserError(f"--timeout must be above 0 seconds, not {options.timeout:g}")
+        if options.timeout is not None and not 0 < options.timeout <= MOST_S:
+            raise UserError(f"--timeout must be above 0 and at most {MOST_S:g} seconds, not {options.timeout:g}; "
+                            "without it a case may take any time")  # fmt: skip
         anchor = parse_anchor(options.anchor) if options.anchor is not None else None
         from ivdjax.workflows.infer import InferenceRequest, infer  # after the options are known to be right
         from ivdjax.workflows.results import OutputOptions

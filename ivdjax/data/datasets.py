@@ -7,6 +7,7 @@ Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (als
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -302,19 +303,24 @@ def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | No
     stem, suffix = split_suffix(path)
     if not suffix or path.name.startswith("."):
         return None
-    stem = stem.casefold()
+    stem = _folded(stem)
     for role in (*channels, LABELS):
-        if stem in (role.casefold(), *(f"{case}_{role}".casefold() for case in cases)):
+        if stem in (_folded(role), *(_folded(f"{case}_{role}") for case in cases)):
             return role
     return None
 
 
+def _folded(name: str) -> str:
+    """A name by which two are told to be the same: in upper or lower case, its accents written either way."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _labels_aside(folder: Path, cases: Sequence[str]) -> Path | None:
     """The reference of a case of those names in the dataset's folder of labels."""
-    wanted = {f"{case}_{LABELS}".casefold() for case in cases}
+    wanted = {_folded(f"{case}_{LABELS}") for case in cases}
     if not folder.is_dir():
         return None
-    found = [p for p in sorted(folder.iterdir()) if split_suffix(p)[1] and split_suffix(p)[0].casefold() in wanted]
+    found = [p for p in sorted(folder.iterdir()) if split_suffix(p)[1] and _folded(split_suffix(p)[0]) in wanted]
     if len(found) > 1:
         raise CaseError(f"case {cases[0]}: {found[0].name} and {found[1].name} in {folder} both give labels; keep one")
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""Whether a Dixon scan's channels are what they are called, judged by what is known of discs and of the bone between.
+"""Whether channels are what they are called: no label maps; a Dixon scan's, by what is known of discs and of bone.
 
 A disc is water: little of its signal is fat. The marrow between two discs of an adult holds much. Where fat and water
 are exchanged, by a wrong file name or by the scanner (a fat-water swap, often in a part of the scan alone), a disc is
@@ -34,6 +34,8 @@ better."""
 _MOST = 0.75
 """Share of the discs from which all of them are meant: among exchanged channels a network finds some wrong places."""
 _LEAST_VOXELS = 20
+_LABELS, _EMPTY = 16, 0.8
+"""A label map has no more than so many values (a spine's discs, and background), and as large a share of background."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +47,15 @@ class _Place:
 
 
 def contrast_doubts(volume: Volume, labels: LabelMap) -> list[str]:
-    """Why channels may be called by each other's names, in plain words; empty where nothing speaks for it.
+    """Why channels may not be what they are called, in plain words; empty where nothing speaks for it.
 
+    - Any channel: it holds a few whole numbers and is mostly empty, as a label map.
     - With `fat` and `wat`: all discs, or some of them, look like fat against the bone between them.
     - With all four of `DIXON`: they fit together only under other names.
 
-    Nothing is said without `fat` and `wat`, without a disc, or where the values are no magnitudes (below 0 in more than
-    a twentieth of what is looked at). The ratio of a scan's own two channels is compared within it, so that units of
-    intensity do not matter.
+    Of fat and water nothing is said without both, without a disc, or where the values are no magnitudes (below 0 in
+    more than a twentieth of what is looked at). The ratio of a scan's own two channels is compared within it, so that
+    units of intensity do not matter.
 
     Args:
         volume: raw intensities (C, D, H, W), in which channels go by their names.
@@ -66,8 +69,9 @@ def contrast_doubts(volume: Volume, labels: LabelMap) -> list[str]:
             f"the volume must lie on the labels' grid: shape {volume.grid.shape} against {labels.grid.shape}; "
             "resample one of them first"
         )
-    if not {"fat", "wat"} <= set(volume.channels):
-        return []
+    doubts = [_label_map(name) for name, array in zip(volume.channels, volume.array, strict=True) if _few_values(array)]
+    if doubts or not {"fat", "wat"} <= set(volume.channels):
+        return doubts
     places = {
         level: place
         for level, place in _places(volume, labels).items()
@@ -77,6 +81,22 @@ def contrast_doubts(volume: Volume, labels: LabelMap) -> list[str]:
         return []
     mixed = _mixed_up(volume.channels, places)
     return [mixed] if mixed else _swapped(volume.channels, places)
+
+
+def _label_map(channel: str) -> str:
+    return (
+        f"channel {channel} holds at most {_LABELS} whole numbers and is mostly empty, as a label map: is it the right "
+        "file?"
+    )
+
+
+def _few_values(array: NDArray) -> bool:
+    """Whether a channel (D, H, W) looks like a label map."""
+    values = array[np.isfinite(array)]
+    if not _EMPTY * values.size <= np.count_nonzero(values == 0) < values.size:
+        return False
+    met = np.unique(values[values != 0])
+    return len(met) < _LABELS and bool((met == np.rint(met)).all())
 
 
 def _swapped(channels: Sequence[str], places: Mapping[int, _Place]) -> list[str]:

@@ -72,11 +72,13 @@ def whole_file(final: str | Path, suffix: str = "") -> Iterator[Path]:
 def write_whole(path: str | Path, content: str | bytes) -> None:
     """Writes a file, text as UTF-8; whole or not at all (`whole_file`).
 
+    What UTF-8 cannot hold (a file's name of other bytes) stands escaped, as `\\udcff`.
+
     Raises:
         OSError: the file cannot be written.
     """
     with whole_file(path) as part:
-        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        part.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 def clean_leftovers(final: str | Path) -> None:

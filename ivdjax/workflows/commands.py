@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 
@@ -46,6 +47,7 @@ def run_command(main: Callable[[], int]) -> int:
     cleaned up as after Ctrl-C. An exception that is nobody's input or disk, but a fault of the program, passes
     through: its traceback is what a bug report needs.
     """
+    _open_streams()
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         code = main()
@@ -64,7 +66,8 @@ def run_command(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        return _say(f"error: {describe_os_error(error)}", FAILED)
+        # A name that is too long was given so: what a command writes itself has names of bounded length.
+        return _say(f"error: {describe_os_error(error)}", REFUSED if error.errno == errno.ENAMETOOLONG else FAILED)
     except FloatingPointError as error:
         return _say(f"error: {error}", FAILED)
     except MemoryError:
@@ -81,11 +84,27 @@ def local_output(text: str) -> Path:
     """The folder that an option --output names, of a command that writes on this machine alone.
 
     Raises:
-        UserError: it is the address of a bucket, which would become a folder of that name.
+        UserError: it is empty (an unset variable of a shell), or the address of a bucket, which would become a folder
+            of that name.
     """
+    if not text:
+        raise UserError("--output is empty; give a folder")
     if "://" in text:
         raise UserError(f"--output {text}: this command writes to a folder of this machine; give one, and copy it")
     return Path(text)
+
+
+def refuse_in_the_way(folder: Path, names: Iterable[str]) -> None:
+    """Makes sure, before hours of work, that files of these names can be written into a folder, be it there or not.
+
+    Raises:
+        UserError: a folder, a pipe or a broken link has one of the names.
+    """
+    for path in (folder / name for name in names):
+        if (path.exists() or path.is_symlink()) and not path.is_file():
+            raise UserError(
+                f"{path} is in the way: a file of that name is written; move it, or choose another --output"
+            )
 
 
 def printable(text: str) -> str:
@@ -103,7 +122,27 @@ def describe_os_error(error: OSError) -> str:
         return f"the disk is full{where}; free some space, then give the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write or read{where}; choose another folder or change its rights"
+    if error.errno == errno.EFBIG:
+        return f"a file would be larger than the limit of this shell (ulimit -f) or of the disk allows{where}; raise it"
     return f"{error.strerror or error}{where}"
+
+
+def _open_streams() -> None:
+    """Makes sure that there is something to print to, which takes every letter.
+
+    Where a caller has closed a standard stream, the next file to be opened would be taken for it. A console of few
+    letters shows others escaped.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest free number, which is this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

@@ -23,7 +23,13 @@ from ivdjax.discs.change import changes_between, detectable_changes
 from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.changes import SubjectChanges, VisitNote, changes_csv, changes_page, count_beyond
 from ivdjax.volume import UserError
-from ivdjax.workflows.commands import CommandParser, describe_os_error, local_output, run_command
+from ivdjax.workflows.commands import (
+    CommandParser,
+    describe_os_error,
+    local_output,
+    refuse_in_the_way,
+    run_command,
+)
 from ivdjax.workflows.visits import (
     StoredVisit,
     doubts_about,
@@ -99,6 +105,7 @@ def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {folder} cannot be made: {describe_os_error(error)}") from error
+    refuse_in_the_way(folder, (CSV_FILE, JSON_FILE, PAGE_FILE))
     write_whole(folder / CSV_FILE, changes_csv(rows))
     write_whole(folder / JSON_FILE, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     write_whole(folder / PAGE_FILE, changes_page([changes for changes, _ in subjects], notes))

@@ -22,7 +22,7 @@ from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.comparison import write_comparison
 from ivdjax.reports.tables import SUMMARY, score_csv, score_tables
 from ivdjax.volume import Case, CaseError, LabelMap, UserError
-from ivdjax.workflows.commands import printable
+from ivdjax.workflows.commands import describe_os_error, printable
 from ivdjax.workflows.names import bids_names, plain_names
 
 _SHOWN_FIRST = ("t2", "wat", "inn")
@@ -79,7 +79,7 @@ def evaluate(job: Evaluation) -> int:
     found, failures = _find_references(job)
     found = _given_to_inference(job, found)
     _check_predictions(job, found)
-    job.output.mkdir(parents=True, exist_ok=True)
+    _make_output(job.output)
     scored: list[_Scored] = []
     for files in tqdm(found, desc="scoring", unit="case"):
         try:
@@ -186,8 +186,18 @@ def _run_statuses(job: Evaluation) -> dict[str, str]:
     path = job.predictions / SUMMARY
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        return {row.get("case") or "": row.get("status") or "" for row in csv.DictReader(stream)}
+    # A spreadsheet that saved the table may have put a mark before it, or written it in another encoding.
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        table = csv.DictReader(stream)
+        try:
+            if table.fieldnames is not None and {"case", "status"} <= set(table.fieldnames):
+                return {row.get("case") or "": row.get("status") or "" for row in table}
+        except csv.Error:
+            pass
+    raise UserError(
+        f"{path} is no summary of infer.py any more: which cases it was given cannot be told; remove it to score every "
+        "reference, or name the cases (--cases)"
+    )
 
 
 def _given_to_inference(job: Evaluation, found: list[CaseFiles]) -> list[CaseFiles]:
@@ -307,6 +317,13 @@ def _cell(value: float | None, digits: int) -> str:
 
 def _some(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _make_output(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be made: {describe_os_error(error)}") from error
 
 
 def _say(text: str) -> None:

@@ -23,7 +23,7 @@ from ivdjax.imaging.folders import alone, sweep, write_whole
 from ivdjax.reports.tables import SUMMARY, CaseSummary
 from ivdjax.volume import Case, CaseError, UserError
 from ivdjax.workflows.cohort import PAGE, case_line, write_summary
-from ivdjax.workflows.commands import describe_os_error
+from ivdjax.workflows.commands import describe_os_error, refuse_in_the_way
 from ivdjax.workflows.compare import CSV_FILE, JSON_FILE, PAGE_FILE, write_changes
 from ivdjax.workflows.inputs import InputCase, find_inputs
 from ivdjax.workflows.model import Model, override_inference, read_model
@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     from ivdjax.data.preparation import Prepared
     from ivdjax.discs.evidence import Evidence
 
+LOG = "infer.log"
+"""Name of the workers' log in the output folder."""
+
 _BIDS_FILES = ("dataset_description.json", ".bidsignore")
+
+OWN_FILES: tuple[str, ...] = (SUMMARY, PAGE, LOG, CSV_FILE, JSON_FILE, PAGE_FILE, *_BIDS_FILES)
+"""Names of what is written into the output folder itself, which no case's folder may have."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: M
         tasks = [Task(case.name, case.files) for case in cases if case.name not in rows]
         try:
             pipeline = case_pipeline(request, model)
-            for result in run_cohort(tasks, pipeline, request.timeout_s, output / "infer.log"):
+            for result in run_cohort(tasks, pipeline, request.timeout_s, output / LOG):
                 row = CaseSummary(result.case, "failed", reasons=(result.reason,)) if result.failed else result.payload
                 settle(replace(row, seconds=round(result.seconds, 1)))
         except UserError:  # no worker became ready: nothing was started, and what was there stays as it is
@@ -265,12 +271,11 @@ def _kept(row: CaseSummary, request: InferenceRequest) -> CaseSummary:
 
 def _sweep_output(request: InferenceRequest, cases: Sequence[InputCase]) -> None:
     """Removes what killed runs and workers left behind."""
-    own = (SUMMARY, PAGE, CSV_FILE, JSON_FILE, PAGE_FILE, *_BIDS_FILES)
     for parent in sorted({request.output / request.options.names(case.name).folder.parent for case in cases}):
         with contextlib.suppress(OSError):  # the next run tries again
             sweep(parent)
     with contextlib.suppress(OSError):
-        sweep(request.output, own)
+        sweep(request.output, OWN_FILES)
 
 
 def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: Model) -> list[CaseSummary]:
@@ -313,11 +318,19 @@ def _refuse_request(request: InferenceRequest, cases: Sequence[InputCase]) -> No
     """Whatever cannot be done with these cases, before any work.
 
     Raises:
-        UserError: an anchor for several cases, names that BIDS cannot have, or a case without a subject.
+        UserError: an anchor for several cases, names that BIDS cannot have or that the output's own files have, a case
+            without a subject, or something in the output folder in the place of one of its own files.
     """
+    refuse_in_the_way(request.output, OWN_FILES)
     if request.anchor is not None and len(cases) != 1:
         raise UserError(f"--anchor pins a level of one case, but INPUT holds {len(cases)}; give one case")
-    refuse_shared_folders(request.options.names(case.name) for case in cases)
+    names = [request.options.names(case.name) for case in cases]
+    refuse_shared_folders(names)
+    for one in names:
+        if str(one.folder).casefold() in OWN_FILES:
+            raise UserError(
+                f"case {one.case} has the name of a file that is written to --output; rename it, or use --case"
+            )
     if request.compares_visits:
         subjects_of([case.name for case in cases], request.output, request.subject_pattern, request.subject_table)
 

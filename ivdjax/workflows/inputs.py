@@ -22,6 +22,9 @@ from ivdjax.imaging.files.dicom_headers import is_dicom
 from ivdjax.volume import CaseError, UserError
 from ivdjax.workflows.commands import printable
 
+LONGEST_NAME = 200
+"""Bytes of a case's name: file systems take 255, of which the endings of results and of temporary names need some."""
+
 
 @dataclass(frozen=True)
 class InputCase:
@@ -55,7 +58,7 @@ def find_inputs(inputs: Sequence[str], channels: Sequence[str], name: str | None
                 raise UserError(f"--case {name} names one case, but INPUT holds {len(found)}")
             found = [_renamed(found[0], name)]
     _refuse_doubles(found)
-    return found
+    return [_with_sound_name(case) for case in found]
 
 
 def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None) -> InputCase:
@@ -162,11 +165,6 @@ def _from_folder(path: Path, channels: Sequence[str], find: Callable[..., CaseFi
     """The case in a folder, by `find_case` or `find_dicom_case`; one of the channels is enough."""
     name = case_name(path)
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        return InputCase(shown, problem=f"case {shown}: the folder's name is no valid UTF-8; rename it")
-    try:
         files = find(path, channels, partial=True)
     except CaseError as error:
         return InputCase(name, problem=str(error))
@@ -216,8 +214,30 @@ def _renamed(case: InputCase, name: str) -> InputCase:
 
 
 def _refuse_name(name: str) -> None:
-    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+    hidden = not name.strip() or name.startswith(".")
+    if hidden or "/" in name or "\\" in name or "\0" in name or not _is_utf8(name):
         raise UserError(f"--case {name!r} cannot be the name of a folder; use letters, digits, '_' and '-'")
+
+
+def _with_sound_name(case: InputCase) -> InputCase:
+    """The case, or its problem: no results could be stored under its name."""
+    if not _is_utf8(case.name):
+        shown = case.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        return InputCase(shown, problem=f"case {shown}: the name is no valid UTF-8; rename the folder or the image")
+    if len(case.name.encode()) > LONGEST_NAME:
+        return InputCase(case.name, problem=(
+            f"case {case.name}: the name has {len(case.name.encode())} bytes, and results could not be stored under "
+            f"more than {LONGEST_NAME}; rename the folder or the image, or give --case"
+        ))  # fmt: skip
+    return case
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_doubles(cases: Sequence[InputCase]) -> None:

@@ -128,14 +128,14 @@ def bids_names(case: str) -> CaseNames:
 
 
 def refuse_shared_folders(names: Iterable[CaseNames]) -> None:
-    """Makes sure that no two cases write into one folder, on file systems that ignore case either.
+    """Makes sure that no two cases write into one folder, on file systems that ignore case or how accents are written.
 
     Raises:
         UserError: two cases would, and which.
     """
     seen: dict[str, str] = {}
     for one in names:
-        key = str(one.folder).casefold()
+        key = unicodedata.normalize("NFC", str(one.folder)).casefold()
         if key in seen:
             raise UserError(
                 f"cases {seen[key]} and {one.case} would both be written to {one.folder}; rename one, or name visits "

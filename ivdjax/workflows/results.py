@@ -123,7 +123,7 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
     """The summary of a case that is already whole with the same input, model, anchor and outputs; None if it is not."""
     names = options.names(files.name)
     folder = output / names.folder
-    if not all((folder / names.files[kind]).is_file() for kind in options.expected()):
+    if not all(_has_content(folder / names.files[kind]) for kind in options.expected()):
         return None
     stored = read_document(folder / names.name("json"))
     try:
@@ -136,6 +136,10 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
         )
     except (KeyError, TypeError):
         return None
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def read_document(path: Path) -> dict[str, Any]:

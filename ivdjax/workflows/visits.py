@@ -207,7 +207,7 @@ def _case_in(path: Path) -> str:
 def _json_paths(folder: Path) -> list[Path]:
     """Disc tables in a folder, whatever precedes the ending of their names."""
     found = [*folder.glob("*_discs.json"), *folder.glob("*_desc-discs_result.json")]
-    return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
 
 
 def _parsed(path: Path, document: Any) -> StoredVisit:

@@ -46,6 +46,20 @@ def only(image: Volume, *channels: str) -> Volume:
     return replace(image, array=image.array[[image.channels.index(c) for c in channels]], channels=channels)
 
 
+def test_a_label_map_in_place_of_a_channel_is_told():
+    image = volume(noise=8.0)
+    array = image.array.copy()
+    array[3] = labels().array
+    doubts = contrast_doubts(replace(image, array=array), labels())
+    assert len(doubts) == 1 and doubts[0].startswith("channel wat holds at most 16 whole numbers and is mostly empty")
+    array[3, :, :40] = np.nan
+    assert contrast_doubts(replace(image, array=array), labels()) == doubts
+    alone = Volume(labels().array[None].astype(np.float32), AFFINE, ("t2",))
+    assert "channel t2 holds" in contrast_doubts(alone, labels())[0]
+    coarse = replace(image, array=np.rint(image.array / 12.0))  # few grays make no label map
+    assert not [doubt for doubt in contrast_doubts(coarse, labels()) if "label map" in doubt]
+
+
 @pytest.mark.parametrize(
     "image",
     [

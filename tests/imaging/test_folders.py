@@ -134,9 +134,11 @@ def test_whole_file_keeps_the_suffix_that_a_writer_goes_by(tmp_path):
 def test_write_whole_leaves_the_old_file_when_it_fails(tmp_path):
     path = tmp_path / "a.csv"
     write_whole(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "\ud800")
+    with pytest.raises(TypeError):
+        write_whole(path, None)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+    write_whole(path, "a\udcff")
+    assert path.read_text() == r"a\udcff"
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
     with pytest.raises(FileNotFoundError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import shutil
 import subprocess
 import sys
@@ -217,9 +218,32 @@ def test_a_run_that_is_stopped_tells_what_it_has_done_and_leaves_nothing_hidden(
     assert hidden(output) == []
     # Where the summary cannot be written either, why the run ended is what counts.
     (output / "summary.csv").unlink()
-    (output / "summary.csv").mkdir()
+
+    def spoil(task: Task, pipeline: Pipeline) -> Result:
+        (output / "summary.csv").mkdir()
+        raise KeyboardInterrupt
+
+    replace_cohort(monkeypatch, spoil)
     with pytest.raises(KeyboardInterrupt):
         infer(replace(request_of_three, overwrite=True))
+    with pytest.raises(UserError, match="summary.csv is in the way"):  # now it is seen before any work
+        infer(request_of_three)
+
+
+@pytest.mark.parametrize("name", ["index.html", "infer.log"])
+def test_what_is_in_the_way_of_the_outputs_own_files_is_refused_before_any_work(request_of_three, monkeypatch, name):
+    replace_cohort(monkeypatch, lambda task, pipeline: pytest.fail("a case was worked on"))
+    (request_of_three.output).mkdir(exist_ok=True)
+    os.mkfifo(request_of_three.output / name)
+    with pytest.raises(UserError, match=f"{name} is in the way"):
+        infer(request_of_three)
+
+
+def test_a_case_of_the_name_of_one_of_the_outputs_own_files_is_refused(request_of_three, monkeypatch):
+    replace_cohort(monkeypatch, lambda task, pipeline: pytest.fail("a case was worked on"))
+    one = str(Path(request_of_three.inputs[0]) / "a")
+    with pytest.raises(UserError, match="case Summary.csv has the name of a file that is written to --output"):
+        infer(replace(request_of_three, inputs=(one,), case="Summary.csv"))
 
 
 def test_what_killed_runs_left_is_removed_by_the_next_one(request_of_three, monkeypatch):

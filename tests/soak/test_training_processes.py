@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ivdjax.workflows.job import PATIENCE_S
 from tests.conftest import ROOT
 from tests.training_run import MUCH_TO_TEAR, STAGES, Training, assert_same_run, newest_step, rows
 from tests.watched_process import LIMIT_S, WatchedProcess
@@ -63,7 +64,9 @@ def test_two_processes_of_which_one_is_killed_end_soon_and_resume(tmp_path, chan
             said = both[1 - victim].said
         last = said.splitlines()[-1][:160]
         print(f"kill {number} ({stage or 'start'}) of process {victim}: after {took_s:.1f} s {code} and {last!r}")
-        assert code not in (0, 137) and took_s <= ENDED_WITHIN_S, said
+        # On a busy machine the first kill may come before the two have met: then the other waits for the whole start.
+        met = stage or "Connect" not in said
+        assert code not in (0, 137) and took_s <= (ENDED_WITHIN_S if met else PATIENCE_S + ENDED_WITHIN_S), said
     finish_both(run)
     assert_same_run(run, whole)
 

@@ -35,6 +35,8 @@ def raising(error: BaseException):
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 1, "No such file or directory: x"),
         (OSError("the checkpoint could not be written"), 1, "the checkpoint could not be written"),
         (FloatingPointError("step 7: the loss is not a number"), 1, "step 7"),
+        (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x" * 300), 2, "File name too long: xxx"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG), "a.nii.gz"), 1, "(ulimit -f) or of the disk allows: a.nii.gz"),
         (MemoryError(), 1, "memory ran out"),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), 1, "memory ran out on the device"),
     ],
@@ -92,6 +94,36 @@ def test_a_reader_that_has_gone_is_no_traceback(root):
     assert errors == ""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_cost_nothing_but_the_words(root, tmp_path, closed):
+    code = (
+        "import sys; from ivdjax.workflows.commands import run_command\n"
+        f"out = {str(tmp_path / 'out')!r}\n"
+        "def main():\n"
+        "    with open(out, 'w') as stream: print('words'), print('words', file=sys.stderr), stream.write('result')\n"
+        "    return 0\n"
+        "sys.exit(run_command(main))"
+    )
+    (tmp_path / "main.py").write_text(code)
+    line = f"{sys.executable} {tmp_path / 'main.py'} {closed}"
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(["sh", "-c", line], cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert (tmp_path / "out").read_text() == "result"  # the file was not taken for a stream
+
+
+def test_a_console_of_few_letters_shows_others_escaped(root):
+    code = (
+        "import sys; from ivdjax.workflows.commands import run_command\n"
+        "sys.exit(run_command(lambda: print('\\u810a\\udcff') or 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout == "\\u810a\\udcff\n"
+
+
 @pytest.mark.parametrize("arguments", [["--unknown"], ["--output"], ["--out", "x"], []])
 def test_wrong_options_exit_with_2(capsys, arguments):
     parser = CommandParser("Does it.\n\nexample: x")
@@ -104,5 +136,7 @@ def test_wrong_options_exit_with_2(capsys, arguments):
 
 def test_a_bucket_is_no_folder_of_this_machine():
     assert str(local_output("runs/a")) == "runs/a"
+    with pytest.raises(UserError, match="--output is empty"):
+        local_output("")
     with pytest.raises(UserError, match="--output gs://b/run: this command writes to a folder of this machine"):
         local_output("gs://b/run")

@@ -164,6 +164,27 @@ def test_prediction_on_another_grid_is_scored_in_world_space(job):
     assert result(job)["mean_dice"] == pytest.approx(13 / 14)
 
 
+def test_a_summary_that_a_spreadsheet_saved_tells_the_same(job):
+    text = "case,status\na,failed\nb,done\n"
+    scores = []
+    for content in (text.encode(), b"\xef\xbb\xbf" + text.encode(), text.encode() + "Ö,done\n".encode("latin-1")):
+        (job.predictions / "summary.csv").write_bytes(content)
+        evaluate(job)
+        scores.append(result(job)["mean_dice"])
+    assert len(set(scores)) == 1
+
+
+def test_a_spoilt_summary_is_refused(job):
+    (job.predictions / "summary.csv").write_text("colour,size\nred,1\n")
+    with pytest.raises(UserError, match="is no summary of infer.py any more"):
+        evaluate(job)
+    (job.predictions / "summary.csv").unlink()
+    job.output.parent.mkdir(exist_ok=True)
+    job.output.write_text("a file")
+    with pytest.raises(UserError, match="cannot be made"):
+        evaluate(job)
+
+
 def test_subjects_come_from_a_pattern(tmp_path):
     for case in ("07_1", "07_2"):
         add_reference(tmp_path / "data", case)

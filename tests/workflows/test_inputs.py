@@ -127,6 +127,32 @@ def test_a_warning_holds_nothing_that_a_terminal_obeys(tmp_path, capsys):
     assert r"bad\x1b[2J\nname holds x.nii" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["", "  ", ".", "..", ".S01.abcdefgh.part", "a/b", "a\\b", "a\udcff"])
+def test_a_case_name_that_no_folder_can_or_should_have_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="cannot be the name of a folder"):
+        find_inputs([f"t2={touch(tmp_path / 'x.nii')}"], ("t2",), name)
+
+
+def test_a_name_too_long_for_the_names_of_results_is_the_cases_own_problem(tmp_path):
+    add_case(tmp_path, "a")
+    add_case(tmp_path, "ä" * 101)
+    first, second = find_inputs([str(tmp_path)], DIXON)
+    assert first.files is not None and second.files is None
+    assert "the name has 202 bytes, and results could not be stored under more than 200" in second.problem
+
+
+def test_an_image_whose_name_is_no_utf8_is_the_cases_own_problem(tmp_path):
+    (case,) = find_inputs([str(touch(tmp_path / "a\udcff_t2.nii"))], ("t2",))
+    assert case.files is None and case.problem.startswith(r"case a\xff: the name is no valid UTF-8")
+
+
+def test_accents_may_be_written_either_way(tmp_path):
+    composed, decomposed = "Jos\u00e9", "Jose\u0301"
+    touch(tmp_path / composed / f"{decomposed}_t2.nii")
+    (case,) = find_inputs([str(tmp_path)], ("t2",))
+    assert case.name == composed and case.files is not None and list(case.files.channels) == ["t2"]
+
+
 def test_a_folder_by_its_relative_name(tmp_path, monkeypatch):
     monkeypatch.chdir(add_case(tmp_path, "a"))
     (case,) = find_inputs(["."], DIXON)
@@ -139,7 +165,10 @@ def test_a_name_that_is_no_utf8_is_the_cases_own_problem(tmp_path):
         touch(folder / f"{channel}.nii.gz")
     add_case(tmp_path, "a")
     problems = {case.name: case.problem for case in find_inputs([str(tmp_path)], DIXON)}
-    assert problems == {"a": "", "M\\xfcller": "case M\\xfcller: the folder's name is no valid UTF-8; rename it"}
+    assert problems == {
+        "a": "",
+        "M\\xfcller": "case M\\xfcller: the name is no valid UTF-8; rename the folder or the image",
+    }
 
 
 ARRAY = np.zeros((4, 5, 3), np.int16)

@@ -95,6 +95,11 @@ def test_visits_have_folders_of_their_own() -> None:
     refuse_shared_folders(plain_names(case) for case in ("a b", "ab"))
 
 
+def test_names_that_differ_in_how_accents_are_written_are_refused() -> None:
+    with pytest.raises(UserError, match="would both be written to"):
+        refuse_shared_folders(plain_names(case) for case in ("Jos\u00e9", "Jose\u0301"))
+
+
 def test_the_datasets_description() -> None:
     found = json.loads(json.dumps(bids_description("0.1.0", "phantom_dixon", "ab12")))
     assert found["DatasetType"] == "derivative" and re.fullmatch(r"1\.\d+\.\d+", found["BIDSVersion"])

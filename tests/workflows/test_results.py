@@ -33,7 +33,7 @@ def store(output: Path, source: dict[str, object], options: OutputOptions = PLAI
     names = options.names("a")
     (output / names.folder).mkdir(parents=True, exist_ok=True)
     for kind in options.expected():
-        (output / names.folder / names.files[kind]).write_text("")
+        (output / names.folder / names.files[kind]).write_text("x")
     (output / names.path("json")).write_text(json.dumps({"verdict": "ok", "reasons": [], "discs": [], **source}))
 
 
@@ -70,7 +70,10 @@ def test_a_result_that_is_not_whole_or_cannot_be_read_is_none(tmp_path, files):
     store(out, source)
     (out / "a" / "report.html").unlink()
     assert stored_summary(out, files, source, PLAIN) is None
-    (out / "a" / "report.html").write_text("")
+    (out / "a" / "report.html").write_text("")  # emptied since, by a full disk or by hand
+    assert stored_summary(out, files, source, PLAIN) is None
+    (out / "a" / "report.html").write_text("x")
+    assert stored_summary(out, files, source, PLAIN) is not None
     (out / "a" / "a_discs.json").write_text("{")
     assert stored_summary(out, files, source, PLAIN) is None
 
@@ -79,7 +82,7 @@ def test_further_outputs_and_other_names_are_looked_for(tmp_path, files):
     source = provenance(files, MODEL)
     store(tmp_path, source)
     assert stored_summary(tmp_path, files, source, OutputOptions(probabilities=True)) is None
-    (tmp_path / "a" / "a_probability.nii.gz").write_text("")
+    (tmp_path / "a" / "a_probability.nii.gz").write_text("x")
     assert stored_summary(tmp_path, files, source, OutputOptions(probabilities=True)) is not None
     bids = OutputOptions(bids=True)
     assert stored_summary(tmp_path, files, source, bids) is None

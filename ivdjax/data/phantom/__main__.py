@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -39,12 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {given.output} cannot be written: {error}; nothing was left behind", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("error: memory ran out; make smaller phantoms (--shape); nothing was left behind", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; nothing was left behind", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
-    print(f"{given.cases} cases in {time.monotonic() - started:.1f} s: {path}")
+    try:
+        print(f"{given.cases} cases in {time.monotonic() - started:.1f} s: {path}", flush=True)
+    except OSError:  # whoever read our words has gone, or a disk that takes them is full; the cases are there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 
