@@ -84,11 +84,15 @@ def local_output(text: str) -> Path:
     """The folder that an option --output names, of a command that writes on this machine alone.
 
     Raises:
-        UserError: it is empty (an unset variable of a shell), or the address of a bucket, which would become a folder
-            of that name.
+        UserError: it is empty (an unset variable of a shell), no UTF-8, or the address of a bucket, which would become
+            a folder of that name.
     """
     if not text:
         raise UserError("--output is empty; give a folder")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--output {text}: the name is no valid UTF-8, and not every library can write there") from None
     if "://" in text:
         raise UserError(f"--output {text}: this command writes to a folder of this machine; give one, and copy it")
     return Path(text)
@@ -137,7 +141,8 @@ def _open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # takes the lowest free number, which is this one
+            # The lowest free number is taken, which is this one; what this program starts finds it open too.
+            os.set_inheritable(os.open(os.devnull, mode), True)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

@@ -223,7 +223,9 @@ def _with_sound_name(case: InputCase) -> InputCase:
     """The case, or its problem: no results could be stored under its name."""
     if not _is_utf8(case.name):
         shown = case.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        return InputCase(shown, problem=f"case {shown}: the name is no valid UTF-8; rename the folder or the image")
+        return InputCase(
+            shown, problem=f"case {shown}: the name is no valid UTF-8; rename it, or set a locale of UTF-8"
+        )
     if len(case.name.encode()) > LONGEST_NAME:
         return InputCase(case.name, problem=(
             f"case {case.name}: the name has {len(case.name.encode())} bytes, and results could not be stored under "

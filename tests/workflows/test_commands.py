@@ -101,6 +101,7 @@ def test_closed_streams_cost_nothing_but_the_words(root, tmp_path, closed):
         f"out = {str(tmp_path / 'out')!r}\n"
         "def main():\n"
         "    with open(out, 'w') as stream: print('words'), print('words', file=sys.stderr), stream.write('result')\n"
+        "    import subprocess; subprocess.run([sys.executable, '-c', 'print(1, flush=True)'], check=True)\n"
         "    return 0\n"
         "sys.exit(run_command(main))"
     )
@@ -138,5 +139,7 @@ def test_a_bucket_is_no_folder_of_this_machine():
     assert str(local_output("runs/a")) == "runs/a"
     with pytest.raises(UserError, match="--output is empty"):
         local_output("")
+    with pytest.raises(UserError, match="no valid UTF-8"):
+        local_output("o\udcff")
     with pytest.raises(UserError, match="--output gs://b/run: this command writes to a folder of this machine"):
         local_output("gs://b/run")

@@ -167,7 +167,7 @@ def test_a_name_that_is_no_utf8_is_the_cases_own_problem(tmp_path):
     problems = {case.name: case.problem for case in find_inputs([str(tmp_path)], DIXON)}
     assert problems == {
         "a": "",
-        "M\\xfcller": "case M\\xfcller: the name is no valid UTF-8; rename the folder or the image",
+        "M\\xfcller": "case M\\xfcller: the name is no valid UTF-8; rename it, or set a locale of UTF-8",
     }
 
 
