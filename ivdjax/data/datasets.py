@@ -99,6 +99,11 @@ def case_names(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys((case_name(folder), Path(folder).resolve().name)))
 
 
+def folded(name: str) -> str:
+    """A name by which two are told to be the same: in upper or lower case, its accents written either way."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> CaseFiles:
     """The files of one case folder; its name is the case's, and its subject's until `assign_subjects` says otherwise.
 
@@ -303,24 +308,19 @@ def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | No
     stem, suffix = split_suffix(path)
     if not suffix or path.name.startswith("."):
         return None
-    stem = _folded(stem)
+    stem = folded(stem)
     for role in (*channels, LABELS):
-        if stem in (_folded(role), *(_folded(f"{case}_{role}") for case in cases)):
+        if stem in (folded(role), *(folded(f"{case}_{role}") for case in cases)):
             return role
     return None
 
 
-def _folded(name: str) -> str:
-    """A name by which two are told to be the same: in upper or lower case, its accents written either way."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def _labels_aside(folder: Path, cases: Sequence[str]) -> Path | None:
     """The reference of a case of those names in the dataset's folder of labels."""
-    wanted = {_folded(f"{case}_{LABELS}") for case in cases}
+    wanted = {folded(f"{case}_{LABELS}") for case in cases}
     if not folder.is_dir():
         return None
-    found = [p for p in sorted(folder.iterdir()) if split_suffix(p)[1] and _folded(split_suffix(p)[0]) in wanted]
+    found = [p for p in sorted(folder.iterdir()) if split_suffix(p)[1] and folded(split_suffix(p)[0]) in wanted]
     if len(found) > 1:
         raise CaseError(f"case {cases[0]}: {found[0].name} and {found[1].name} in {folder} both give labels; keep one")
     return found[0] if found else None
@@ -340,6 +340,6 @@ def _matched_subject(case: str, pattern: str) -> str:
 
 
 __all__ = [
-    "CaseFiles", "assign_subjects", "case_name", "case_names", "find_case", "find_cases", "fold_of", "hold_out",
-    "is_case", "number_reference", "read_case",
+    "CaseFiles", "assign_subjects", "case_name", "case_names", "find_case", "find_cases", "fold_of", "folded",
+    "hold_out", "is_case", "number_reference", "read_case",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ivdjax.config import DataConfig
-from ivdjax.data.datasets import CaseFiles, assign_subjects, case_names, find_case, read_case
+from ivdjax.data.datasets import CaseFiles, assign_subjects, case_names, find_case, folded, read_case
 from ivdjax.discs.metrics import CaseScore, on_grid, score_case
 from ivdjax.imaging.files import read_labels, split_suffix
 from ivdjax.imaging.folders import write_whole
@@ -221,18 +221,18 @@ def picture_channel(folder: Path) -> str | None:
     """The channel of a case folder that its picture shows; None for a folder without an image."""
     if not folder.is_dir() or folder.name.startswith(".") or folder.name.casefold() == "labels":
         return None
-    prefixes = [f"{name}_".casefold() for name in case_names(folder)]
+    prefixes = [folded(f"{name}_") for name in case_names(folder)]
     channels = []
     for path in folder.iterdir():
         stem, suffix = split_suffix(path)
         if not suffix or stem.startswith(".") or not path.is_file():
             continue
-        prefix = next((prefix for prefix in prefixes if stem.casefold().startswith(prefix)), "")
-        channel = stem[len(prefix) :]
-        if channel.casefold() not in _NO_CHANNELS:
+        prefix = next((prefix for prefix in prefixes if folded(stem).startswith(prefix)), "")
+        channel = folded(stem).removeprefix(prefix)
+        if channel not in _NO_CHANNELS:
             channels.append(channel)
     ranked = {name: place for place, name in enumerate(_SHOWN_FIRST)}
-    return min(channels, key=lambda name: (ranked.get(name.casefold(), len(ranked)), name), default=None)
+    return min(channels, key=lambda name: (ranked.get(name, len(ranked)), name), default=None)
 
 
 def _prediction_path(job: Evaluation, case: str) -> Path:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
+from ivdjax.data.datasets import folded
 from ivdjax.volume import UserError
 
 Kind = Literal[
@@ -135,7 +136,7 @@ def refuse_shared_folders(names: Iterable[CaseNames]) -> None:
     """
     seen: dict[str, str] = {}
     for one in names:
-        key = unicodedata.normalize("NFC", str(one.folder)).casefold()
+        key = folded(str(one.folder))
         if key in seen:
             raise UserError(
                 f"cases {seen[key]} and {one.case} would both be written to {one.folder}; rename one, or name visits "

@@ -233,6 +233,10 @@ def test_picture_channel(tmp_path):
     (tmp_path / "S01").symlink_to(folder)  # files of a linked case may bear either name
     (folder / "wat.mha").rename(folder / "S01_Labels.mha")
     assert picture_channel(tmp_path / "S01") == "fat"
+    composed, decomposed = tmp_path / "Jos\u00e9", "Jose\u0301"
+    composed.mkdir()
+    (composed / f"{decomposed}_Labels.nii").touch(), (composed / f"{decomposed}_T2.nii").touch()
+    assert picture_channel(composed) == "t2"
 
 
 def test_command_line(job, root):
