@@ -162,7 +162,7 @@ def assign_subjects(cases: Sequence[CaseFiles], data: DataConfig, root: Path) ->
         table = read_subject_table(path if path.exists() else Path(root) / path)
         missing = [c.name for c in cases if c.name not in table]
         if missing:
-            raise UserError(f"data.subject_table {path} lists no subject for case {', '.join(missing)}; add them")
+            raise UserError(f"subject table {path} lists no subject for case {', '.join(missing)}; add them")
         return [replace(c, subject=table[c.name][0], fold=table[c.name][1]) for c in cases]
     if data.subject_pattern:
         return [replace(c, subject=_matched_subject(c.name, data.subject_pattern)) for c in cases]
@@ -330,10 +330,10 @@ def _matched_subject(case: str, pattern: str) -> str:
     try:
         match = re.search(pattern, case)
     except re.error as error:
-        raise UserError(f"data.subject_pattern {pattern!r} is no regular expression: {error}") from error
+        raise UserError(f"subject pattern {pattern!r} is no regular expression: {error}") from error
     if match is None or match.re.groups < 1 or not match.group(1):
         raise UserError(
-            f"data.subject_pattern {pattern!r} must find the subject of case {case} by its first group, as "
+            f"subject pattern {pattern!r} must find the subject of case {case} by its first group, as "
             r"'^(\d+)_' does in 07_visit2; it finds none"
         )
     return match.group(1)

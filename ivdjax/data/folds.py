@@ -39,19 +39,19 @@ def read_subject_table(path: Path) -> dict[str, tuple[str, int | None]]:
         with Path(path).open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.subject_table {path} cannot be read: {error}") from error
+        raise UserError(f"subject table {path} cannot be read: {error}") from error
     table: dict[str, tuple[str, int | None]] = {}
     for number, row in enumerate(rows, start=2):
         case, subject = (row.get("case") or "").strip(), (row.get("subject") or "").strip()
         if not case or not subject:
-            raise UserError(f"data.subject_table {path}, line {number}: the columns case and subject must be filled")
+            raise UserError(f"subject table {path}, line {number}: the columns case and subject must be filled")
         if case in table:
-            raise UserError(f"data.subject_table {path}, line {number}: case {case} stands there twice; keep one row")
+            raise UserError(f"subject table {path}, line {number}: case {case} stands there twice; keep one row")
         fold = (row.get("fold") or "").strip()
         if fold and not re.fullmatch("[0-9]{1,9}", fold):
-            raise UserError(f"data.subject_table {path}, line {number}: fold must be a whole number, not {fold[:50]!r}")
+            raise UserError(f"subject table {path}, line {number}: fold must be a whole number, not {fold[:50]!r}")
         table[case] = (subject, int(fold) if fold else None)
-    _refuse_split_subjects(table, f"data.subject_table {path}")
+    _refuse_split_subjects(table, f"subject table {path}")
     return table
 
 

@@ -55,6 +55,7 @@ class ChangesSummary:
         beyond: changes beyond the measurement's own repeatability.
         judged: changes of which that is known.
         page: the page that shows them.
+        doubted: subjects of which something speaks against comparing their visits; the page says what.
     """
 
     subjects: tuple[str, ...]
@@ -62,13 +63,15 @@ class ChangesSummary:
     beyond: int
     judged: int
     page: Path
+    doubted: tuple[str, ...] = ()
 
     def words(self) -> str:
         """One line for a terminal."""
         noise = f"{self.beyond} of {self.judged} changes beyond the noise" if self.judged else "noise not known"
         left_out = f" ({len(self.left_out)} with one visit left out)" if self.left_out else ""
         count = len(self.subjects)
-        return f"changes of {count} subject{'' if count == 1 else 's'}{left_out}: {noise}; {self.page}"
+        doubts = f"; {len(self.doubted)} with doubts that the page tells" if self.doubted else ""
+        return f"changes of {count} subject{'' if count == 1 else 's'}{left_out}: {noise}{doubts}; {self.page}"
 
 
 def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[Path]]) -> ChangesSummary:
@@ -109,7 +112,8 @@ def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[
     write_whole(folder / CSV_FILE, changes_csv(rows))
     write_whole(folder / JSON_FILE, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     write_whole(folder / PAGE_FILE, changes_page([changes for changes, _ in subjects], notes))
-    return ChangesSummary(tuple(compared), left_out, *count_beyond(rows), folder / PAGE_FILE)
+    return ChangesSummary(tuple(compared), left_out, *count_beyond(rows), folder / PAGE_FILE,
+                          tuple(plain["subject"] for _, plain in subjects if plain["warnings"]))  # fmt: skip
 
 
 def _compare(subject: str, visits: Sequence[StoredVisit], folder: Path) -> tuple[SubjectChanges, dict[str, Any]]:

@@ -79,10 +79,12 @@ def test_a_result_without_repeatability_takes_that_of_the_other_or_leaves_the_no
 
 def test_a_review_warns_on_the_page_and_in_the_rows(tmp_path, two):
     later = store(tmp_path / "OUT" / "S1_3", disc(1), verdict="review", reasons=["<odd>"])
-    write_changes(tmp_path / "CHANGES", {"S1": [two[0], later]})
+    summary = write_changes(tmp_path / "CHANGES", {"S1": [two[0], later]})
+    assert summary.doubted == ("S1",) and "; 1 with doubts that the page tells; " in summary.words()
     page = (tmp_path / "CHANGES" / "changes.html").read_text()
     assert "S1_3 has the verdict review: &lt;odd&gt;" in page and "<odd>" not in page
     assert all("numbered differently (S1_3: verdict review)" in row["remark"] for row in table(tmp_path / "CHANGES"))
+    assert "doubts" not in write_changes(tmp_path / "CHANGES", {"S1": two}).words()
 
 
 def test_reports_beside_the_page_are_linked_and_no_other_path_is_told(tmp_path, two):

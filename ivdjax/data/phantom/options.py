@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 
 from ivdjax.volume import UserError
@@ -23,6 +24,8 @@ _SPACINGS_MM: dict[str, tuple[float, float, float]] = {
     "full": (2.0, 1.25, 1.25), "slab": (0.9, 0.94, 0.94), "clinical": (3.5, 1.05, 1.05),
 }  # fmt: skip
 _SHORTEST_MM, _NARROWEST_MM = 260.0, 150.0
+_MOST_VOXELS = 100_000_000
+"""Forty times an ordinary scan."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class PhantomOptions:
         shape, spacing_mm = self.grid_shape, self.grid_spacing_mm
         if min(shape) < 1 or not min(spacing_mm) > 0:
             raise UserError(f"shape and spacing must be above 0, not {shape} voxels of {spacing_mm} mm")
+        if math.prod(shape) > _MOST_VOXELS:
+            raise UserError(f"a phantom may have {_MOST_VOXELS:,} voxels, not the {math.prod(shape):,} of {shape}")
         height_mm, width_mm = shape[1] * spacing_mm[1], shape[2] * spacing_mm[2]
         if height_mm < _SHORTEST_MM or width_mm < _NARROWEST_MM:
             raise UserError(

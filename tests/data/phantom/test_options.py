@@ -17,6 +17,7 @@ from ivdjax.volume import UserError
         ({"field": "cube"}, "unknown field 'cube'; known are full, slab, clinical"),
         ({"hard": "scolios"}, "did you mean 'scoliosis'"),
         ({"shape": (0, 256, 256)}, "must be above 0"),
+        ({"shape": (500, 500, 500)}, "may have 100,000,000 voxels, not the 125,000,000 of"),
         ({"spacing_mm": (2.0, 0.0, 1.0)}, "must be above 0"),
         ({"shape": (36, 64, 64)}, "seven discs need 260 mm from top to bottom"),
         ({"shape": (36, 256, 100)}, "150 mm from front to back, not 320 x 125 mm"),
