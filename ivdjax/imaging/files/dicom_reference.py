@@ -38,7 +38,6 @@ def read_images(source: DicomSeries, case: str) -> Images:
             or frames of reference, or that do not make a volume (see `dicom.ordered`). No message repeats a header.
     """
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
     headers, slices = {}, []
     for path in source.files:
@@ -49,7 +48,7 @@ def read_images(source: DicomSeries, case: str) -> Images:
             missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
         except FileNotFoundError:
             raise CaseError(f"case {case}: no file {path}") from None
-        except (InvalidDicomError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except Exception as error:  # on damaged bytes pydicom may raise anything
             # The library's own words may repeat what stands in the header.
             raise CaseError(
                 f"case {case}: {path} cannot be read as a DICOM image ({type(error).__name__}); copy or export it again"

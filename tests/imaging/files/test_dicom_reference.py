@@ -113,6 +113,17 @@ def test_files_that_are_gone_or_damaged_are_named(tmp_path):
         read_images(source, "knee")
 
 
+def test_a_value_of_a_kind_that_dicom_does_not_know_is_damage(tmp_path):
+    source = series(tmp_path)
+    path = source.files[2]
+    content = path.read_bytes()
+    uid = b"\x08\x00\x18\x00UI"
+    assert content.count(uid) == 1
+    path.write_bytes(content.replace(uid, uid[:4] + b"XX"))
+    with pytest.raises(CaseError, match=r"case knee: .* cannot be read as a DICOM image \(NotImplementedError\)"):
+        read_images(source, "knee")
+
+
 def test_templates_hold_nothing_of_the_patient(tmp_path):
     extra = {"InstitutionName": "Clinic", "StudyDescription": "Erika", "ProtocolName": "Erika"}
     images = read_images(series(tmp_path, manufacturer="MAKER", extra=extra), "knee")
