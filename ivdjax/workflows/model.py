@@ -231,6 +231,11 @@ def _describe(model: Model, precision: str, digest: str, reference: str | None) 
     }
 
 
+def _refuse_constant(word: str) -> None:
+    """JSON has no such numbers, though Python reads them."""
+    raise ValueError(f"{word} is no JSON")
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not folder.is_dir():
@@ -238,7 +243,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} is no model: it has no {DESCRIPTION}; give the folder that holds one")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}; copy the whole folder again") from error
     if not isinstance(description, dict) or description.get("kind") != KIND:

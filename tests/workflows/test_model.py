@@ -179,6 +179,7 @@ def no_archive_for_a_reference(folder):
         (lambda f: (f / "model.json").unlink(), "is no model: it has no model.json"),
         (lambda f: (f / "weights.npz").unlink(), "has no weights.npz; the copy is incomplete"),
         (lambda f: (f / "model.json").write_text("{"), "model.json cannot be read"),
+        (lambda f: (f / "model.json").write_text('{"validation": {"dice": NaN}}'), "cannot be read: NaN is no JSON"),
         (lambda f: (f / "model.json").write_text("[]"), "does not describe an ivdjax model"),
         (lambda f: edit(f, kind="other"), "does not describe an ivdjax model"),
         (lambda f: edit(f, schema_version=SCHEMA_VERSION + 1), f"reads up to {SCHEMA_VERSION}; use a newer ivdjax"),

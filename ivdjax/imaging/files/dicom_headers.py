@@ -38,7 +38,8 @@ class Slice:
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
         frame_of_reference: FrameOfReferenceUID; these three are empty where the header gives none.
-        number: SeriesNumber, if there is one.
+        number: SeriesNumber, if there is one of at most five digits, as scanners give them: messages repeat it, and a
+            larger one may be a date or a patient's number.
         modality: as the header has it.
         description: SeriesDescription. People type names into it: it is looked at, and never shown.
         image_type: ImageType, or the frame's FrameType, with the complex component; upper case.
@@ -205,7 +206,7 @@ def _slice(path: Path, frame: int | None, top: Any, groups: tuple[Any, ...]) -> 
         study=str(top.get("StudyInstanceUID") or ""),
         series=str(top.get("SeriesInstanceUID") or ""),
         frame_of_reference=str(top.get("FrameOfReferenceUID") or ""),
-        number=_whole(top.get("SeriesNumber")),
+        number=_series_number(top.get("SeriesNumber")),
         modality=str(top.get("Modality") or ""),
         description=str(top.get("SeriesDescription") or ""),
         image_type=(*_texts(image_type or top.get("ImageType")), *_texts(own("ComplexImageComponent"))),
@@ -242,5 +243,5 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _whole(value: Any) -> int | None:
-    return int(value) if value is not None and re.fullmatch(r"\d{1,9}", str(value)) else None
+def _series_number(value: Any) -> int | None:
+    return int(value) if value is not None and re.fullmatch(r"\d{1,5}", str(value)) else None

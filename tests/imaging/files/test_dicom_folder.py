@@ -140,6 +140,15 @@ def test_two_echoes_of_one_series_are_told_by_their_times(tmp_path):
         find_channels([tmp_path], DIXON, "P")
 
 
+def test_a_series_number_that_may_be_a_date_is_not_repeated(tmp_path):
+    add(tmp_path, 1, image_type=SIEMENS["wat"], series_number=41)
+    add(tmp_path, 2, series_description="localizer", series_number=19640812)
+    found = find_channels([tmp_path], ("wat",), "P")
+    assert values(found) == {"wat": 1}
+    told = " ".join((*found.remarks, *found.ignored))
+    assert "a series without number" in told and "19640812" not in told
+
+
 def test_channels_of_two_studies_are_refused(tmp_path):
     add(tmp_path, 1, image_type=SIEMENS["wat"])
     add(tmp_path, 2, image_type=SIEMENS["fat"], study="1.2.9")
