@@ -162,7 +162,7 @@ class UNetConfig:
 
     Attributes:
         width: channels at full resolution; each level below has twice as many.
-        downsamplings: by two each.
+        downsamplings: by two each; 1 to 8.
         layers: convolutions at each resolution, on the way down and on the way up.
         groups: channels in one group of the group normalisation.
     """

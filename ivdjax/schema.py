@@ -164,7 +164,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
         "preparation.": "spacing_mm max_slice_mm reformat_slice_mm",
         "augmentation.": "scale elastic_step_mm gamma",
         "region.": "spacing_mm",
-        "region.network.": "width downsamplings layers groups",
+        "region.network.": "width layers groups",
         "disc.network.": "stem growth se_ratio aspp_rates aspp_growth path groups",
         "localization.": "spacing_mm",
         "localization.network.": "widths layers slice_pooling groups",
@@ -195,6 +195,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
         "inference.": "overlap",
     }),
     ("above 0 and below 1", lambda v: 0 < v < 1, {"inference.": "threshold"}),
+    ("within 1 to 8", lambda v: 1 <= v <= 8, {"region.network.": "downsamplings"}),
     ("within 0 to 100", lambda v: 0 <= v <= 100, {"preparation.": "percentiles"}),
     ("0 (none) or at least 2", lambda v: v == 0 or v >= 2, {"data.": "folds"}),
 )  # fmt: skip

@@ -57,7 +57,7 @@ ALONE = {
         "augmentation.gamma": [0.0, 1.0], "augmentation.elastic_step_mm": 0, "preparation.max_slice_mm": 0,
         "preparation.reformat_slice_mm": 0, "data.phantom_visits": 0, "data.phantom_shape": [1, 0, 1],
         "inference.discs": 0, "inference.batch_size": 0, "region.spacing_mm": [2.5, 0], "region.network.width": 0,
-        "region.network.downsamplings": 0, "region.network.layers": 0, "localization.spacing_mm": [5, 0, 3],
+        "region.network.layers": 0, "localization.spacing_mm": [5, 0, 3],
         "localization.network.widths": [8, 0], "localization.network.slice_pooling": [0],
         "region.training.steps": 0, "localization.training.batch_size": 0, "localization.optimizer.clip_norm": 0,
     },
@@ -72,6 +72,7 @@ ALONE = {
     },
     "at least 0 and below 1": {"disc.optimizer.average_decay": 1, "disc.optimizer.momentum": 1.0},
     "above 0 and below 1": {"inference.threshold": 0},
+    "within 1 to 8": {"region.network.downsamplings": 99_999_999_999},
     "within 0 to 100": {"preparation.percentiles": [0.5, 100.5]},
     "above 0 and finite": {"disc.optimizer.learning_rate": math.inf},
 }  # fmt: skip
