@@ -162,7 +162,8 @@ def assign_subjects(cases: Sequence[CaseFiles], data: DataConfig, root: Path) ->
         table = read_subject_table(path if path.exists() else Path(root) / path)
         missing = [c.name for c in cases if c.name not in table]
         if missing:
-            raise UserError(f"subject table {path} lists no subject for case {', '.join(missing)}; add them")
+            more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+            raise UserError(f"subject table {path} lists no subject for case {', '.join(missing[:8])}{more}; add them")
         return [replace(c, subject=table[c.name][0], fold=table[c.name][1]) for c in cases]
     if data.subject_pattern:
         return [replace(c, subject=_matched_subject(c.name, data.subject_pattern)) for c in cases]

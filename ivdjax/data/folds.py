@@ -26,14 +26,18 @@ AnyCase = TypeVar("AnyCase", bound=_OfSubject)
 """Anything with a name and a subject: files of a case, or a prepared case."""
 
 
+_LONGEST_NAME = 255
+"""Letters of a case's or a subject's name; no folder has a longer one."""
+
+
 def read_subject_table(path: Path) -> dict[str, tuple[str, int | None]]:
     """Subject and fold (None where there is no such column or it is empty) of each case in a CSV.
 
     The columns are case, subject and, if wanted, fold (counted from 0).
 
     Raises:
-        UserError: no such file, a column is missing, a row is incomplete, a case stands in two rows, or a subject
-            stands in two folds.
+        UserError: no such file, a column is missing, a row is incomplete or of endless names, a case stands in two
+            rows, or a subject stands in two folds.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as stream:
@@ -45,6 +49,11 @@ def read_subject_table(path: Path) -> dict[str, tuple[str, int | None]]:
         case, subject = (row.get("case") or "").strip(), (row.get("subject") or "").strip()
         if not case or not subject:
             raise UserError(f"subject table {path}, line {number}: the columns case and subject must be filled")
+        if max(len(case), len(subject)) > _LONGEST_NAME:
+            raise UserError(
+                f"subject table {path}, line {number}: names have at most {_LONGEST_NAME} letters, not "
+                f"{max(len(case), len(subject)):,}; is it the right file?"
+            )
         if case in table:
             raise UserError(f"subject table {path}, line {number}: case {case} stands there twice; keep one row")
         fold = (row.get("fold") or "").strip()

@@ -105,3 +105,9 @@ def test_faulty_tables_are_refused(tmp_path: Path, text: str, message: str) -> N
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_subject_table(tmp_path / "absent.csv")
+
+
+def test_names_without_end_are_refused_in_a_short_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="line 3: names have at most 255 letters, not 70,000; is it") as refused:
+        read_subject_table(table(tmp_path, f"case,subject\n01,ann\n{'a' * 70_000},bob\n"))
+    assert len(str(refused.value)) < 1000
