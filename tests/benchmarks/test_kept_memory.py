@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.kept_memory import kept_mib, table
 from ivdjax.config import read_config
 
 
+@pytest.mark.soak
 def test_less_is_kept_in_bfloat16_and_with_rematerialisation(root):
     config = read_config(root / "configs" / "tiny.yaml")
     for stage in config.stages:

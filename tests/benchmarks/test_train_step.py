@@ -127,6 +127,7 @@ class TestResidents:
 
 
 class TestPrograms:
+    @pytest.mark.soak
     def test_each_work_runs_and_a_step_moves_the_state(self, training):
         assert training.shape == (2, 16, 24, 2)
         assert [part.shape for part in training.batch] == [(2, 16, 24, 2), (2, 16, 24), (2, 16, 24)]

@@ -122,6 +122,7 @@ def test_two_processes_train_to_the_result_of_one_and_process_0_alone_writes(roo
     assert "process 1 of 2: follows process 0" in pair.logs[1].read_text() and "model:" not in pair.logs[1].read_text()
 
 
+@pytest.mark.soak
 def test_two_processes_stop_together_at_a_sigterm_of_one_and_resume(root, tmp_path, alone):
     pair = Pair(root, tmp_path)
     pair.wait_for("region/journal.csv")  # the steps begin
