@@ -89,13 +89,23 @@ def local_output(text: str) -> Path:
     """
     if not text:
         raise UserError("--output is empty; give a folder")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"--output {text}: the name is no valid UTF-8, and not every library can write there") from None
+    if not is_utf8(text):
+        raise UserError(f"--output {text}: the name is no valid UTF-8, and not every library can write there")
     if "://" in text:
         raise UserError(f"--output {text}: this command writes to a folder of this machine; give one, and copy it")
     return Path(text)
+
+
+def make_output(folder: Path) -> None:
+    """Makes the folder that an option --output names, where it is not there.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be made: {describe_os_error(error)}") from error
 
 
 def refuse_in_the_way(folder: Path, names: Iterable[str]) -> None:
@@ -109,6 +119,15 @@ def refuse_in_the_way(folder: Path, names: Iterable[str]) -> None:
             raise UserError(
                 f"{path} is in the way: a file of that name is written; move it, or choose another --output"
             )
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text; a file's name of other bytes it cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def printable(text: str) -> str:

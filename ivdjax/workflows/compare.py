@@ -25,8 +25,8 @@ from ivdjax.reports.changes import SubjectChanges, VisitNote, changes_csv, chang
 from ivdjax.volume import UserError
 from ivdjax.workflows.commands import (
     CommandParser,
-    describe_os_error,
     local_output,
+    make_output,
     refuse_in_the_way,
     run_command,
 )
@@ -104,10 +104,7 @@ def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[
         "schema_version": SCHEMA_VERSION, "kind": "ivdjax changes", "ivdjax_version": __version__, "notes": notes,
         "subjects": [plain for _, plain in subjects],
     }  # fmt: skip
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {folder} cannot be made: {describe_os_error(error)}") from error
+    make_output(folder)
     refuse_in_the_way(folder, (CSV_FILE, JSON_FILE, PAGE_FILE))
     write_whole(folder / CSV_FILE, changes_csv(rows))
     write_whole(folder / JSON_FILE, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")

@@ -22,7 +22,7 @@ from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.comparison import write_comparison
 from ivdjax.reports.tables import SUMMARY, score_csv, score_tables
 from ivdjax.volume import Case, CaseError, LabelMap, UserError
-from ivdjax.workflows.commands import describe_os_error, printable
+from ivdjax.workflows.commands import make_output, printable
 from ivdjax.workflows.names import bids_names, plain_names
 
 _SHOWN_FIRST = ("t2", "wat", "inn")
@@ -79,7 +79,7 @@ def evaluate(job: Evaluation) -> int:
     found, failures = _find_references(job)
     found = _given_to_inference(job, found)
     _check_predictions(job, found)
-    _make_output(job.output)
+    make_output(job.output)
     scored: list[_Scored] = []
     for files in tqdm(found, desc="scoring", unit="case"):
         try:
@@ -317,13 +317,6 @@ def _cell(value: float | None, digits: int) -> str:
 
 def _some(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _make_output(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {folder} cannot be made: {describe_os_error(error)}") from error
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,7 @@ from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, split_suffix
 from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
 from ivdjax.imaging.files.dicom_headers import is_dicom
 from ivdjax.volume import CaseError, UserError
-from ivdjax.workflows.commands import printable
+from ivdjax.workflows.commands import is_utf8, printable
 
 LONGEST_NAME = 200
 """Bytes of a case's name: file systems take 255, of which the endings of results and of temporary names need some."""
@@ -215,13 +215,13 @@ def _renamed(case: InputCase, name: str) -> InputCase:
 
 def _refuse_name(name: str) -> None:
     hidden = not name.strip() or name.startswith(".")
-    if hidden or "/" in name or "\\" in name or "\0" in name or not _is_utf8(name):
+    if hidden or "/" in name or "\\" in name or "\0" in name or not is_utf8(name):
         raise UserError(f"--case {name!r} cannot be the name of a folder; use letters, digits, '_' and '-'")
 
 
 def _with_sound_name(case: InputCase) -> InputCase:
     """The case, or its problem: no results could be stored under its name."""
-    if not _is_utf8(case.name):
+    if not is_utf8(case.name):
         shown = case.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
         return InputCase(
             shown, problem=f"case {shown}: the name is no valid UTF-8; rename it, or set a locale of UTF-8"
@@ -232,14 +232,6 @@ def _with_sound_name(case: InputCase) -> InputCase:
             f"more than {LONGEST_NAME}; rename the folder or the image, or give --case"
         ))  # fmt: skip
     return case
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_doubles(cases: Sequence[InputCase]) -> None:
