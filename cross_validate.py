@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 
+from ivdjax.commands.commands import CommandParser, local_output, run_command
 from ivdjax.config import read_config
-from ivdjax.workflows.commands import CommandParser, local_output, run_command
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     def run() -> int:
         config = read_config(options.config, options.overrides)
         # After the options are known to be right: this import takes a second.
-        from ivdjax.workflows.cross_validation import cross_validate, parse_folds
+        from ivdjax.evaluation.cross_validation import cross_validate, parse_folds
 
         output = local_output(options.output or f"runs/{config.name}")
         return cross_validate(config, output, parse_folds(options.folds))

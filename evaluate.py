@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ivdjax.workflows.commands import CommandParser, local_output, run_command
+from ivdjax.commands.commands import CommandParser, local_output, run_command
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     options = parser.parse_args()
 
     def run() -> int:
-        from ivdjax.workflows.evaluate import Evaluation, evaluate  # after the options are known to be right
+        from ivdjax.evaluation.evaluate import Evaluation, evaluate  # after the options are known to be right
 
         cases = tuple(dict.fromkeys(name.strip() for name in options.cases.split(",") if name.strip()))
         output = local_output(options.output)

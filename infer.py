@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ivdjax.commands.anchor import parse_anchor
+from ivdjax.commands.commands import CommandParser, local_output, run_command
 from ivdjax.volume import UserError
-from ivdjax.workflows.anchor import parse_anchor
-from ivdjax.workflows.commands import CommandParser, local_output, run_command
 
 MOST_S = 1e6
 """The longest --timeout, eleven days."""
@@ -42,8 +42,8 @@ def main() -> int:
             raise UserError(f"--timeout must be above 0 and at most {MOST_S:g} seconds, not {options.timeout:g}; "
                             "without it a case may take any time")  # fmt: skip
         anchor = parse_anchor(options.anchor) if options.anchor is not None else None
-        from ivdjax.workflows.infer import InferenceRequest, infer  # after the options are known to be right
-        from ivdjax.workflows.results import OutputOptions
+        from ivdjax.inference.infer import InferenceRequest, infer  # after the options are known to be right
+        from ivdjax.inference.results import OutputOptions
 
         outputs = OutputOptions(options.bids, options.save_probabilities, options.anonymous)
         rows = infer(

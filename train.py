@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from ivdjax.commands.commands import CommandParser, run_command
 from ivdjax.config import read_config
-from ivdjax.workflows.commands import CommandParser, run_command
-from ivdjax.workflows.job import end_process, job_of, joined
+from ivdjax.training.jobs.job import end_process, job_of, joined
 
 
 def main() -> int:
@@ -36,7 +36,7 @@ def main() -> int:
         config = read_config(options.config, options.overrides)
         job = job_of(os.environ, options.coordinator, options.processes, options.process)
         # After the options are known to be right: importing JAX takes a second.
-        from ivdjax.workflows.train import train
+        from ivdjax.training.train import train
 
         stage = None if options.stage == "all" else options.stage
         output, init = options.output or f"runs/{config.name}", Path(options.init) if options.init else None

@@ -45,18 +45,18 @@ from benchmarks.ablation_variants import (
     parameter_count,
     variant_config,
 )
+from ivdjax.commands.commands import CommandParser, run_command
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
 from ivdjax.data.preparation import Prepared
 from ivdjax.imaging.folders import alone, write_whole
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
+from ivdjax.model.segmentation import Predict, with_region
+from ivdjax.model.tasks import Scored, build_task, stage_network
+from ivdjax.training.stage import train_stage
+from ivdjax.training.stage_record import read_record, write_record
+from ivdjax.training.training_cases import phantoms_beside, prepared_cases, split_cases
 from ivdjax.volume import UserError
-from ivdjax.workflows.commands import CommandParser, run_command
-from ivdjax.workflows.segmentation import Predict, with_region
-from ivdjax.workflows.stage import train_stage
-from ivdjax.workflows.stage_record import read_record, write_record
-from ivdjax.workflows.tasks import Scored, build_task, stage_network
-from ivdjax.workflows.training_cases import phantoms_beside, prepared_cases, split_cases
 
 WITHIN = "everywhere, scored within the region"
 """The second row of the table that the variant `everywhere` gives."""
@@ -122,7 +122,7 @@ def ablate(study: Study, output: Path, variants: Sequence[str], seeds: Sequence[
 
     Raises:
         UserError: the configuration or its data cannot be used, or `output` holds a study of another one.
-        CaseError, FloatingPointError, OSError: as `ivdjax.workflows.train.train`.
+        CaseError, FloatingPointError, OSError: as `ivdjax.training.train.train`.
     """
     output.mkdir(parents=True, exist_ok=True)
     with alone(output) as undisturbed:

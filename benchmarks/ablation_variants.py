@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from ivdjax.config import Config, ConfigError, config_differences, read_config
 from ivdjax.learning.steps import abstract_state
+from ivdjax.model.tasks import stage_network
 from ivdjax.volume import UserError
-from ivdjax.workflows.tasks import stage_network
 
 PAPER, EVERYWHERE = "paper", "everywhere"
 PAPER_CHOICES = ("disc.network.architecture=densenet", "disc.network.pyramid=dense", "disc.within_region=true")

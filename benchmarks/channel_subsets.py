@@ -20,13 +20,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.reference_cases import reference_cases
+from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.metrics import CaseScore, score_case
+from ivdjax.evaluation.evaluate import summary
+from ivdjax.inference.segmenter import find_discs, load_segmenter
+from ivdjax.model.model import read_model
 from ivdjax.volume import Case, Volume
-from ivdjax.workflows.commands import run_command
-from ivdjax.workflows.evaluate import summary
-from ivdjax.workflows.model import read_model
-from ivdjax.workflows.segmenter import find_discs, load_segmenter
 
 Subset = tuple[str, ...]
 

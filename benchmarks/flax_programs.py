@@ -18,7 +18,7 @@ from ivdjax.learning.devices import data_mesh, share
 from ivdjax.learning.losses import level_loss, path_losses
 from ivdjax.learning.precision import training_apply
 from ivdjax.learning.steps import build_train_step, initial_state
-from ivdjax.workflows.tasks import stage_crop, stage_network, stage_settings
+from ivdjax.model.tasks import stage_crop, stage_network, stage_settings
 
 WORKS: tuple[str, ...] = ("augmentation", "forward", "forward+backward", "step")
 """What is timed. A step of ivdjax draws and augments its own batch; the two before it get a ready one."""

@@ -57,7 +57,7 @@ def main() -> int:
 def _phantoms(folder: Path, model: str, cases: int) -> list[str]:
     sys.path.insert(0, str(ROOT))
     from ivdjax.data.phantom import PhantomOptions, PhantomSet, write_phantoms
-    from ivdjax.workflows.model import read_model
+    from ivdjax.model.model import read_model
 
     options = PhantomOptions(channels=read_model(model).channels)
     write_phantoms(folder, PhantomSet(cases, 900, options=options))
@@ -100,7 +100,7 @@ def _by_phase(costs: list[dict[str, dict[str, float]]]) -> Iterator[tuple[str, l
 def _run_recorded(path: Path) -> None:
     """Runs infer.py in this process, and stores each case's costs by phase."""
     sys.path.insert(0, str(ROOT))
-    from ivdjax.workflows import infer, supervisor
+    from ivdjax.inference import infer, supervisor
 
     costs: list[dict[str, Any]] = []
 

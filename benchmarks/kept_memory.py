@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import jax.numpy as jnp
 
+from ivdjax.commands.commands import CommandParser, run_command
 from ivdjax.config import Config, read_config
 from ivdjax.learning.precision import training_apply
-from ivdjax.workflows.commands import CommandParser, run_command
-from ivdjax.workflows.tasks import stage_network, stage_settings
+from ivdjax.model.tasks import stage_network, stage_settings
 
 COLUMNS = tuple((compute, remat) for compute in ("float32", "bfloat16") for remat in (False, True))
 

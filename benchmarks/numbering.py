@@ -26,19 +26,19 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.reference_cases import reference_cases
+from ivdjax.commands.commands import run_command
 from ivdjax.config import InferenceConfig
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.data.preparation import Prepared, prepare, restore_labels
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.metrics import CaseScore, score_case
 from ivdjax.discs.numbering import number_discs
+from ivdjax.evaluation.evaluate import summary
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.segmenter import Segmenter, gather_evidence, in_region, load_segmenter
+from ivdjax.model.model import read_model
 from ivdjax.reports.tables import csv_text
 from ivdjax.volume import LUMBAR_DISCS, LabelMap
-from ivdjax.workflows.commands import run_command
-from ivdjax.workflows.evaluate import summary
-from ivdjax.workflows.model import read_model
-from ivdjax.workflows.segmenter import Segmenter, gather_evidence, in_region, load_segmenter
 
 FULL, NO_REGION = "full", "without region"
 DETAIL_COLUMNS = (

@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.reference_cases import reference_cases
+from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.data.preparation import prepare, restore_labels
 from ivdjax.discs.metrics import dice
 from ivdjax.discs.numbering import number_discs
 from ivdjax.discs.outline import calibrated, expected_dice, fit_calibration
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.segmenter import Segmenter, gather_evidence, in_region, load_segmenter
+from ivdjax.model.model import annotate_model, read_model
 from ivdjax.reports.canvas import save_figure
 from ivdjax.reports.tables import csv_text
 from ivdjax.volume import LUMBAR_DISCS, Case, LabelMap, UserError, Volume
-from ivdjax.workflows.commands import run_command
-from ivdjax.workflows.model import annotate_model, read_model
-from ivdjax.workflows.segmenter import Segmenter, gather_evidence, in_region, load_segmenter
 
 FACT = "outline_calibration"
 BAD_DICE = 0.7

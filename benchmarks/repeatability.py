@@ -32,6 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ivdjax import __version__
+from ivdjax.commands.commands import run_command
 from ivdjax.config import DataConfig
 from ivdjax.data.datasets import find_cases, read_case
 from ivdjax.data.phantom import PhantomOptions, PhantomSet, write_phantoms
@@ -41,12 +42,11 @@ from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
 from ivdjax.discs.repeatability import repeatability_of, within_sd
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.visits.visits import read_visit
+from ivdjax.model.model import annotate_model, read_model
 from ivdjax.reports.tables import csv_text, disc_rows
 from ivdjax.volume import UserError
-from ivdjax.workflows.commands import run_command
-from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.model import annotate_model, read_model
-from ivdjax.workflows.visits import read_visit
 
 Rows = Mapping[int, Mapping[str, Any]]
 """A disc table by level."""

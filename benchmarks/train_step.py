@@ -37,12 +37,12 @@ import jax.numpy as jnp
 from benchmarks.flax_programs import WORKS, FlaxTraining, product_rate_call, with_training
 from benchmarks.flop_count import forward_flops, step_flops
 from benchmarks.stopwatch import Contestant, Timing, race
+from ivdjax.commands.commands import CommandParser, run_command
 from ivdjax.config import STAGES, Config, ConfigError, read_config
 from ivdjax.imaging.folders import write_whole
 from ivdjax.learning.optimizer import learning_rate_schedule
+from ivdjax.model.tasks import stage_network, stage_settings
 from ivdjax.volume import UserError
-from ivdjax.workflows.commands import CommandParser, run_command
-from ivdjax.workflows.tasks import stage_network, stage_settings
 
 COMPUTES = ("float32", "bfloat16")
 OURS, EAGER, COMPILED = "ivdjax", "PyTorch eager", "PyTorch compiled"

@@ -27,14 +27,14 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.reference_cases import reference_cases
+from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.candidates import find_candidates
 from ivdjax.discs.orientation import WAYS, turned_gain
+from ivdjax.inference.findings import conclude, prepare_case
+from ivdjax.inference.segmenter import Segmenter, load_segmenter, look
+from ivdjax.model.model import read_model
 from ivdjax.volume import Case, Volume
-from ivdjax.workflows.commands import run_command
-from ivdjax.workflows.findings import conclude, prepare_case
-from ivdjax.workflows.model import read_model
-from ivdjax.workflows.segmenter import Segmenter, load_segmenter, look
 
 AS_IT_IS = "as it is"
 _SAID = "the image may be stored "

@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from ivdjax.config import Config, read_config
     from ivdjax.imaging.arrays import volume_of
     from ivdjax.imaging.files import read_volume
+    from ivdjax.inference.predictor import DiscModel, DiscResult, load_model
     from ivdjax.volume import Case, CaseError, Disc, Grid, LabelMap, UserError, Volume
-    from ivdjax.workflows.predictor import DiscModel, DiscResult, load_model
 
 _PUBLIC = {
     "Case": "ivdjax.volume",
@@ -29,9 +29,9 @@ _PUBLIC = {
     "read_config": "ivdjax.config",
     "read_volume": "ivdjax.imaging.files",
     "volume_of": "ivdjax.imaging.arrays",
-    "load_model": "ivdjax.workflows.predictor",
-    "DiscModel": "ivdjax.workflows.predictor",
-    "DiscResult": "ivdjax.workflows.predictor",
+    "load_model": "ivdjax.inference.predictor",
+    "DiscModel": "ivdjax.inference.predictor",
+    "DiscResult": "ivdjax.inference.predictor",
 }
 
 __all__ = [

@@ -9,8 +9,8 @@ import numpy as np
 
 from ivdjax.config import parse_config
 from ivdjax.learning.steps import initial_state
+from ivdjax.model.model import Model, write_model
 from ivdjax.networks.disc_net import build_disc_net
-from ivdjax.workflows.model import Model, write_model
 
 
 def write_untrained(folder: Path, channels: list[str]) -> Path:

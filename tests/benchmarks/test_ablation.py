@@ -16,9 +16,9 @@ from benchmarks.ablation_variants import budgeted
 from ivdjax.config import Config, ConfigError
 from ivdjax.data.preparation import Prepared
 from ivdjax.imaging.folders import alone
+from ivdjax.model.tasks import StageTask
+from ivdjax.training.stage import StageResult
 from ivdjax.volume import Grid, UserError
-from ivdjax.workflows.stage import StageResult
-from ivdjax.workflows.tasks import StageTask
 
 YAML = """
 name: small

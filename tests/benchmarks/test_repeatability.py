@@ -15,9 +15,9 @@ from ivdjax.data.phantom import PhantomOptions, PhantomSet
 from ivdjax.discs.change import detectable_changes
 from ivdjax.discs.measures import measure_discs
 from ivdjax.imaging.files import read_labels
+from ivdjax.model.model import Model, read_model, write_model
 from ivdjax.reports.tables import CaseSummary, disc_json
 from ivdjax.volume import UserError
-from ivdjax.workflows.model import Model, read_model, write_model
 
 
 def disc(height, x=0.0, **columns):

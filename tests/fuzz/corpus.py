@@ -13,12 +13,12 @@ import yaml
 from ivdjax.config import parse_config
 from ivdjax.imaging.files import write_volume
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
+from ivdjax.inference.segments import disc_segments
+from ivdjax.model.model import Model, write_model
 from ivdjax.volume import Grid, LabelMap
-from ivdjax.workflows.model import Model, write_model
-from ivdjax.workflows.segments import disc_segments
 from tests.dicom_series import GE, PHILIPS, SIEMENS, sagittal_affine, write_enhanced, write_series
 from tests.fuzz.sample import Sample
-from tests.workflows.stored_visits import disc, document
+from tests.inference.visits.stored_visits import disc, document
 
 CHANNELS = ("t2", "wat")
 """Of the model that the cases are for."""

@@ -14,17 +14,17 @@ from ivdjax.config import plain_config, read_config
 from ivdjax.data.datasets import read_case
 from ivdjax.data.folds import read_subject_table
 from ivdjax.discs.outline import calibrated
+from ivdjax.evaluation.convert import Conversion, convert
+from ivdjax.evaluation.evaluate import Evaluation, evaluate
 from ivdjax.imaging.files import DicomSeries, read_labels
 from ivdjax.imaging.files.dicom_seg import write_dicom_seg
+from ivdjax.inference.inputs import find_inputs
+from ivdjax.inference.segments import disc_segments
+from ivdjax.inference.visits.compare import write_changes
+from ivdjax.inference.visits.visits import read_visit
+from ivdjax.model.model import annotate_model, override_inference, read_model
+from ivdjax.model.provenance import validation_words
 from ivdjax.volume import CaseError, LabelMap, UserError, Volume
-from ivdjax.workflows.compare import write_changes
-from ivdjax.workflows.convert import Conversion, convert
-from ivdjax.workflows.evaluate import Evaluation, evaluate
-from ivdjax.workflows.inputs import find_inputs
-from ivdjax.workflows.model import annotate_model, override_inference, read_model
-from ivdjax.workflows.provenance import validation_words
-from ivdjax.workflows.segments import disc_segments
-from ivdjax.workflows.visits import read_visit
 from tests.fuzz.corpus import CHANNELS
 
 SECRET = 0xA7

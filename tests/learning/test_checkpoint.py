@@ -219,7 +219,7 @@ LIMITED = """
 import resource, sys
 from tests.learning.test_checkpoint import make_state
 from ivdjax.learning.checkpoint import Checkpoints
-from ivdjax.workflows.commands import run_command
+from ivdjax.commands.commands import run_command
 def main():
     with Checkpoints(sys.argv[1]) as checkpoints:
         checkpoints.save(1, make_state(1))

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.config import parse_config
+from ivdjax.inference.predictor import DiscModel
+from ivdjax.inference.segmenter import Network, Segmenter
+from ivdjax.model.model import Model
 from ivdjax.volume import Grid, to_world_mm
-from ivdjax.workflows.model import Model
-from ivdjax.workflows.predictor import DiscModel
-from ivdjax.workflows.segmenter import Network, Segmenter
 
 FIELD_MM = (56.0, 300.0, 140.0)
 CENTRE_MM = (3.0, -12.0, 25.0)

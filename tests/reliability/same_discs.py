@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ivdjax.inference.predictor import DiscResult
 from ivdjax.volume import Grid, to_index
-from ivdjax.workflows.predictor import DiscResult
 
 TABLE_WITHIN = 2e-4
 """Two headers of one place differ by float32's last bits, some 1e-5 mm; tables are rounded to six digits."""

@@ -14,9 +14,9 @@ import pytest
 from ivdjax.data.phantom import PhantomOptions, make_phantom
 from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.imaging.files import write_volume
+from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.inputs import find_inputs
 from ivdjax.volume import Grid, UserError
-from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.inputs import find_inputs
 from tests.untrained_model import write_untrained
 
 CHANNELS = ["fat", "wat"]

@@ -15,8 +15,8 @@ import pytest
 import SimpleITK
 
 from ivdjax.imaging.files import read_labels
-from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.inputs import InputCase, find_inputs
+from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.inputs import InputCase, find_inputs
 from tests.dicom_series import sagittal_affine, write_series
 from tests.untrained_model import write_untrained
 
@@ -212,7 +212,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ivdjax.workflows.infer.find_inputs", find_and_remove)
+        patch.setattr("ivdjax.inference.infer.find_inputs", find_and_remove)
         rows = infer(InferenceRequest(model, folder / "out", (str(folder / "data"),)))
     assert len(rows) == len(REFUSED) + len(SAME) + len(TOLD) + 1
     return folder / "out"

@@ -12,9 +12,9 @@ import pytest
 
 from ivdjax.data.phantom import PhantomOptions, make_phantom
 from ivdjax.imaging.files import read_labels
+from ivdjax.inference.infer import InferenceRequest, infer
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.volume import to_world_mm
-from ivdjax.workflows.infer import InferenceRequest, infer
 from tests.dicom_series import sagittal_affine, write_series
 from tests.untrained_model import write_untrained
 

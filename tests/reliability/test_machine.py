@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 from ivdjax.imaging.folders import alone
+from ivdjax.inference import infer as inference
+from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.supervisor import Result, Task
+from ivdjax.inference.worker import Pipeline
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.volume import CaseError, UserError
-from ivdjax.workflows import infer as inference
-from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.supervisor import Result, Task
-from ivdjax.workflows.worker import Pipeline
 from tests.memory_disk import mounted
 from tests.untrained_model import write_untrained
 

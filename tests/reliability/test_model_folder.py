@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.segmenter import load_segmenter
+from ivdjax.model.model import read_model, write_model
+from ivdjax.model.weights import MOST_INFLATED, misfits, sha256_of
 from ivdjax.volume import LabelMap, UserError
-from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.model import read_model, write_model
-from ivdjax.workflows.segmenter import load_segmenter
-from ivdjax.workflows.weights import MOST_INFLATED, misfits, sha256_of
 from tests.untrained_model import write_untrained
 
 

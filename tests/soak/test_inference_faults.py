@@ -24,16 +24,16 @@ from typing import Any
 
 import pytest
 
-from ivdjax.workflows import infer as inference
-from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.model import Model
-from ivdjax.workflows.worker import Pipeline
+from ivdjax.inference import infer as inference
+from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.worker import Pipeline
+from ivdjax.model.model import Model
 from tests.conftest import ROOT
+from tests.inference.test_supervisor import wait_until_gone
 from tests.memory_disk import mounted
 from tests.reliability.test_machine import hidden, put_case, sound, summary
 from tests.untrained_model import write_untrained
 from tests.watched_process import LIMIT_S, WatchedProcess
-from tests.workflows.test_supervisor import wait_until_gone
 
 pytestmark = pytest.mark.soak
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from ivdjax import DiscModel, load_model, volume_of
 from ivdjax.data.phantom import PhantomOptions, PhantomSet, make_phantom, write_phantoms
+from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.predictor import DiscResult
 from ivdjax.volume import Volume
-from ivdjax.workflows.infer import InferenceRequest, infer
-from ivdjax.workflows.predictor import DiscResult
 from tests.reliability.drawn_spine import bright_model, draw_spine, spine_grid
 from tests.reliability.properties import (
     MOST_DIFFERING,

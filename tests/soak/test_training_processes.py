@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ivdjax.workflows.job import PATIENCE_S
+from ivdjax.training.jobs.job import PATIENCE_S
 from tests.conftest import ROOT
 from tests.training_run import MUCH_TO_TEAR, STAGES, Training, assert_same_run, newest_step, rows
 from tests.watched_process import LIMIT_S, WatchedProcess
@@ -92,7 +92,7 @@ def test_a_process_whose_fellow_never_comes_gives_up(tmp_path, present):
         port = free.getsockname()[1]
     train = [str(ROOT / "train.py"), "--config", str(ROOT / "configs" / "tiny.yaml"), "--output", str(tmp_path / "run"),
              "--coordinator", f"localhost:{port}", "--processes", "2", "--process", str(present)]  # fmt: skip
-    impatient = (f"import runpy, sys; from ivdjax.workflows import job; job.PATIENCE_S = 10; sys.argv = {train!r}; "
+    impatient = (f"import runpy, sys; from ivdjax.training.jobs import job; job.PATIENCE_S = 10; sys.argv = {train!r}; "
                  f"sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({train[0]!r}, run_name='__main__')")  # fmt: skip
     with WatchedProcess([sys.executable, "-c", impatient], tmp_path / "said") as process:
         code = process.wait(LIMIT_S)

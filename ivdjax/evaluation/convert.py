@@ -1,0 +1,104 @@
+"""Converts a label map of discs from one tool's numbers to another's.
+
+  python -m ivdjax.evaluation.convert --from ivdjax --to totalspineseg INPUT OUTPUT
+
+INPUT and OUTPUT are NIfTI, MHA or NRRD files by their endings; OUTPUT may also be a .seg.nrrd, which 3D Slicer opens
+with names and colours. Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider; docs/formats.md has their
+numbers. Structures other than discs are dropped.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ivdjax.commands.commands import DONE, CommandParser, run_command
+from ivdjax.discs.schemes import SCHEMES, find_scheme, from_scheme, to_scheme
+from ivdjax.imaging.files import IMAGE_SUFFIXES, read_labels, split_suffix, write_labels
+from ivdjax.imaging.files.seg_nrrd import SUFFIX as SEG_NRRD
+from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
+from ivdjax.inference.segments import disc_segments
+from ivdjax.volume import UserError
+
+_WRITTEN = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".mhd", ".nhdr"))
+"""Endings of a target: not those of two files, which cannot appear as one."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What to convert: two files, the schemes of their numbers, and whether the second may be replaced."""
+
+    source: Path
+    target: Path
+    before: str
+    after: str
+    overwrite: bool = False
+
+
+def convert(request: Conversion) -> list[str]:
+    """Writes the target, whole or not at all, on the source's own grid; what there is to say about it.
+
+    Raises:
+        UserError: an unknown scheme, no such source, a target that cannot be written or is there already.
+        CaseError: the source cannot be read, or its values are not those of the scheme.
+        OSError: the target cannot be written.
+    """
+    before, after = find_scheme(request.before), find_scheme(request.after)
+    source, target = request.source, request.target
+    _refuse(source, target, request.overwrite)
+    remarks: list[str] = []
+    case = split_suffix(source)[0]
+    labels = from_scheme(read_labels(source, case, remarks.append), before, case, remarks.append)
+    converted = to_scheme(labels, after, case)
+    if target.name.lower().endswith(SEG_NRRD):
+        write_seg_nrrd(target, converted, disc_segments(labels.levels, after))
+    else:
+        write_labels(target, converted)
+    return [*remarks, f"{target}: {len(labels.levels)} discs in the numbers of {after.title}"]
+
+
+def _refuse(source: Path, target: Path, overwrite: bool) -> None:
+    """Raises the UserError of files that cannot be used, before anything is read."""
+    if not source.is_file():
+        raise UserError(f"there is no file {source}")
+    for path, word, endings in ((source, "read", IMAGE_SUFFIXES), (target, "written", _WRITTEN)):
+        if split_suffix(path)[1] not in endings:
+            raise UserError(f"{path} cannot be {word}: its name must end in one of {', '.join(endings)}")
+    if not target.parent.is_dir():
+        raise UserError(f"there is no folder {target.parent} for {target.name}; make it first")
+    if target.exists():
+        if target.is_dir() or source.samefile(target):
+            what = "a folder" if target.is_dir() else "INPUT itself"
+            raise UserError(f"OUTPUT {target} is {what}; name another file")
+        if not overwrite:
+            raise UserError(f"{target} exists; use --overwrite to replace it, or name another file")
+
+
+def main() -> int:
+    """Parses the options and converts; the exit code."""
+    parser = CommandParser(description=__doc__ or "")
+    parser.prog = "python -m ivdjax.evaluation.convert"
+    names = ", ".join(SCHEMES)
+    parser.add_argument("--from", required=True, dest="before", metavar="SCHEME", help=f"INPUT's numbers: {names}")
+    parser.add_argument("--to", required=True, dest="after", metavar="SCHEME", help="OUTPUT's numbers")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it is there")
+    parser.add_argument("input", metavar="INPUT", help="label map")
+    parser.add_argument("output", metavar="OUTPUT", help="file to write")
+    options = parser.parse_args()
+
+    def run() -> int:
+        request = Conversion(
+            Path(options.input), Path(options.output), options.before, options.after, options.overwrite
+        )
+        *remarks, result = convert(request)
+        for remark in remarks:
+            print(remark, file=sys.stderr)
+        print(result)
+        return DONE
+
+    return run_command(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What is known of the cases of an output folder: the summary's rows, and what is said of each."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import Any
+
+from ivdjax.commands.commands import printable
+from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.results import OutputOptions, read_document
+from ivdjax.reports.cohort import CohortRow, write_cohort_page
+from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv
+from ivdjax.volume import UserError
+
+PAGE = "index.html"
+"""Name of the cohort page."""
+
+_LINKS = {"report": "report", "csv": "table", "labels": "label map", "seg_nrrd": "3D Slicer", "dicom_seg": "DICOM"}
+"""What the cohort page calls a case's files."""
+
+
+def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOptions) -> None:
+    """Writes summary.csv and the cohort page, with the rows of earlier runs about other cases.
+
+    Of those, a failed case's row stays until the case is worked on again, any other as long as its result is there.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    known = [*_earlier_rows(output, {row.case for row in rows}, options), *rows]
+    write_whole(output / SUMMARY, summary_csv(known))
+    write_cohort_page(output / PAGE, [_page_row(row, output, options) for row in known])
+
+
+def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
+    """One line about a case, as soon as it is known; what a terminal would obey in a name stands escaped in it."""
+    if row.status == "failed":
+        return printable(f"{row.case}: FAILED: {'; '.join(row.reasons)}")
+    reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
+    picture = output / options.names(row.case).path("overview")
+    return printable(f"{row.case}: {row.discs} discs, {row.verdict}{reasons}; {picture}")
+
+
+def _page_row(row: CaseSummary, output: Path, options: OutputOptions) -> CohortRow:
+    """A case as the cohort page shows it, with the confidences of its JSON and links to what is there."""
+    shown = CohortRow(*astuple(row))
+    if row.status == "failed":
+        return shown
+    names = options.names(row.case)
+    there = {kind: str(names.folder / name) for kind, name in names.files.items()
+             if (output / names.folder / name).is_file()}  # fmt: skip
+    discs = read_document(output / names.path("json")).get("discs") or []
+    return replace(
+        shown,
+        level_confidence=_lowest(discs, "level_confidence"),
+        outline_confidence=_lowest(discs, "outline_confidence"),
+        links={words: there[kind] for kind, words in _LINKS.items() if kind in there},
+        overview=there.get("overview", ""),
+    )
+
+
+def _lowest(discs: Sequence[dict[str, Any]], column: str) -> float | None:
+    return min((disc[column] for disc in discs if disc.get(column) is not None), default=None)
+
+
+def _earlier_rows(output: Path, names: set[str], options: OutputOptions) -> list[CaseSummary]:
+    """Rows of an earlier summary about other cases. A table that somebody has spoilt costs its rows and a warning."""
+    path = output / SUMMARY
+    if not path.is_file():
+        return []
+    # A spreadsheet that saved the table may have put a mark before it, or written it in another encoding.
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        table = csv.DictReader(stream)
+        try:
+            if table.fieldnames is not None and {"case", "status"} <= set(table.fieldnames):
+                return list(_parsed_rows(table, output, names, options))
+        except csv.Error:
+            pass
+    print(f"warning: {path} is no summary any more; rows of earlier runs are left out of the new one", file=sys.stderr)
+    return []
+
+
+def _parsed_rows(
+    table: Iterable[dict[str, str]], output: Path, names: set[str], options: OutputOptions
+) -> Iterable[CaseSummary]:
+    for row in table:
+        case, status = row.get("case") or "", row.get("status") or ""
+        if not case or case in names or not (status == "failed" or _has_result(output, case, options)):
+            continue
+        discs, seconds = row.get("discs") or "", row.get("seconds") or ""
+        yield CaseSummary(
+            case,
+            status,
+            row.get("verdict") or "",
+            tuple(text for text in (row.get("reasons") or "").split("; ") if text),
+            int(discs) if discs.isdecimal() else None,
+            float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
+        )
+
+
+def _has_result(output: Path, case: str, options: OutputOptions) -> bool:
+    try:
+        return (output / options.names(case).path("json")).is_file()
+    except UserError:  # a name that a BIDS output cannot have
+        return False

@@ -1,0 +1,102 @@
+"""What is done for a case before and after its networks run: prepared for them; numbered, restored and measured.
+
+Nothing here needs JAX, so that another case's networks run meanwhile, and a case is prepared while JAX still loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_probability
+from ivdjax.discs.contrast import contrast_doubts
+from ivdjax.discs.evidence import Evidence
+from ivdjax.discs.measures import measure_discs
+from ivdjax.discs.numbering import number_discs
+from ivdjax.discs.outline import outline_confidence, outline_reasons
+from ivdjax.model.model import Model
+from ivdjax.volume import Case, CaseError, Disc, LabelMap
+
+
+@dataclass(frozen=True, eq=False)
+class CaseResult:
+    """What was found in a case.
+
+    Attributes:
+        case: as it was read.
+        labels: numbered discs on the case's own canonical grid, ready for the file's own grid.
+        discs: their measures, from the lowest up.
+        verdict: "ok" or "review".
+        reasons: for a review, in plain words.
+        warnings: what was remarked on reading and preparing.
+        probability: float32 (D, H, W) of disc on the labels' grid, 0 to 1; None unless it was asked for.
+    """
+
+    case: Case
+    labels: LabelMap
+    discs: tuple[Disc, ...]
+    verdict: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    probability: NDArray[np.float32] | None = None
+
+
+def prepare_case(model: Model, case: Case) -> Prepared:
+    """A case that has one or more of the model's channels, as its networks see it.
+
+    Raises:
+        CaseError: the case cannot be prepared.
+    """
+    config = model.config
+    prepared = prepare(case, config.preparation, config.data.all_discs_outlined, config.data.channels)
+    if len(prepared.missing) == len(prepared.channels):
+        raise CaseError(f"case {case.name}: none of the model's channels {', '.join(prepared.channels)} is there")
+    return prepared
+
+
+def conclude(
+    model: Model, case: Case, prepared: Prepared, evidence: Evidence, keep_probability: bool = False
+) -> CaseResult:
+    """The discs of a case, from what the networks said of it.
+
+    Args:
+        model: whose networks they are.
+        case: as it was read.
+        prepared: as the networks saw it.
+        evidence: what they said (`ivdjax.inference.segmenter.look`).
+        keep_probability: whether the result holds the probability of disc too.
+
+    Raises:
+        CaseError: the anchor lies in no disc.
+    """
+    settings = model.config.inference
+    try:
+        numbering = number_discs(evidence, settings)
+    except ValueError as error:
+        if evidence.anchor is None:
+            raise
+        raise CaseError(f"case {case.name}: --anchor: {error}") from error
+    labels = restore_labels(numbering.levels, prepared, evidence.probability, settings.threshold)
+    calibration = _calibration(model)
+    outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)
+    # Uncalibrated figures rank a case's discs, but their size means nothing.
+    unsure = outline_reasons(outlines, settings.sure_outline) if calibration else []
+    discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
+    reasons = (*_missing_reasons(prepared), *contrast_doubts(case.volume, labels), *numbering.reasons, *unsure)
+    fine = restore_probability(evidence.probability, prepared) if keep_probability else None
+    return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings, fine)
+
+
+def _calibration(model: Model) -> Mapping[str, object] | None:
+    """How the model's expected Dice becomes a right one; None for a model without."""
+    return model.meta.get("outline_calibration")
+
+
+def _missing_reasons(prepared: Prepared) -> list[str]:
+    if not prepared.missing:
+        return []
+    there = ", ".join(channel for channel in prepared.channels if channel not in prepared.missing)
+    return [f"channel {', '.join(prepared.missing)} is missing: outlines and levels rest on {there} alone"]

@@ -1,0 +1,356 @@
+"""Inference over a cohort: inputs become result folders and one summary; a bad case never costs the others."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ivdjax import __version__
+from ivdjax.commands.commands import describe_os_error, refuse_in_the_way
+from ivdjax.data.datasets import CaseFiles, read_case
+from ivdjax.discs.evidence import Anchor
+from ivdjax.imaging.folders import alone, sweep, write_whole
+from ivdjax.inference.cohort import PAGE, case_line, write_summary
+from ivdjax.inference.inputs import InputCase, find_inputs
+from ivdjax.inference.names import BIDS_IGNORE, bids_description, refuse_shared_folders
+from ivdjax.inference.results import OutputOptions, refuse_foreign, stored_summary, write_result
+from ivdjax.inference.supervisor import Task, run_cohort
+from ivdjax.inference.visits.compare import CSV_FILE, JSON_FILE, PAGE_FILE, write_changes
+from ivdjax.inference.visits.visits import find_visits, subjects_of
+from ivdjax.inference.worker import Pipeline
+from ivdjax.model.model import Model, override_inference, read_model
+from ivdjax.model.provenance import provenance
+from ivdjax.reports.tables import SUMMARY, CaseSummary
+from ivdjax.volume import Case, CaseError, UserError
+
+if TYPE_CHECKING:
+    from ivdjax.data.preparation import Prepared
+    from ivdjax.discs.evidence import Evidence
+
+LOG = "infer.log"
+"""Name of the workers' log in the output folder."""
+
+_BIDS_FILES = ("dataset_description.json", ".bidsignore")
+
+OWN_FILES: tuple[str, ...] = (SUMMARY, PAGE, LOG, CSV_FILE, JSON_FILE, PAGE_FILE, *_BIDS_FILES)
+"""Names of what is written into the output folder itself, which no case's folder may have."""
+
+
+@dataclass(frozen=True)
+class InferenceRequest:
+    """What to infer.
+
+    Attributes:
+        model: the model's folder.
+        output: where the case folders and the summary go.
+        inputs: as on the command line.
+        case: name of the one case, for channel=path pairs or a single image.
+        overwrite: compute again what is already there, and replace results of another input or model.
+        timeout_s: seconds after which a case is given up; None: never.
+        overrides: other settings of the model, each as `inference.key=value`.
+        anchor: the level of one disc of the one case.
+        options: which further outputs there are, and how all are named.
+        subject_pattern: regular expression whose first group is a case's subject: visits of one are then compared.
+        subject_table: CSV with the columns case and subject, in place of the pattern.
+    """
+
+    model: Path
+    output: Path
+    inputs: tuple[str, ...]
+    case: str | None = None
+    overwrite: bool = False
+    timeout_s: float | None = None
+    overrides: tuple[str, ...] = ()
+    anchor: Anchor | None = None
+    options: OutputOptions = field(default_factory=OutputOptions)
+    subject_pattern: str = ""
+    subject_table: str = ""
+
+    @property
+    def compares_visits(self) -> bool:
+        """Whether the visits of a subject are compared."""
+        return bool(self.subject_pattern or self.subject_table)
+
+
+def infer(request: InferenceRequest) -> list[CaseSummary]:
+    """Works on every case in a worker process and writes the summary; one row a case, in the inputs' order.
+
+    The summary is written also when the run is interrupted, with the cases known so far. It keeps the rows of earlier
+    runs into the same folder. One run at a time has an output folder to itself.
+
+    Raises:
+        UserError: model, overrides, inputs or output cannot be used, another run is at work in the output folder, an
+            anchor for several cases, a case without a subject, or names that BIDS cannot have; nothing was started.
+        CaseError: all cases were worked on, but the output folder has vanished, or visits cannot be compared.
+        OSError: the summary cannot be written.
+    """
+    begin = time.monotonic()
+    model = override_inference(read_model(request.model), request.overrides)
+    cases = find_inputs(request.inputs, model.channels, request.case)
+    _refuse_request(request, cases)
+    with _own_output(request.output):
+        ordered = _infer_alone(request, cases, model)
+        counts = {status: sum(row.status == status for row in ordered) for status in ("done", "skipped", "failed")}
+        words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        summary, page = request.output / SUMMARY, request.output / PAGE
+        print(f"{words} in {time.monotonic() - begin:.1f} s; summary: {summary}, {page}")
+        if request.compares_visits:
+            _write_changes(request)
+    return ordered
+
+
+def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: Model) -> list[CaseSummary]:
+    """As `infer`, in an output folder that is there and that no other run touches."""
+    output, options = request.output, request.options
+    rows: dict[str, CaseSummary] = {}
+
+    def conclude() -> list[CaseSummary]:
+        _sweep_output(request, cases)
+        ordered = [_kept(rows[case.name], request) for case in cases if case.name in rows]
+        with _kept_output(output):
+            write_summary(output, ordered, options)
+        return ordered
+
+    with tqdm(total=len(cases), desc="discs", unit="case", disable=None) as bar:
+
+        def settle(row: CaseSummary) -> None:
+            rows[row.case] = row
+            bar.write(case_line(row, output, options), file=sys.stdout)
+            bar.update()
+
+        _sweep_output(request, cases)
+        for row in _settled_rows(cases, request, model):
+            settle(row)
+        _describe_output(request, model)
+        tasks = [Task(case.name, case.files) for case in cases if case.name not in rows]
+        try:
+            pipeline = case_pipeline(request, model)
+            for result in run_cohort(tasks, pipeline, request.timeout_s, output / LOG):
+                row = CaseSummary(result.case, "failed", reasons=(result.reason,)) if result.failed else result.payload
+                settle(replace(row, seconds=round(result.seconds, 1)))
+        except UserError:  # no worker became ready: nothing was started, and what was there stays as it is
+            raise
+        except BaseException:
+            with contextlib.suppress(OSError, CaseError):  # why the run ends matters more
+                conclude()
+            raise
+        return conclude()
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A case between two steps: its files, what its result will depend on, and what is known of it."""
+
+    files: CaseFiles
+    source: dict[str, Any]
+    case: Case
+    prepared: Prepared
+    evidence: Evidence | None = None
+
+
+def case_pipeline(request: InferenceRequest, model: Model) -> Pipeline:
+    """What a worker process does with a case: reads and prepares it; runs the networks; numbers, measures and writes.
+
+    Only the second step needs the device, and only it waits for JAX.
+    """
+    return Pipeline(
+        partial(_build_read, request, model),
+        partial(_build_look, request, model),
+        partial(_build_write, request, model),
+    )
+
+
+def _build_read(request: InferenceRequest, model: Model) -> Callable[[CaseFiles], _Work]:
+    from ivdjax.inference.findings import prepare_case  # what only a worker needs, a worker imports
+
+    def read(files: CaseFiles) -> _Work:
+        with _kept_output(request.output):  # no case is computed that could not be stored
+            pass
+        source = provenance(files, model, request.overrides, request.anchor)
+        case = read_case(files, model.channels, partial=True)
+        return _Work(files, source, case, prepare_case(model, case))
+
+    return read
+
+
+def _build_look(request: InferenceRequest, model: Model) -> Callable[[_Work], _Work]:
+    from ivdjax.inference.segmenter import build_segmenter, look  # JAX is the worker's alone
+
+    segmenter = build_segmenter(model, request.model)
+
+    def ask_networks(work: _Work) -> _Work:
+        prepared, evidence = look(segmenter, work.prepared, request.anchor)
+        return replace(work, prepared=prepared, evidence=evidence)
+
+    return ask_networks
+
+
+def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], CaseSummary]:
+    from ivdjax.inference.findings import conclude
+
+    def write(work: _Work) -> CaseSummary:
+        assert work.evidence is not None
+        result = conclude(model, work.case, work.prepared, work.evidence, request.options.probabilities)
+        with _kept_output(request.output):
+            write_result(request.output, work.files, result, model, work.source, request.options)
+        return CaseSummary(work.files.name, "done", result.verdict, result.reasons, len(result.discs))
+
+    return write
+
+
+@contextlib.contextmanager
+def _own_output(output: Path) -> Iterator[None]:
+    """The output folder, made where it is not there, and kept from other runs meanwhile.
+
+    A folder that was made and into which nothing came is removed again.
+
+    Raises:
+        UserError: it cannot be made or written to, or another run is at work in it.
+    """
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not os.access(output, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(output))
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be made or written to: {describe_os_error(error)}") from error
+    with alone(output) as undisturbed:
+        if not undisturbed:
+            raise UserError(
+                f"another infer.py is at work in {output}; wait for it, or give each run an --output of its own"
+            )
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):
+                    output.rmdir()
+
+
+@contextlib.contextmanager
+def _kept_output(output: Path) -> Iterator[None]:
+    """A block that writes into the output folder, which must not be made again once it is gone.
+
+    A disk that was unmounted would otherwise be continued on the disk below it.
+
+    Raises:
+        CaseError: the folder has vanished.
+    """
+    words = (
+        f"the output folder {output} has vanished in mid-run (deleted, renamed or unmounted); put it back and give the "
+        "same command again"
+    )
+    if not output.is_dir():
+        raise CaseError(words)
+    try:
+        yield
+    except OSError as error:
+        if output.is_dir():
+            raise
+        raise CaseError(words) from error
+
+
+def _kept(row: CaseSummary, request: InferenceRequest) -> CaseSummary:
+    """A row as it holds at the end: a result that somebody has removed meanwhile is none."""
+    if row.status == "failed" or (request.output / request.options.names(row.case).path("json")).is_file():
+        return row
+    reason = f"case {row.case}: its result has vanished in mid-run; give the same command again"
+    return CaseSummary(row.case, "failed", reasons=(reason,), seconds=row.seconds)
+
+
+def _sweep_output(request: InferenceRequest, cases: Sequence[InputCase]) -> None:
+    """Removes what killed runs and workers left behind."""
+    for parent in sorted({request.output / request.options.names(case.name).folder.parent for case in cases}):
+        with contextlib.suppress(OSError):  # the next run tries again
+            sweep(parent)
+    with contextlib.suppress(OSError):
+        sweep(request.output, OWN_FILES)
+
+
+def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: Model) -> list[CaseSummary]:
+    """The rows of cases that need no work: those with a problem, and those that are whole already.
+
+    Raises:
+        UserError: a case's folder holds something else, or results of another input, model or anchor and overwriting
+            was not asked for.
+    """
+    rows: list[CaseSummary] = []
+    differing: list[str] = []
+    for case in cases:
+        if case.files is None:
+            rows.append(CaseSummary(case.name, "failed", reasons=(case.problem,)))
+            continue
+        names = request.options.names(case.name)
+        refuse_foreign(request.output, case.files, names)
+        if request.overwrite or not (request.output / names.folder).exists():
+            continue
+        try:
+            source = provenance(case.files, model, request.overrides, request.anchor)
+            stored = stored_summary(request.output, case.files, source, request.options)
+        except OSError as error:
+            rows.append(CaseSummary(case.name, "failed", reasons=(f"case {case.name}: {describe_os_error(error)}",)))
+            continue
+        if stored is not None:
+            rows.append(stored)
+        else:
+            differing.append(case.name)
+    if differing:
+        some = ", ".join(differing[:8]) + (f" and {len(differing) - 8} more" if len(differing) > 8 else "")
+        raise UserError(
+            f"{request.output} holds results of another input, model, setting, anchor or form for {len(differing)} of "
+            f"{len(cases)} cases ({some}); use --overwrite to replace them, or another --output"
+        )
+    return rows
+
+
+def _refuse_request(request: InferenceRequest, cases: Sequence[InputCase]) -> None:
+    """Whatever cannot be done with these cases, before any work.
+
+    Raises:
+        UserError: an anchor for several cases, names that BIDS cannot have or that the output's own files have, a case
+            without a subject, or something in the output folder in the place of one of its own files.
+    """
+    refuse_in_the_way(request.output, OWN_FILES)
+    if request.anchor is not None and len(cases) != 1:
+        raise UserError(f"--anchor pins a level of one case, but INPUT holds {len(cases)}; give one case")
+    names = [request.options.names(case.name) for case in cases]
+    refuse_shared_folders(names)
+    for one in names:
+        if str(one.folder).casefold() in OWN_FILES:
+            raise UserError(
+                f"case {one.case} has the name of a file that is written to --output; rename it, or use --case"
+            )
+    if request.compares_visits:
+        subjects_of([case.name for case in cases], request.output, request.subject_pattern, request.subject_table)
+
+
+def _write_changes(request: InferenceRequest) -> None:
+    """Compares the visits of each subject in the output folder.
+
+    Raises:
+        CaseError: they cannot be compared.
+    """
+    try:
+        visits = find_visits(request.output, request.subject_pattern, request.subject_table)
+        print(write_changes(request.output, visits).words())
+    except UserError as error:
+        raise CaseError(f"visits were not compared: {error}") from error
+
+
+def _describe_output(request: InferenceRequest, model: Model) -> None:
+    """Writes what a BIDS output has at its root."""
+    if request.options.bids:
+        description = bids_description(__version__, model.name, model.weights_sha256)
+        for name, text in zip(_BIDS_FILES, (json.dumps(description, indent=2) + "\n", BIDS_IGNORE), strict=True):
+            write_whole(request.output / name, text)

@@ -1,0 +1,216 @@
+"""The output folder of one case: label map, tables, picture, report and viewers' files, whole or not at all; and
+reading it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ivdjax import __version__
+from ivdjax.data.datasets import CaseFiles
+from ivdjax.discs.change import detectable_changes
+from ivdjax.imaging.files import write_labels
+from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.dicom_seg import write_dicom_seg
+from ivdjax.imaging.files.label_tables import bids_labels, itksnap_labels, slicer_colors
+from ivdjax.imaging.files.probability import write_probability
+from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
+from ivdjax.imaging.files.source import source_folder
+from ivdjax.imaging.folders import whole_folder, write_whole
+from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
+from ivdjax.inference.segments import disc_segments
+from ivdjax.model.model import Model
+from ivdjax.model.provenance import validation_words
+from ivdjax.reports.overview import overview_png
+from ivdjax.reports.page import Report, write_report
+from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
+from ivdjax.volume import CaseError, UserError
+
+if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
+    from ivdjax.inference.findings import CaseResult
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Which outputs a case gets beside those that it always has.
+
+    Attributes:
+        bids: name them as a BIDS derivative dataset does.
+        probabilities: write the probability of disc too.
+        anonymous: leave the patient out of the DICOM segmentation.
+    """
+
+    bids: bool = False
+    probabilities: bool = False
+    anonymous: bool = False
+
+    def names(self, case: str) -> CaseNames:
+        """What the files of a case are called.
+
+        Raises:
+            UserError: the case's name gives no BIDS label.
+        """
+        return bids_names(case) if self.bids else plain_names(case)
+
+    def expected(self) -> tuple[str, ...]:
+        """Kinds of files that a whole result has, but for the DICOM segmentation, which a case without discs lacks."""
+        kinds = ["labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd"]
+        if self.bids:
+            kinds += ["sidecar", "label_table"]
+        return (*kinds, "probability") if self.probabilities else tuple(kinds)
+
+
+def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
+    """Makes sure that a case's output folder may be replaced: it is absent, empty, or holds an earlier result.
+
+    Raises:
+        UserError: it holds the case's own images, or anything else that no inference wrote.
+    """
+    folder = output / names.folder
+    holding = [source_folder(source).resolve() for source in files.channels.values()]
+    if any(folder.resolve() in (images, *images.parents) for images in holding):
+        raise UserError(
+            f"{folder} holds the images of case {files.name}: results would replace them; choose another --output"
+        )
+    if not folder.exists() or (folder / names.name("json")).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise UserError(
+            f"{folder} exists and holds no result of case {files.name}: it is not replaced; choose another --output"
+        )
+
+
+def write_result(
+    output: Path, files: CaseFiles, result: CaseResult, model: Model, source: Mapping[str, Any], options: OutputOptions
+) -> None:
+    """Writes every output of a case into its folder, which appears whole or not at all.
+
+    A DICOM segmentation is written where the first channel comes from a DICOM series and a disc was found; a series
+    that cannot be referred to costs this file alone, and is remarked.
+
+    Args:
+        output: the folder of all cases.
+        files: of the case.
+        result: what was found in it.
+        model: that found it.
+        source: what the result depends on (`provenance`).
+        options: what else is written, and under which names.
+
+    Raises:
+        UserError: as `refuse_foreign`.
+        OSError: the disk is full or not writable.
+    """
+    names = options.names(files.name)
+    refuse_foreign(output, files, names)
+    with whole_folder(output / names.folder) as part:
+        write_labels(part / names.name("labels"), result.labels)
+        if _is_dicom(files):
+            remarks = _write_dicom_seg(part / names.name("dicom_seg"), files, result, model, options)
+            result = replace(result, warnings=(*result.warnings, *remarks))
+        _write_tables(part, names, result, model, source, options)
+        _write_for_viewers(part, names, result, options)
+        if options.probabilities and result.probability is not None:
+            native = result.labels.native or result.labels.grid
+            write_probability(part / names.name("probability"), result.probability, native)
+        _write_report(part, names, result, model, source)
+
+
+def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
+                   options: OutputOptions) -> CaseSummary | None:  # fmt: skip
+    """The summary of a case that is already whole with the same input, model, anchor and outputs; None if it is not."""
+    names = options.names(files.name)
+    folder = output / names.folder
+    if not all(_has_content(folder / names.files[kind]) for kind in options.expected()):
+        return None
+    stored = read_document(folder / names.name("json"))
+    try:
+        if any(stored[key] != source[key] for key in ("input", "model")) or stored.get("anchor") != source["anchor"]:
+            return None  # the model's hash covers its settings, so that overrides need no look of their own
+        if _is_dicom(files) and stored["anonymous"] != options.anonymous:
+            return None
+        return CaseSummary(
+            files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A case's JSON; empty where there is none that can be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _write_tables(
+    part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any], options: OutputOptions
+) -> None:
+    table = disc_csv(result.discs)
+    write_whole(part / names.name("csv"), csv_as_tsv(table) if options.bids else table)
+    document = disc_json(
+        result.case.name, result.verdict, result.reasons, result.discs, warnings=list(result.warnings),
+        anonymous=options.anonymous, repeatability=model.meta.get("repeatability"), **source,
+    )  # fmt: skip
+    write_whole(part / names.name("json"), document)
+
+
+def _write_for_viewers(part: Path, names: CaseNames, result: CaseResult, options: OutputOptions) -> None:
+    segments = disc_segments(result.labels.levels)
+    write_whole(part / names.name("itksnap"), itksnap_labels(segments))
+    write_whole(part / names.name("slicer"), slicer_colors(segments))
+    if options.bids:
+        write_whole(part / names.name("label_table"), bids_labels(segments))
+        write_whole(part / names.name("sidecar"), json.dumps(bids_sidecar(), indent=2) + "\n")
+    write_seg_nrrd(part / names.name("seg_nrrd"), result.labels, segments)
+
+
+def _write_dicom_seg(
+    path: Path, files: CaseFiles, result: CaseResult, model: Model, options: OutputOptions
+) -> tuple[str, ...]:
+    """Writes the DICOM segmentation of a case whose first channel is a series; remarks where that is not possible."""
+    series = next(iter(files.channels.values()))
+    assert isinstance(series, DicomSeries)
+    try:
+        write_dicom_seg(
+            path, result.labels, series, disc_segments(result.labels.levels), case=files.name,
+            description="Intervertebral discs", model_name=f"ivdjax {model.name}", model_version=__version__,
+            weights_sha256=model.weights_sha256, anonymous=options.anonymous,
+        )  # fmt: skip
+    except CaseError as error:
+        return (f"no DICOM segmentation was written: {error}",)
+    return ()
+
+
+def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any]) -> None:
+    case = result.case
+    overview = overview_png(case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons)
+    write_whole(part / names.name("overview"), overview)
+    report = Report(
+        case=case.name,
+        verdict=result.verdict,
+        reasons=result.reasons,
+        discs=result.discs,
+        overview_png=overview,
+        model=model.name,
+        validated_on=validation_words(model),
+        synthetic=model.config.data.synthetic,
+        warnings=result.warnings,
+        volume=case.volume,
+        labels=result.labels,
+        provenance=source,
+        detectable=detectable_changes(model.meta.get("repeatability")),
+    )
+    write_report(part / names.name("report"), report)
+
+
+def _is_dicom(files: CaseFiles) -> bool:
+    return isinstance(next(iter(files.channels.values())), DicomSeries)

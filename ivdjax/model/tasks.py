@@ -1,0 +1,174 @@
+"""What each stage learns: its network, its cases on its own grid, what its samples are like, and how it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ivdjax.config import Config, StageConfig
+from ivdjax.data.preparation import Prepared
+from ivdjax.discs.region import spine_region, whole_region
+from ivdjax.learning.augmentation import Crop
+from ivdjax.learning.steps import build_predict
+from ivdjax.model.segmentation import (
+    Predict,
+    disc_probability,
+    level_dice,
+    level_probability,
+    localization_case,
+    region_case,
+    region_dice,
+    region_probability,
+    working_dice,
+)
+from ivdjax.networks.disc_net import build_disc_net
+from ivdjax.networks.unet import build_unet
+from ivdjax.networks.vnet import build_vnet
+from ivdjax.volume import UserError
+
+
+class Scored(NamedTuple):
+    """A held-out case as a network outlines it, on the stage's grid.
+
+    Attributes:
+        score: better if larger.
+        reference: uint8 (D, H, W), 0 for background; of the discs their levels, of the spine region 1.
+        predicted: uint8 (D, H, W), likewise; a network that does not tell discs apart gives 1.
+    """
+
+    score: float
+    reference: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+
+Score = Callable[[Predict, Any, Prepared], Scored]
+"""The compiled network, its parameters and a held-out case with reference discs to what comes of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class StageTask:
+    """All that the training of one stage needs.
+
+    Attributes:
+        name: region, disc or localization.
+        settings: of the stage.
+        network: the module; `apply` gives logits and auxiliary logits.
+        crop: what samples are like.
+        training: cases on the stage's grid.
+        held_out: cases on the stage's grid, to be scored.
+        score: of one held-out case with reference discs.
+        figure: the name of that score.
+    """
+
+    name: str
+    settings: StageConfig
+    network: Any
+    crop: Crop
+    training: Sequence[Prepared]
+    held_out: Sequence[Prepared]
+    score: Score
+    figure: str
+
+    @cached_property
+    def predict(self) -> Predict:
+        """The compiled prediction of the stage's network."""
+        return build_predict(self.network.apply, self.crop.levels)
+
+
+def stage_network(config: Config, stage: str) -> Any:
+    """The network of a stage."""
+    if stage == "region":
+        return build_unet(config.region.network)
+    if stage == "disc":
+        return build_disc_net(config.disc.network)
+    return build_vnet(config.localization.network)
+
+
+def stage_settings(config: Config, stage: str) -> StageConfig:
+    """The configuration of a stage."""
+    settings: StageConfig = getattr(config, stage)
+    return settings
+
+
+def stage_crop(config: Config, stage: str) -> Crop:
+    """What the samples of a stage are like."""
+    training = stage_settings(config, stage).training
+    spacing_mm: tuple[float, ...] = config.preparation.spacing_mm
+    if stage == "region":
+        spacing_mm = config.region.spacing_mm
+    elif stage == "localization":
+        spacing_mm = config.localization.spacing_mm
+    return Crop(tuple(training.crop), tuple(spacing_mm), training.disc_fraction, levels=stage == "localization")
+
+
+def build_task(config: Config, stage: str, training: Sequence[Prepared], held_out: Sequence[Prepared]) -> StageTask:
+    """The task of a stage, from cases on the working grid.
+
+    For the disc stage the cases carry the spine region that was predicted for them, if there is one.
+
+    Raises:
+        UserError: a case without reference labels.
+    """
+    for case in training:
+        if case.labels is None:
+            raise UserError(f"case {case.name} has no reference labels to train on; add {case.name}_Labels.nii.gz")
+    network, crop = stage_network(config, stage), stage_crop(config, stage)
+    settings = stage_settings(config, stage)
+    if stage == "region":
+        cases = [[region_target(case, config) for case in part] for part in (training, held_out)]
+
+        def score_region(predict: Predict, params: Any, case: Prepared) -> Scored:
+            probability = region_probability(case, predict, params, config)
+            wanted = np.zeros(case.grid.shape, bool) if case.occupancy is None else case.occupancy > 127
+            region = whole_region(probability, case.grid)
+            return Scored(region_dice(case, probability, case.grid), wanted.astype(np.uint8), region.astype(np.uint8))
+
+        return StageTask(stage, settings, network, crop, cases[0], cases[1], score_region, "region_dice")
+    if stage == "disc":
+
+        def score_discs(predict: Predict, params: Any, case: Prepared) -> Scored:
+            probability, threshold = disc_probability(case, predict, params, config), config.inference.threshold
+            return Scored(
+                working_dice(case, probability, threshold), _labels(case), (probability > threshold).astype(np.uint8)
+            )
+
+        return StageTask(stage, settings, network, crop, training, held_out, score_discs, "all_discs_dice")
+    cases = [[localization_target(case, config) for case in part] for part in (training, held_out)]
+
+    def score_levels(predict: Predict, params: Any, case: Prepared) -> Scored:
+        probability = level_probability(case, predict, params, config)
+        return Scored(level_dice(case, probability), _labels(case), probability.argmax(axis=0).astype(np.uint8))
+
+    return StageTask(stage, settings, network, crop, cases[0], cases[1], score_levels, "level_dice")
+
+
+def region_target(prepared: Prepared, config: Config) -> Prepared:
+    """The case on the region stage's grid, with the spine region that its outlined discs give in place of the discs."""
+    coarse = region_case(prepared, config)
+    if coarse.labels is None:
+        return coarse
+    region = spine_region(coarse.labels > 0, coarse.grid, config.region.dilation_mm)
+    return replace(coarse, occupancy=region.astype(np.uint8) * 255)
+
+
+def localization_target(prepared: Prepared, config: Config) -> Prepared:
+    """The case on the localization stage's grid, with each of the seven discs dilated; no disc grows into another."""
+    coarse = localization_case(prepared, config)
+    if coarse.labels is None or not coarse.labels.any():
+        return coarse
+    away_mm, nearest = ndimage.distance_transform_edt(
+        coarse.labels == 0, sampling=coarse.grid.spacing_mm, return_indices=True
+    )
+    grown = np.where(away_mm <= config.localization.dilation_mm, coarse.labels[tuple(nearest)], 0)
+    return replace(coarse, labels=grown.astype(np.uint8))
+
+
+def _labels(case: Prepared) -> NDArray[np.uint8]:
+    """The reference labels of a case; none of them where there is no reference."""
+    return np.zeros(case.grid.shape, np.uint8) if case.labels is None else case.labels

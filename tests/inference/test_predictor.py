@@ -1,0 +1,104 @@
+"""A model as a function: what it takes, what it gives, and what it refuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+import ivdjax
+from ivdjax import CaseError, UserError, Volume, load_model, read_volume, volume_of
+from tests.untrained_model import write_untrained
+
+SHAPE = (40, 24, 6)  # axes to posterior, inferior and left
+AFFINE = np.array([[0, 0, -4.0, 0], [-2.0, 0, 0, 0], [0, -3.0, 0, 0], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.random.default_rng(0).normal(100, 20, SHAPE).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> ivdjax.DiscModel:
+    return load_model(write_untrained(tmp_path_factory.mktemp("models") / "untrained", ["t2"]))
+
+
+@pytest.mark.slow
+def test_one_image_in_every_form_gives_one_result(model, image, tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    opened = nibabel.Nifti1Image(image, AFFINE)
+    nibabel.save(opened, path)
+    itk = SimpleITK.ReadImage(str(path))
+    forms = [path, str(path), opened, itk, {"t2": itk}, volume_of(image, AFFINE, "t2"),
+             read_volume({"t2": path}, "scan"), volume_of(image[None], AFFINE, ["t2"])]  # fmt: skip
+    results = [model(form) for form in forms]
+    first = results[0]
+    assert first.discs and first.verdict == "review"
+    assert first.label_array().shape == SHAPE and first.probability_array().shape == SHAPE
+    assert first.probability.min() >= 0 and first.probability.max() <= 1
+    for other in results[1:]:
+        np.testing.assert_array_equal(other.label_array(), first.label_array())
+        assert other.table() == first.table()
+    # The label map in the image's own axis order: its voxels lie where the table says.
+    disc = first.discs[0]
+    voxels = np.argwhere(first.label_array() == disc.level)
+    np.testing.assert_allclose((voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3]).mean(axis=0), disc.centroid_mm, atol=1e-3)
+    assert all(0 <= found.outline_confidence <= 1 for found in first.discs)
+
+
+@pytest.mark.slow
+def test_a_result_shows_itself_as_words_picture_and_table(model, image):
+    result = model(volume_of(image, AFFINE, "t2"), name="<b>a</b>")
+    assert result.picture().startswith(b"\x89PNG")
+    html = result._repr_html_()
+    assert "&lt;b&gt;a&lt;/b&gt;" in html and "<b>a</b>" not in html and "data:image/png;base64," in html
+    assert all(disc.level_name in html and disc.level_name in repr(result) for disc in result.discs)
+    assert "synthetic" in html and result.verdict in repr(result)
+
+
+@pytest.mark.slow
+def test_what_a_model_says_of_itself_and_what_it_refuses(model, image):
+    assert model.channels == ("t2",) and model.name == "untrained" and "untrained" in repr(model)
+    volume = volume_of(image, AFFINE, "t1")
+    with pytest.raises(UserError, match="no channel t1; it has t2"):
+        model(volume)
+    with pytest.raises(UserError, match="no channel wat"):
+        model({"wat": image})
+    with pytest.raises(CaseError, match="none of the model's channels"):
+        model({})
+    with pytest.raises(UserError, match="no level"):
+        model(volume_of(image, AFFINE, "t2"), anchor="Q1=1,2,3")
+    with pytest.raises(CaseError, match=r"case here: .*nowhere\.nii"):
+        model(Path("nowhere.nii"), name="here")
+
+
+@pytest.mark.slow
+def test_a_model_of_several_channels_wants_their_names_and_answers_to_some(image, tmp_path):
+    dixon = load_model(write_untrained(tmp_path / "dixon", ["fat", "t2"]), numbering="bottom")
+    with pytest.raises(UserError, match="mapping of fat, t2"):
+        dixon(nibabel.Nifti1Image(image, AFFINE))
+    result = dixon({"t2": nibabel.Nifti1Image(image, AFFINE)})
+    assert result.verdict == "review" and "channel fat is missing" in result.reasons[0]
+
+
+def test_settings_that_do_not_exist_and_models_that_are_none_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no model"):
+        load_model(tmp_path / "nowhere")
+    write_untrained(tmp_path / "m", ["t2"])
+    with pytest.raises(UserError, match="nothing"):
+        load_model(tmp_path / "m", nothing=1)
+
+
+def test_public_names_are_there_and_cost_nothing(root):
+    assert set(ivdjax._PUBLIC) | {"__version__"} == set(ivdjax.__all__)
+    for name in ivdjax.__all__:
+        assert getattr(ivdjax, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        ivdjax.nothing  # noqa: B018
+    assert "ivdjax.inference.predictor" in sys.modules and (root / "ivdjax" / "py.typed").is_file()
+    assert isinstance(volume_of(np.ones((2, 2, 2)), np.eye(4), "t2"), Volume)
