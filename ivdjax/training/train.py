@@ -37,8 +37,8 @@ def train(
 ) -> Path | None:
     """Trains the stages of a configuration, resuming what an earlier run of the same command left; the model's folder.
 
-    A run that is finished is left as it is. Of several processes that train together (`ivdjax.training.jobs.job`) the one
-    that leads does all of this, and the others take part in its steps.
+    A run that is finished is left as it is. Of several processes that train together (`ivdjax.training.jobs.job`) the
+    one that leads does all of this, and the others take part in its steps.
 
     Args:
         config: of the run.

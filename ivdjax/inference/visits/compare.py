@@ -1,7 +1,8 @@
 """Compares the discs of a subject's visits, beside what measuring anew changes.
 
     python -m ivdjax.inference.visits.compare --output CHANGES RESULT RESULT [RESULT ...]
-    python -m ivdjax.inference.visits.compare --output CHANGES --results OUT --subject-pattern REGEX | --subject-table CSV
+    python -m ivdjax.inference.visits.compare --output CHANGES --results OUT
+        --subject-pattern REGEX | --subject-table CSV
 
 RESULT is a case's result folder (OUT/<case>) or its <case>_discs.json, in the order of the visits; the first is the
 baseline. With --results, all visits of each subject in an output folder are compared, in the order of their case
