@@ -1,8 +1,8 @@
-"""The floors and pillars of the house, read from the import statements themselves.
+"""The rooms and floors of the package, read from the import statements themselves.
 
-A module imports from its own package and from floors below. The host pillar never sees JAX, the graph pillar never
-sees the host pillar, and what costs time or may be missing (SimpleITK, nibabel, matplotlib) is imported where it is
-used.
+A module imports from its own room and from floors below; rooms of one floor do not import each other. The rooms for
+files and patients never see JAX, the rooms for networks never see those, and what costs time or may be missing
+(SimpleITK, nibabel, matplotlib) is imported where it is used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,11 +87,11 @@ def faults(room: str, source: str) -> list[str]:
             elif other != room and FLOOR[other] >= FLOOR[room] and not FLOOR[room] == FLOOR[other] == 0:
                 found.append(f"line {item.line}: floor {FLOOR[room]} imports {item.module} of floor {FLOOR[other]}")
             elif (room in HOST and other in GRAPH) or (room in GRAPH and other in HOST):
-                found.append(f"line {item.line}: {item.module} belongs to the other pillar")
+                found.append(f"line {item.line}: {item.module} joins files and networks below model/")
         elif FLOOR.get(top) == 7:
             found.append(f"line {item.line}: the command {item.module} is imported by nobody")
         elif top in GRAPH_LIBRARIES and (room in HOST or FLOOR[room] == 0):
-            found.append(f"line {item.line}: {item.module} is for the graph pillar")
+            found.append(f"line {item.line}: {item.module} is for the rooms of networks")
         elif top in LAZY and item.at_import:
             found.append(f"line {item.line}: {item.module} must be imported inside the function that needs it")
     return found
@@ -167,3 +168,38 @@ def test_importing_is_cheap(rooms, forbidden):
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (result.stdout.strip(), result.stderr) == ("", "")
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports inside of functions count too: what needs another file's parts belongs above it."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path, _ in house()}
+    graph = {
+        name: {item.module for item in imports_of(path.read_text(encoding="utf-8"))} - {name}
+        for name, path in names.items()
+    }
+    assert len(graph) > 100
+    TopologicalSorter(graph).prepare()  # raises CycleError, which shows the way around
+
+
+def private_names(source: str) -> list[str]:
+    """Names with a leading underscore that a file takes from the package, by import or as an attribute of a module."""
+    tree = ast.parse(source)
+    modules, found = set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ivdjax":
+            modules |= {alias.asname or alias.name for alias in node.names}
+            found += [alias.name for alias in node.names if alias.name.startswith("_") and alias.name != "__version__"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            found += [node.attr] * (node.attr.startswith("_") and not node.attr.startswith("__"))
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_benchmarks_use_public_names(path):
+    assert private_names(path.read_text(encoding="utf-8")) == []
+
+
+def test_private_names_are_seen():
+    source = "from ivdjax.data import cache\nfrom ivdjax.volume import _x\ncache._read()\ncache.read()"
+    assert private_names(source) == ["_x", "_read"]
