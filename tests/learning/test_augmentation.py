@@ -303,6 +303,16 @@ def test_elastic_displacement_has_the_standard_deviation_asked_for_in_all_direct
     assert (spread > 0.5 * 3.0).all() and (spread < 1.3 * 3.0).all()
 
 
+def test_the_elastic_step_is_how_far_one_displacement_reaches():
+    """Rows bend the more, the closer the control points lie: 12 of them or 4 over the box's 20 mm."""
+
+    def bend(step_mm: float) -> float:
+        settings = AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=3, elastic_step_mm=step_mm)
+        return float(np.diff(positions_mm(settings), n=2, axis=1).std())  # a straight stretch has no second difference
+
+    assert bend(2.0) > 2 * bend(10.0)
+
+
 def test_a_solid_box_is_turned_scaled_and_bent_in_all_directions():
     offsets = positions_mm(AugmentationConfig(rotation_deg=0, scale=(2, 2), elastic_mm=0), SOLID)
     span = np.ptp(offsets, axis=(1, 2, 3))
