@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ivdjax.commands.anchor import parse_anchor
+from ivdjax.commands.anchor import parse_anchor, read_anchors
 from ivdjax.commands.commands import CommandParser, local_output, run_command
 from ivdjax.volume import UserError
 
@@ -29,6 +29,8 @@ def main() -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     parser.add_argument("--timeout", type=float, metavar="S", help="give a case up after S seconds")
     parser.add_argument("--anchor", metavar="L4/5=X,Y,Z", help="a point in the disc of that level, RAS+ mm; one case")
+    parser.add_argument("--anchors", metavar="CSV", help="such points of several cases: columns case, level, x, y, z")
+    parser.add_argument("--reset-corrections", action="store_true", help="take back earlier corrections of the cases")
     parser.add_argument("--bids", action="store_true", help="name the outputs as a BIDS derivative dataset does")
     parser.add_argument("--save-probabilities", action="store_true", help="write the probability of disc too")
     parser.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM segmentation")
@@ -42,6 +44,7 @@ def main() -> int:
             raise UserError(f"--timeout must be above 0 and at most {MOST_S:g} seconds, not {options.timeout:g}; "
                             "without it a case may take any time")  # fmt: skip
         anchor = parse_anchor(options.anchor) if options.anchor is not None else None
+        anchors = read_anchors(Path(options.anchors)) if options.anchors is not None else {}
         from ivdjax.inference.infer import InferenceRequest, infer  # after the options are known to be right
         from ivdjax.inference.results import OutputOptions
 
@@ -49,8 +52,8 @@ def main() -> int:
         rows = infer(
             InferenceRequest(
                 Path(options.model), local_output(options.output), tuple(options.inputs), options.case,
-                options.overwrite, options.timeout, tuple(options.set), anchor, outputs, options.subject_pattern,
-                options.subject_table,
+                options.overwrite, options.timeout, tuple(options.set), anchor, anchors,
+                options.reset_corrections, outputs, options.subject_pattern, options.subject_table,
             )
         )  # fmt: skip
         return int(any(row.status == "failed" for row in rows))

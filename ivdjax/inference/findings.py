@@ -15,8 +15,8 @@ from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_p
 from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.measures import measure_discs
-from ivdjax.discs.numbering import number_discs
 from ivdjax.discs.outline import outline_confidence, outline_reasons
+from ivdjax.inference.corrections import Corrections, corrected_numbering
 from ivdjax.model.model import Model
 from ivdjax.volume import Case, CaseError, Disc, LabelMap
 
@@ -58,7 +58,12 @@ def prepare_case(model: Model, case: Case) -> Prepared:
 
 
 def conclude(
-    model: Model, case: Case, prepared: Prepared, evidence: Evidence, keep_probability: bool = False
+    model: Model,
+    case: Case,
+    prepared: Prepared,
+    evidence: Evidence,
+    keep_probability: bool = False,
+    corrections: Corrections | None = None,
 ) -> CaseResult:
     """The discs of a case, from what the networks said of it.
 
@@ -68,17 +73,18 @@ def conclude(
         prepared: as the networks saw it.
         evidence: what they said (`ivdjax.inference.segmenter.look`).
         keep_probability: whether the result holds the probability of disc too.
+        corrections: what people have decided about the case.
 
     Raises:
-        CaseError: the anchor lies in no disc.
+        CaseError: the anchor, or a point of a deletion, lies in no disc.
     """
-    settings = model.config.inference
+    settings, decided = model.config.inference, corrections or Corrections(case.name)
     try:
-        numbering = number_discs(evidence, settings)
+        evidence, numbering = corrected_numbering(evidence, settings, decided)
     except ValueError as error:
-        if evidence.anchor is None:
+        if evidence.anchor is None and not decided.in_force:
             raise
-        raise CaseError(f"case {case.name}: --anchor: {error}") from error
+        raise CaseError(f"case {case.name}: {error}") from error
     labels = restore_labels(numbering.levels, prepared, evidence.probability, settings.threshold)
     calibration = _calibration(model)
     outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,19 @@ from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.folders import alone, sweep, write_whole
 from ivdjax.inference.cohort import PAGE, case_line, write_summary
+from ivdjax.inference.corrections import Correction, Corrections
 from ivdjax.inference.inputs import InputCase, find_inputs
 from ivdjax.inference.names import BIDS_IGNORE, bids_description, refuse_shared_folders
-from ivdjax.inference.results import OutputOptions, refuse_foreign, stored_summary, write_result
+from ivdjax.inference.results import (
+    OutputOptions,
+    is_corrected_anew,
+    refuse_foreign,
+    stored_corrections,
+    stored_summary,
+    write_result,
+)
 from ivdjax.inference.supervisor import Task, run_cohort
-from ivdjax.inference.visits.compare import CSV_FILE, JSON_FILE, PAGE_FILE, write_changes
+from ivdjax.inference.visits.compare import CSV_FILE, JSON_FILE, PAGE_FILE, compared_visits, write_changes
 from ivdjax.inference.visits.visits import find_visits, subjects_of
 from ivdjax.inference.worker import Pipeline
 from ivdjax.model.model import Model, override_inference, read_model
@@ -60,6 +69,8 @@ class InferenceRequest:
         timeout_s: seconds after which a case is given up; None: never.
         overrides: other settings of the model, each as `inference.key=value`.
         anchor: the level of one disc of the one case.
+        anchors: likewise, by case.
+        reset_corrections: take back what people decided about the cases before.
         options: which further outputs there are, and how all are named.
         subject_pattern: regular expression whose first group is a case's subject: visits of one are then compared.
         subject_table: CSV with the columns case and subject, in place of the pattern.
@@ -73,9 +84,22 @@ class InferenceRequest:
     timeout_s: float | None = None
     overrides: tuple[str, ...] = ()
     anchor: Anchor | None = None
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    reset_corrections: bool = False
     options: OutputOptions = field(default_factory=OutputOptions)
     subject_pattern: str = ""
     subject_table: str = ""
+
+    def corrections(self, case: str) -> Corrections:
+        """What people have decided about a case: what lies beside its result, and what this request adds to it.
+
+        Raises:
+            UserError: the stored corrections cannot be read.
+        """
+        kept = stored_corrections(self.output, case, self.options)
+        if self.reset_corrections and kept.in_force:
+            kept = kept.with_entry(Correction("reset"))
+        return kept.with_anchor(self.anchors.get(case, self.anchor))
 
     @property
     def compares_visits(self) -> bool:
@@ -105,7 +129,7 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
         words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         summary, page = request.output / SUMMARY, request.output / PAGE
         print(f"{words} in {time.monotonic() - begin:.1f} s; summary: {summary}, {page}")
-        if request.compares_visits:
+        if request.compares_visits or any(row.status == "done" for row in ordered):
             _write_changes(request)
     return ordered
 
@@ -153,6 +177,7 @@ class _Work:
     """A case between two steps: its files, what its result will depend on, and what is known of it."""
 
     files: CaseFiles
+    corrections: Corrections
     source: dict[str, Any]
     case: Case
     prepared: Prepared
@@ -177,9 +202,9 @@ def _build_read(request: InferenceRequest, model: Model) -> Callable[[CaseFiles]
     def read(files: CaseFiles) -> _Work:
         with _kept_output(request.output):  # no case is computed that could not be stored
             pass
-        source = provenance(files, model, request.overrides, request.anchor)
+        corrections, source = _decided_source(request, files, model)
         case = read_case(files, model.channels, partial=True)
-        return _Work(files, source, case, prepare_case(model, case))
+        return _Work(files, corrections, source, case, prepare_case(model, case))
 
     return read
 
@@ -190,7 +215,7 @@ def _build_look(request: InferenceRequest, model: Model) -> Callable[[_Work], _W
     segmenter = build_segmenter(model, request.model)
 
     def ask_networks(work: _Work) -> _Work:
-        prepared, evidence = look(segmenter, work.prepared, request.anchor)
+        prepared, evidence = look(segmenter, work.prepared)
         return replace(work, prepared=prepared, evidence=evidence)
 
     return ask_networks
@@ -201,12 +226,21 @@ def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], C
 
     def write(work: _Work) -> CaseSummary:
         assert work.evidence is not None
-        result = conclude(model, work.case, work.prepared, work.evidence, request.options.probabilities)
+        result = conclude(
+            model, work.case, work.prepared, work.evidence, request.options.probabilities, work.corrections
+        )
         with _kept_output(request.output):
-            write_result(request.output, work.files, result, model, work.source, request.options)
+            write_result(request.output, work.files, result, model, work.source, request.options, work.corrections)
         return CaseSummary(work.files.name, "done", result.verdict, result.reasons, len(result.discs))
 
     return write
+
+
+def _decided_source(request: InferenceRequest, files: CaseFiles, model: Model) -> tuple[Corrections, dict[str, Any]]:
+    """The corrections of a case, and what its result depends on with them."""
+    corrections = request.corrections(files.name)
+    source = provenance(files, model, request.overrides, corrections.anchor)
+    return corrections, source | corrections.facts()
 
 
 @contextlib.contextmanager
@@ -282,8 +316,8 @@ def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: 
     """The rows of cases that need no work: those with a problem, and those that are whole already.
 
     Raises:
-        UserError: a case's folder holds something else, or results of another input, model or anchor and overwriting
-            was not asked for.
+        UserError: a case's folder holds something else, or results of another input or model and overwriting was not
+            asked for.
     """
     rows: list[CaseSummary] = []
     differing: list[str] = []
@@ -296,19 +330,22 @@ def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: 
         if request.overwrite or not (request.output / names.folder).exists():
             continue
         try:
-            source = provenance(case.files, model, request.overrides, request.anchor)
+            _, source = _decided_source(request, case.files, model)
             stored = stored_summary(request.output, case.files, source, request.options)
         except OSError as error:
             rows.append(CaseSummary(case.name, "failed", reasons=(f"case {case.name}: {describe_os_error(error)}",)))
             continue
+        except UserError as error:  # corrections that cannot be read cost their case alone, and are kept
+            rows.append(CaseSummary(case.name, "failed", reasons=(f"case {case.name}: {error}",)))
+            continue
         if stored is not None:
             rows.append(stored)
-        else:
+        elif not is_corrected_anew(request.output, case.files, source, request.options):
             differing.append(case.name)
     if differing:
         some = ", ".join(differing[:8]) + (f" and {len(differing) - 8} more" if len(differing) > 8 else "")
         raise UserError(
-            f"{request.output} holds results of another input, model, setting, anchor or form for {len(differing)} of "
+            f"{request.output} holds results of another input, model, setting or form for {len(differing)} of "
             f"{len(cases)} cases ({some}); use --overwrite to replace them, or another --output"
         )
     return rows
@@ -323,7 +360,14 @@ def _refuse_request(request: InferenceRequest, cases: Sequence[InputCase]) -> No
     """
     refuse_in_the_way(request.output, OWN_FILES)
     if request.anchor is not None and len(cases) != 1:
-        raise UserError(f"--anchor pins a level of one case, but INPUT holds {len(cases)}; give one case")
+        raise UserError(
+            f"--anchor pins a level of one case, but INPUT holds {len(cases)}; give one case, or --anchors with a table"
+        )
+    known = {case.name for case in cases}
+    if strange := sorted(request.anchors.keys() - known):
+        near = difflib.get_close_matches(strange[0], known, n=1)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"--anchors names {', '.join(strange[:8])}, which INPUT does not hold{advice}")
     names = [request.options.names(case.name) for case in cases]
     refuse_shared_folders(names)
     for one in names:
@@ -336,14 +380,18 @@ def _refuse_request(request: InferenceRequest, cases: Sequence[InputCase]) -> No
 
 
 def _write_changes(request: InferenceRequest) -> None:
-    """Compares the visits of each subject in the output folder.
+    """Compares the visits of each subject in the output folder; without a word on subjects, those compared before.
 
     Raises:
         CaseError: they cannot be compared.
     """
     try:
-        visits = find_visits(request.output, request.subject_pattern, request.subject_table)
-        print(write_changes(request.output, visits).words())
+        if request.compares_visits:
+            visits = find_visits(request.output, request.subject_pattern, request.subject_table)
+        else:
+            visits = compared_visits(request.output)
+        if visits:
+            print(write_changes(request.output, visits).words())
     except UserError as error:
         raise CaseError(f"visits were not compared: {error}") from error
 

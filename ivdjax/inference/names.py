@@ -20,9 +20,10 @@ from ivdjax.volume import UserError
 
 Kind = Literal[
     "labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "probability",
-    "sidecar", "label_table",
+    "sidecar", "label_table", "corrections",
 ]  # fmt: skip
-"""Outputs of a case. Only BIDS has the last two: the label map's own JSON and its table of names and colours."""
+"""Files of a case. Only BIDS has `sidecar` and `label_table` (the label map's own JSON; its names and colours); only a
+case that a person has corrected has `corrections`."""
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -39,6 +40,7 @@ _PLAIN: dict[str, str] = {
     "seg_nrrd": "{case}_discs.seg.nrrd",
     "dicom_seg": "{case}_discs.dcm",
     "probability": "{case}_probability.nii.gz",
+    "corrections": "{case}_corrections.json",
 }
 
 _BIDS: dict[str, str] = {
@@ -55,6 +57,7 @@ _BIDS: dict[str, str] = {
     "slicer": "{stem}_desc-discs_slicer.ctbl",
     "seg_nrrd": "{stem}_desc-discs_segmentation.seg.nrrd",
     "dicom_seg": "{stem}_desc-discs_segmentation.dcm",
+    "corrections": "{stem}_desc-discs_corrections.json",
 }
 
 BIDS_IGNORE = """\
@@ -66,6 +69,7 @@ BIDS_IGNORE = """\
 *_slicer.ctbl
 *_segmentation.seg.nrrd
 *_segmentation.dcm
+*_corrections.json
 index.html
 summary.csv
 infer.log

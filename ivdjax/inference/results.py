@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ivdjax import __version__
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.discs.change import detectable_changes
+from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_seg import write_dicom_seg
@@ -20,6 +21,7 @@ from ivdjax.imaging.files.probability import write_probability
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.imaging.files.source import source_folder
 from ivdjax.imaging.folders import whole_folder, write_whole
+from ivdjax.inference.corrections import Corrections, corrections_text, read_corrections
 from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
 from ivdjax.inference.segments import disc_segments
 from ivdjax.model.model import Model
@@ -84,8 +86,9 @@ def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
 
 
 def write_result(
-    output: Path, files: CaseFiles, result: CaseResult, model: Model, source: Mapping[str, Any], options: OutputOptions
-) -> None:
+    output: Path, files: CaseFiles, result: CaseResult, model: Model, source: Mapping[str, Any],
+    options: OutputOptions, corrections: Corrections | None = None,
+) -> None:  # fmt: skip
     """Writes every output of a case into its folder, which appears whole or not at all.
 
     A DICOM segmentation is written where the first channel comes from a DICOM series and a disc was found; a series
@@ -98,6 +101,7 @@ def write_result(
         model: that found it.
         source: what the result depends on (`provenance`).
         options: what else is written, and under which names.
+        corrections: that the result follows; they are kept beside it.
 
     Raises:
         UserError: as `refuse_foreign`.
@@ -116,19 +120,45 @@ def write_result(
             native = result.labels.native or result.labels.grid
             write_probability(part / names.name("probability"), result.probability, native)
         _write_report(part, names, result, model, source)
+        if corrections is not None and corrections.history:
+            write_whole(part / names.name("corrections"), corrections_text(corrections))
+
+
+def stored_corrections(output: Path, case: str, options: OutputOptions) -> Corrections:
+    """What people have decided about a case, from its result folder; nothing where there is no such file.
+
+    A level that was pinned before there was such a file is taken from the result itself.
+
+    Raises:
+        UserError: as `read_corrections`.
+    """
+    names = options.names(case)
+    found = read_corrections(output / names.path("corrections"), case)
+    if found.history:
+        return found
+    document = read_document(output / names.path("json"))
+    pinned = document.get("anchor")
+    if "corrections" in document or not isinstance(pinned, dict):
+        return found
+    try:
+        return found.with_anchor(Anchor(int(pinned["level"]), tuple(map(float, pinned["point_mm"]))))  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError):
+        return found
 
 
 def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
                    options: OutputOptions) -> CaseSummary | None:  # fmt: skip
-    """The summary of a case that is already whole with the same input, model, anchor and outputs; None if it is not."""
+    """The summary of a case that is whole with the same input, model, corrections and outputs; None if it is not."""
     names = options.names(files.name)
     folder = output / names.folder
     if not all(_has_content(folder / names.files[kind]) for kind in options.expected()):
         return None
     stored = read_document(folder / names.name("json"))
     try:
-        if any(stored[key] != source[key] for key in ("input", "model")) or stored.get("anchor") != source["anchor"]:
+        if any(stored[key] != source[key] for key in ("input", "model")):
             return None  # the model's hash covers its settings, so that overrides need no look of their own
+        if _decided(stored) != _decided(source):
+            return None
         if _is_dicom(files) and stored["anonymous"] != options.anonymous:
             return None
         return CaseSummary(
@@ -136,6 +166,18 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
         )
     except (KeyError, TypeError):
         return None
+
+
+def is_corrected_anew(output: Path, files: CaseFiles, source: Mapping[str, Any], options: OutputOptions) -> bool:
+    """Whether a stored result differs from what is wanted in its corrections alone: it is then made anew, unasked."""
+    stored = read_document(output / options.names(files.name).path("json"))
+    decided = {key: stored.get(key) for key in _decided(source)}
+    return stored_summary(output, files, {**source, **decided}, options) is not None
+
+
+def _decided(source: Mapping[str, Any]) -> dict[str, Any]:
+    """What people decided of a result that makes it another; None for nothing, as in results of earlier versions."""
+    return {key: source.get(key) or None for key in ("anchor", "deleted_mm")}
 
 
 def _has_content(path: Path) -> bool:

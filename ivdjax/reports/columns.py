@@ -117,6 +117,8 @@ def disc_schema() -> dict[str, Any]:
             "model": {"type": "object", "description": "Name and checksums of the model."},
             "overrides": {"type": "array", "items": text, "description": "Settings of the model that were changed."},
             "anchor": {"type": ["object", "null"], "description": "A disc's level that the user has pinned."},
+            "deleted_mm": {"type": "array", "description": "A point in each disc that the user has deleted, RAS+ mm."},
+            "corrections": {"type": "array", "items": text, "description": "What people have decided about the case."},
             "ivdjax_version": text | {"description": "Version of the program."},
             "repeatability": {"type": ["object", "null"], "description": "How well the model's measures repeat."},
         },

@@ -114,12 +114,41 @@ def test_a_case_that_lacks_a_channel_and_other_settings_are_told_in_its_result(c
     told = json.loads((request.output / "a" / "a_discs.json").read_text())
     assert list(told["input"]) == ["t2"] and told["overrides"] == [] and told["anchor"] is None
     other = replace(request, overrides=("inference.numbering=bottom",))
-    with pytest.raises(UserError, match="results of another input, model, setting, anchor or form for 1 of 1 cases"):
+    with pytest.raises(UserError, match="results of another input, model, setting or form for 1 of 1 cases"):
         infer(other)
     infer(replace(other, overwrite=True))
     told = json.loads((request.output / "a" / "a_discs.json").read_text())
     assert told["overrides"] == ["inference.numbering=bottom"]
     assert [row.status for row in infer(other)] == ["skipped"]
+
+
+@pytest.mark.slow
+def test_a_pin_is_kept_beside_the_result_and_the_cohorts_own_command_goes_on_with_it(model, cohort):
+    request = request_of(model, cohort)
+    infer(request)
+    point = json.loads((request.output / "a" / "a_discs.json").read_text())["discs"][0]
+    at = tuple(point[f"centroid_{axis}_mm"] for axis in "xyz")
+    pinned = replace(request, anchors={"a": Anchor(3, at)})
+    assert [row.status for row in infer(pinned)] == ["done", "skipped"]  # unasked, and that case alone
+    kept = json.loads((request.output / "a" / "a_corrections.json").read_text())["corrections"]
+    assert [(entry["action"], entry["level"], tuple(entry["point_mm"])) for entry in kept] == [("anchor", 3, at)]
+    for same in (request, pinned):
+        assert [row.status for row in infer(same)] == ["skipped", "skipped"]
+    assert infer(replace(request, overwrite=True))[0].status == "done"
+    told = json.loads((request.output / "a" / "a_discs.json").read_text())
+    assert told["anchor"]["level"] == 3 and told["corrections"] == ["L3/4 was pinned"]
+
+    infer(replace(request, reset_corrections=True))
+    assert json.loads((request.output / "a" / "a_discs.json").read_text())["anchor"] is None
+    (request.output / "a" / "a_corrections.json").write_text("{")
+    damaged, whole = infer(request)
+    assert damaged.status == "failed" and "a_corrections.json holds no corrections" in damaged.reasons[0]
+    assert whole.status == "skipped" and (request.output / "a" / "a_corrections.json").read_text() == "{"
+
+
+def test_a_table_of_anchors_for_a_case_that_is_not_there_is_refused(model, cohort):
+    with pytest.raises(UserError, match="--anchors names aa, which INPUT does not hold; did you mean a"):
+        infer(request_of(model, cohort, anchors={"aa": Anchor(2, (0.0, 0.0, 0.0))}))
 
 
 def test_an_anchor_for_several_cases_and_settings_beyond_inference_are_refused(model, cohort):

@@ -11,7 +11,13 @@ from ivdjax.data.datasets import CaseFiles
 from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.inference.names import plain_names
-from ivdjax.inference.results import OutputOptions, refuse_foreign, stored_summary
+from ivdjax.inference.results import (
+    OutputOptions,
+    is_corrected_anew,
+    refuse_foreign,
+    stored_corrections,
+    stored_summary,
+)
 from ivdjax.model.model import Model
 from ivdjax.model.provenance import provenance
 from ivdjax.volume import UserError
@@ -112,3 +118,20 @@ def test_only_empty_folders_and_earlier_results_may_be_replaced(tmp_path, files)
     (tmp_path / "a" / "a_wat.nii").write_bytes(b"image")
     with pytest.raises(UserError, match="holds the images of case a"):
         refuse_foreign(tmp_path, replace(files, channels={"wat": tmp_path / "a" / "a_wat.nii"}), NAMES)
+
+
+def test_a_level_pinned_by_an_earlier_version_is_taken_over(tmp_path, files):
+    source = provenance(files, MODEL, anchor=ANCHOR)
+    store(tmp_path, source)
+    assert stored_corrections(tmp_path, "a", PLAIN).anchor == ANCHOR
+    store(tmp_path, source | {"corrections": []})
+    assert stored_corrections(tmp_path, "a", PLAIN).anchor is None
+    assert stored_corrections(tmp_path / "nowhere", "a", PLAIN).history == ()
+
+
+def test_a_result_of_other_corrections_is_made_anew_but_none_of_another_input(tmp_path, files):
+    store(tmp_path, provenance(files, MODEL))
+    assert is_corrected_anew(tmp_path, files, provenance(files, MODEL, anchor=ANCHOR), PLAIN)
+    assert is_corrected_anew(tmp_path, files, provenance(files, MODEL) | {"deleted_mm": [[1.0, 2.0, 3.0]]}, PLAIN)
+    files.channels["wat"].write_bytes(b"other")
+    assert not is_corrected_anew(tmp_path, files, provenance(files, MODEL, anchor=ANCHOR), PLAIN)

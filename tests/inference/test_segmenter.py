@@ -23,7 +23,7 @@ from ivdjax.config import (
 )
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering
-from ivdjax.inference import findings
+from ivdjax.inference import corrections, findings
 from ivdjax.inference import segmenter as workflow
 from ivdjax.inference.segmenter import Segmenter, find_discs, load_segmenter
 from ivdjax.model.model import Model, override_inference, write_model
@@ -104,7 +104,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Evidence]:
         found = (evidence.probability > settings.threshold) * np.uint8(3)
         return Numbering(found, {3: 0.75}, "ok", ())
 
-    monkeypatch.setattr(findings, "number_discs", number)
+    monkeypatch.setattr(corrections, "number_discs", number)
     return shown
 
 
@@ -213,7 +213,7 @@ def test_a_case_with_none_of_the_channels_and_an_anchor_in_no_disc_are_refused(t
     loaded = load(tmp_path, model("disc"))
     with pytest.raises(CaseError, match="case a: none of the model's channels fat, t2 is there"):
         find_discs(loaded, case(("inn", "opp")))
-    with pytest.raises(CaseError, match=r"case a: --anchor: no disc lies at \(2000, 0, 0\) mm"):
+    with pytest.raises(CaseError, match=r"case a: no disc lies at \(2000, 0, 0\) mm"):
         find_discs(loaded, case(), Anchor(3, (2000.0, 0.0, 0.0)))
 
 

@@ -36,6 +36,7 @@ from ivdjax.inference.visits.visits import (
     named_apart,
     read_visit,
     refuse_incomparable,
+    result_paths,
 )
 from ivdjax.reports.changes import SubjectChanges, VisitNote, changes_csv, changes_page, count_beyond
 from ivdjax.volume import UserError
@@ -112,6 +113,21 @@ def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[
     write_whole(folder / PAGE_FILE, changes_page([changes for changes, _ in subjects], notes))
     return ChangesSummary(tuple(compared), left_out, *count_beyond(rows), folder / PAGE_FILE,
                           tuple(plain["subject"] for _, plain in subjects if plain["warnings"]))  # fmt: skip
+
+
+def compared_visits(output_folder: Path) -> dict[str, list[Path]]:
+    """The visits by subject that an earlier comparison into an output folder of cases was about; empty for none.
+
+    Subjects whose results are no longer all there are left out.
+    """
+    try:
+        document = json.loads((Path(output_folder) / JSON_FILE).read_text(encoding="utf-8"))
+        named = {str(subject["subject"]): [str(visit["case"]) for visit in subject["visits"]]
+                 for subject in document["subjects"]}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    there = result_paths(Path(output_folder))
+    return {subject: [there[case] for case in cases] for subject, cases in named.items() if there.keys() >= set(cases)}
 
 
 def _compare(subject: str, visits: Sequence[StoredVisit], folder: Path) -> tuple[SubjectChanges, dict[str, Any]]:

@@ -102,12 +102,17 @@ def find_visits(results: Path, pattern: str = "", table: str = "") -> dict[str, 
     results = Path(results)
     if not results.is_dir():
         raise UserError(f"--results must be a folder that infer.py has written; there is none at {results}")
-    paths = {folder.name: folder for folder in results.iterdir() if folder.is_dir() and _json_paths(folder)}
-    paths |= {_case_in(path): path for path in sorted(results.glob(_BIDS_RESULTS))}
+    paths = result_paths(results)
     if not paths:
         raise UserError(f"no result in {results}: expected <case>/<case>_discs.json, as infer.py writes it")
     by_subject = subjects_of(list(paths), results, pattern, table)
     return {subject: [paths[name] for name in names] for subject, names in by_subject.items()}
+
+
+def result_paths(results: Path) -> dict[str, Path]:
+    """Where the result of each case of an output folder lies: its folder, or its JSON in a BIDS output."""
+    paths = {folder.name: folder for folder in results.iterdir() if folder.is_dir() and _json_paths(folder)}
+    return paths | {_case_in(path): path for path in sorted(results.glob(_BIDS_RESULTS))}
 
 
 def subjects_of(cases: Sequence[str], root: Path, pattern: str = "", table: str = "") -> dict[str, list[str]]:
