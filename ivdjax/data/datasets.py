@@ -19,7 +19,7 @@ from scipy import ndimage
 from ivdjax.config import DataConfig
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
 from ivdjax.imaging.components import component_list, components
-from ivdjax.imaging.files import Source, read_labels, read_volume, split_suffix
+from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, split_suffix
 from ivdjax.imaging.geometry import cropped, resample, view_distance_mm
 from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Case, CaseError, Grid, LabelMap, UserError, level_name
 
@@ -310,7 +310,7 @@ def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | No
     if not suffix or path.name.startswith("."):
         return None
     stem = folded(stem)
-    for role in (*channels, LABELS):
+    for role in (*channels, LABELS) if suffix in IMAGE_SUFFIXES else (LABELS,):
         if stem in (folded(role), *(folded(f"{case}_{role}") for case in cases)):
             return role
     return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ivdjax.discs.codes import DISC_CODES
+from ivdjax.imaging.files.codes import DISC_CODES
 from ivdjax.volume import CaseError, LabelMap, UserError, level_name
 
 Remark = Callable[[str], None]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivdjax.discs.codes import DISC_CODES
+from ivdjax.imaging.files.codes import DISC_CODES
 from ivdjax.discs.schemes import LEVELS, SCHEMES, find_scheme, from_scheme, to_scheme
 from ivdjax.volume import CaseError, LabelMap, UserError
 

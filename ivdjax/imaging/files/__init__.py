@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.imaging.files import dicom, itk, nifti
+from ivdjax.imaging.files import dicom, itk, nifti, seg_nrrd
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.image import FileImage
 from ivdjax.imaging.files.source import Source, source_files, source_folder, source_name, source_sha256
@@ -21,7 +21,10 @@ from ivdjax.imaging.geometry import from_canonical, resample, to_canonical, view
 from ivdjax.volume import CaseError, Grid, LabelMap, Volume
 
 IMAGE_SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *itk.SUFFIXES)
-"""Endings that can be read, the longer ones first."""
+"""Endings of images that can be read, the longer ones first."""
+
+LABEL_SUFFIXES: tuple[str, ...] = (seg_nrrd.SUFFIX, *IMAGE_SUFFIXES)
+"""Endings of label maps that can be read, the longer ones first."""
 
 CHANNELS_APART_MM = 5.0
 """Channels whose fields of view differ by more are no channels of one scan."""
@@ -32,8 +35,9 @@ Remark = Callable[[str], None]
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
-    """A file's name without its image suffix, and that suffix in lower case; an empty suffix for other endings."""
-    for suffix in IMAGE_SUFFIXES:
+    """A file's name without the suffix of an image or a label map, and that suffix in lower case; an empty suffix for
+    other endings."""
+    for suffix in LABEL_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)], suffix
     return path.name, ""
@@ -89,9 +93,14 @@ def read_volume(sources: Mapping[str, Source | Any], case: str, on_remark: Remar
 def read_labels(path: Path, case: str, on_remark: Remark | None = None) -> LabelMap:
     """A label map as uint8 (D, H, W), its values as they are; a single value above 255 becomes 1.
 
+    Of a segmentation of 3D Slicer whose segments name discs, values are levels by those names, see `read_levels`.
+
     Raises:
         CaseError: as `read_channel`; values that are negative, not whole, or beyond 255.
     """
+    named = read_named_levels(path, case, on_remark)
+    if named is not None:
+        return named
     array, affine, native = read_channel(path, case, on_remark)
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or np.abs(array - np.rint(array)).max() > 1e-3:
@@ -105,6 +114,28 @@ def read_labels(path: Path, case: str, on_remark: Remark | None = None) -> Label
             raise CaseError(f"case {case}: labels in {path} go up to {high:g}; 0 to 15 number the discs")
         array = array > 0
     return LabelMap(array.astype(np.uint8), affine, native)
+
+
+def read_named_levels(path: Path, case: str, on_remark: Remark | None = None) -> LabelMap | None:
+    """The levels (1 = L5/S1 upward) in a segmentation of 3D Slicer, by the names and codes of its segments.
+
+    Returns:
+        None of any other label map, and of a segmentation of which no segment names a disc.
+
+    Raises:
+        CaseError: see `seg_nrrd.read_levels`.
+    """
+    remark = on_remark or (lambda text: None)
+    try:
+        image = seg_nrrd.read_levels(path, case, remark) if seg_nrrd.is_segmentation(path) else None
+    except OSError as error:
+        raise CaseError(f"case {case}: {path} cannot be read: {error.strerror or error}") from error
+    if image is None:
+        return None
+    for text in image.remarks:
+        remark(f"case {case}: {text}")
+    array, affine = to_canonical(image.array, image.grid)
+    return LabelMap(array, affine, image.grid)
 
 
 def write_labels(path: Path, labels: LabelMap) -> None:
@@ -125,7 +156,7 @@ def write_volume(path: Path, array: NDArray, native: Grid) -> None:
     path = Path(path)
     suffix = split_suffix(path)[1]
     if not suffix:
-        raise ValueError(f"{path.name} must end in one of {', '.join(IMAGE_SUFFIXES)}")
+        raise ValueError(f"{path.name} must end in one of {', '.join(LABEL_SUFFIXES)}")
     writer = nifti if suffix in nifti.SUFFIXES else itk
     with whole_file(path, path.name[-len(suffix) :]) as part:
         writer.write(part, from_canonical(array, native), np.asarray(native.affine, dtype=np.float64))
@@ -196,6 +227,7 @@ def _aligned(array: NDArray, grid: Grid, target: Grid, who: str, first: str, rem
 
 
 __all__ = [
-    "CHANNELS_APART_MM", "IMAGE_SUFFIXES", "DicomSeries", "Source", "read_channel", "read_labels", "read_volume",
+    "CHANNELS_APART_MM", "IMAGE_SUFFIXES", "LABEL_SUFFIXES", "DicomSeries", "Source", "read_channel", "read_labels",
+    "read_named_levels", "read_volume",
     "source_files", "source_folder", "source_name", "source_sha256", "split_suffix", "write_labels", "write_volume",
 ]  # fmt: skip

@@ -1,11 +1,10 @@
-"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr) files through SimpleITK.
+"""MetaImage (.mha, .mhd) and NRRD (.nrrd, .nhdr) files: their place through SimpleITK, their voxels by `voxels`.
 
-Its world runs to the left and to posterior (LPS).
+SimpleITK's world runs to the left and to posterior (LPS).
 """
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.imaging.files.content import MOST_DEFLATED, refuse_unreadable
+from ivdjax.imaging.files.content import refuse_unreadable
 from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
-from ivdjax.imaging.files.packed import check_packed, is_oriented, packed_begin
-from ivdjax.imaging.files.source import source_files
-from ivdjax.imaging.files.text_header import refuse_unsafe_header
+from ivdjax.imaging.files.text_header import TextHeader, is_meta, read_header
+from ivdjax.imaging.files.voxels import promised_voxels, read_voxels
 from ivdjax.volume import CaseError, spacing_of
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -27,6 +25,9 @@ _DETACHED = {".mhd": ".mha", ".nhdr": ".nrrd"}
 
 _NO_AXES = "stores no orientation; its axes are taken to run to left, posterior and superior"
 
+MOST_LAYERS = 64
+"""Values a voxel may have; as many layers of segments that overlap nobody draws."""
+
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -35,25 +36,59 @@ def read(path: Path, case: str) -> FileImage:
 
     Raises:
         CaseError: no such file, or one that cannot be read; empty, truncated or of another format; voxels outside of
-            the header's folder or in several files (see `refuse_unsafe_header`); more voxels than an MR volume has, or
-            than the file can hold; not 3D; colors or complex values; nothing finite; a singular affine, or voxels or a
-            field of view of no plausible size.
+            the header's folder or in several files (see `read_header`); more voxels than an MR volume has, or fewer in
+            the file than its header promises (see `read_voxels`); not 3D; colors or complex values; nothing finite; a
+            singular affine, or voxels or a field of view of no plausible size.
     """
+    image, layers = read_layers(path, case)
+    if len(layers) != 1:
+        raise _many_values(len(layers), path, case)
+    return replace(image, array=checked_values(layers[0], path, case))
+
+
+def read_layers(path: Path, case: str, header: TextHeader | None = None) -> tuple[FileImage, list[NDArray]]:
+    """One 3D image, and its arrays (I, J, K), one for each value that a voxel has; the image's own array is the first.
+
+    Args:
+        path: of the file.
+        case: for messages.
+        header: of the file, where it has been read.
+
+    Raises:
+        CaseError: as `read`, but for the number of values a voxel.
+    """
+    refuse_unreadable(path, case)
+    try:
+        header = header or read_header(path, case)
+        reader = _geometry(path, case)
+        shape = checked_shape(tuple(reader.GetSize()), path, case)  # before memory is taken for the voxels
+        count = int(reader.GetNumberOfComponents())
+        if promised_voxels(header) != count * int(np.prod(shape)):
+            raise CaseError(f"case {case}: the header of {path} contradicts itself about its sizes; is it damaged?")
+        if count > MOST_LAYERS:
+            raise _many_values(count, path, case)
+        affine = checked_affine(_affine_ras(reader), shape, path, case)
+        values, remarks = read_voxels(header, case)
+    except OSError as error:
+        raise CaseError(f"case {case}: {path} cannot be read: {error.strerror or error}") from error
+    axis = 0 if count == 1 else _value_axis(header)
+    values = values.reshape((*shape[:axis], count, *shape[axis:]), order="F")
+    layers = np.moveaxis(values, axis, 0)
+    if not header.is_oriented:
+        remarks = (f"{path.name} {_NO_AXES}", *remarks)
+    return FileImage(layers[0], affine, remarks), list(layers)
+
+
+def _geometry(path: Path, case: str) -> Any:
+    """SimpleITK's reader that has read a file's header."""
     import SimpleITK
 
-    refuse_unreadable(path, case)
-    refuse_unsafe_header(path, case)
     reader = SimpleITK.ImageFileReader()
     # By the ending alone: whatever another of ITK's formats does with such a file was not looked at.
-    reader.SetImageIO("MetaImageIO" if path.suffix.lower() in (".mha", ".mhd") else "NrrdImageIO")
+    reader.SetImageIO("MetaImageIO" if is_meta(path) else "NrrdImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        _check(reader, path, case)  # before memory is taken for the voxels
-        image: Any = reader.Execute()
-        remarks = () if is_oriented(path) else (f"{path.name} {_NO_AXES}",)
-    except OSError as error:
-        raise CaseError(f"case {case}: {path} cannot be read: {error.strerror or error}") from error
     except RuntimeError as error:
         # The last line is ITK's reason, but for a truncated file it is a stale "No such file or directory".
         reason = str(error).strip().splitlines()[-1]
@@ -62,7 +97,7 @@ def read(path: Path, case: str) -> FileImage:
             f"case {case}: {path} cannot be read, it is truncated, damaged or another format"
             + ("" if stale else f": {reason}")
         ) from error
-    return replace(loaded(image, path, case), remarks=remarks)
+    return reader
 
 
 def loaded(image: Any, path: Path, case: str) -> FileImage:
@@ -101,31 +136,10 @@ def write(path: Path, array: NDArray, affine: NDArray[np.float64]) -> None:
     SimpleITK.WriteImage(image, str(path), True)
 
 
-def _check(reader: Any, path: Path, case: str) -> None:
-    """Lets a header pass that promises one volume of gray values, and no more than its files hold."""
-    import SimpleITK
-
-    i, j, k = checked_shape(tuple(reader.GetSize()), path, case)
-    if reader.GetNumberOfComponents() != 1:
-        raise _many_values(reader.GetNumberOfComponents(), path, case)
-    wanted = i * j * k * SimpleITK.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-    files = source_files(path)
-    if path.suffix.lower() in _DETACHED and len(files) == 1:
-        return  # its voxels lie in files that it names in another way
-    if wanted > MOST_DEFLATED * sum(file.stat().st_size for file in files):
-        raise CaseError(
-            f"case {case}: {path} is truncated or damaged: its header tells of {wanted} bytes, more than it can hold"
-        )
-    begin = packed_begin(path)
-    if begin is None:
-        return
-    try:
-        check_packed(files[-1], begin, wanted)
-    except (EOFError, ValueError, zlib.error) as error:
-        raise CaseError(
-            f"case {case}: {path} is truncated or damaged, or the checksum of its voxels is wrong ({error}); copy or "
-            "export it again"
-        ) from error
+def _value_axis(header: TextHeader) -> int:
+    """The axis along which a file stores the values of one voxel; ITK brings it to the front from wherever it is."""
+    kinds = [] if header.is_meta else header.fields.get("kinds", "").lower().split()
+    return next((axis for axis, kind in enumerate(kinds[:4]) if kind not in ("domain", "space")), 0)
 
 
 def _many_values(count: int, path: Path, case: str) -> CaseError:

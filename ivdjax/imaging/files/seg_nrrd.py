@@ -1,22 +1,29 @@
-"""Segmentations for 3D Slicer (.seg.nrrd): a label map that carries its segments' names, colours and codes.
+"""Segmentations of 3D Slicer (.seg.nrrd): a label map that carries its segments' names, colours and codes.
 
 It is a plain NRRD file with further fields in its header, which other readers pass over. The fields are those of 3D
-Slicer's developer guide, "Segmentation labelmap file format".
+Slicer's developer guide, "Segmentation labelmap file format". The values of a map that was edited there mean nothing:
+3D Slicer gives a segment that is drawn anew another one. So what is read goes by names and codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.imaging.files import itk
+from ivdjax.imaging.files.codes import DISC_CODES, SCHEME
+from ivdjax.imaging.files.image import FileImage
 from ivdjax.imaging.files.segment import Segment, Term, ordered
+from ivdjax.imaging.files.segment_names import is_disc_name, level_of_name
+from ivdjax.imaging.files.text_header import TextHeader, read_header
 from ivdjax.imaging.folders import whole_file
 from ivdjax.imaging.geometry import from_canonical
-from ivdjax.volume import LabelMap
+from ivdjax.volume import CaseError, LabelMap
 
 SUFFIX = ".seg.nrrd"
 
@@ -30,6 +37,171 @@ _COMMON = {
     "Segmentation_SourceRepresentation": "Binary labelmap",
     "Segmentation_ReferenceImageExtentOffset": "0 0 0",
 }
+
+_ANY_FIELD = re.compile(r"Segment(\d{1,4})_\w+")
+_UNNAMED = re.compile(r"segment(ation)?[ _]?\d*|", re.IGNORECASE)
+"""Names that 3D Slicer gives by itself."""
+
+_LEVEL_OF_CODE = {code.value: level for level, code in enumerate(DISC_CODES, 1)}
+
+
+@dataclass(frozen=True)
+class ReadSegment:
+    """One segment of a file: what it is called, the level of its disc, and the voxels that are its own.
+
+    Attributes:
+        name: as it stands in the file; empty where it has none.
+        level: of the disc that name or code tell of; None where they tell of none.
+        layer: of the file's values a voxel.
+        value: of its voxels in that layer.
+    """
+
+    name: str
+    level: int | None
+    layer: int
+    value: int
+
+    @property
+    def may_be_disc(self) -> bool:
+        """Whether it may be a disc, though which one is not told."""
+        return self.level is None and (is_disc_name(self.name) or bool(_UNNAMED.fullmatch(self.name)))
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is an NRRD file whose header tells of segments, whatever its name.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if path.suffix.lower() not in (".nrrd", ".nhdr"):
+        return False
+    try:
+        return bool(_numbers(read_header(path, "")))
+    except CaseError:
+        return False
+
+
+def read_levels(path: Path, case: str, on_remark: Callable[[str], None]) -> FileImage | None:
+    """A segmentation as an image of levels (uint8; 1 = L5/S1, 23 = C2/C3), by the names and codes of its segments.
+
+    Other structures are dropped, and told.
+
+    Args:
+        path: of the file.
+        case: for messages.
+        on_remark: told what was dropped.
+
+    Returns:
+        None where no segment names a disc: values are all there is.
+
+    Raises:
+        CaseError: name and code of a segment contradict each other; two segments are one disc, or share voxels; one
+            may be a disc, but which is not told; voxels that belong to no segment; else as `itk.read`.
+        OSError: the file cannot be read.
+    """
+    header = read_header(path, case)
+    segments = _segments(header, path, case)
+    discs = [segment for segment in segments if segment.level is not None]
+    if not discs:
+        return None
+    _refuse_doubtful(segments, path, case)
+    image, layers = itk.read_layers(path, case, header)
+    levels = np.zeros(layers[0].shape, np.uint8)
+    known: dict[int, set[int]] = {}
+    for segment in segments:
+        if segment.layer >= len(layers):
+            raise CaseError(f"case {case}: segment {segment.name!r} of {path} lies in a layer that is not there")
+        known.setdefault(segment.layer, {0}).add(segment.value)
+    for index, layer in enumerate(layers):
+        strange = sorted(set(np.unique(layer).tolist()) - known.get(index, {0}))
+        if strange:
+            raise CaseError(
+                f"case {case}: {path} has voxels of the value {strange[0]:g} that belong to none of its segments; save "
+                "it again"
+            )
+    for segment in discs:
+        own = layers[segment.layer] == segment.value
+        shared = int(np.count_nonzero(levels[own]))
+        if shared:
+            raise CaseError(
+                f"case {case}: segment {segment.name!r} of {path} overlaps another disc in {shared} voxels; let each "
+                "voxel belong to one disc"
+            )
+        levels[own] = segment.level
+    others = [segment.name for segment in segments if segment.level is None]
+    if others:
+        shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
+        on_remark(f"case {case}: segments of {path.name} that are no discs are dropped: {shown}")
+    return FileImage(levels, image.affine, image.remarks)
+
+
+def _numbers(header: TextHeader) -> list[int]:
+    return sorted({int(match[1]) for key in header.notes if (match := _ANY_FIELD.fullmatch(key))})
+
+
+def _segments(header: TextHeader, path: Path, case: str) -> list[ReadSegment]:
+    """The segments that a header tells of."""
+    found = []
+    numbers = _numbers(header)
+    layered = any(f"Segment{number}_Layer" in header.notes for number in numbers)
+    for place, number in enumerate(numbers):
+
+        def own(field: str, number: int = number) -> str:
+            return header.notes.get(f"Segment{number}_{field}", "").strip()
+
+        name, code = own("Name"), _level_of_tags(own("Tags"))
+        named = level_of_name(name)
+        if named is not None and code is not None and named != code:
+            raise CaseError(
+                f"case {case}: segment {name!r} of {path} has the code of the {DISC_CODES[code - 1].meaning}; correct "
+                "its name or its terminology in 3D Slicer and save it again"
+            )
+        # Before 3D Slicer 4.11 each segment was a layer of its own, of the value 1.
+        layer, value = own("Layer") or (str(0 if layered else place)), own("LabelValue") or "1"
+        if not layered and own("LabelValue"):
+            layer = "0"
+        if not (layer.isascii() and layer.isdigit() and value.isascii() and value.isdigit() and len(value) < 6):
+            raise CaseError(f"case {case}: layer or value of segment {name!r} of {path} is no number; save it again")
+        found.append(ReadSegment(name, named if code is None else code, int(layer[:9]), int(value)))
+    return found
+
+
+def _level_of_tags(tags: str) -> int | None:
+    """The level of the disc whose code stands among a segment's tags."""
+    for tag in tags.split("|"):
+        key, _, entry = tag.partition(":")
+        if key.strip() == "TerminologyEntry":
+            for term in entry.split("~"):
+                scheme, _, rest = term.partition("^")
+                if scheme in (SCHEME, "SRT", "SNOMED-CT") and (level := _LEVEL_OF_CODE.get(rest.partition("^")[0])):
+                    return level
+    return None
+
+
+def _refuse_doubtful(segments: Sequence[ReadSegment], path: Path, case: str) -> None:
+    """Refuses segments of which some name discs, where one may be another, or the same."""
+    seen: dict[int, str] = {}
+    places: dict[tuple[int, int], str] = {}
+    for segment in segments:
+        if segment.may_be_disc:
+            raise CaseError(
+                f"case {case}: segment {segment.name!r} of {path} may be a disc, but which one is not told; name it "
+                "(L4/5), or remove it"
+            )
+        if segment.level is not None and segment.level in seen:
+            raise CaseError(
+                f"case {case}: segments {seen[segment.level]!r} and {segment.name!r} of {path} are the same disc; "
+                "merge them, or correct a name"
+            )
+        place = (segment.layer, segment.value)
+        if place in places:
+            raise CaseError(
+                f"case {case}: segments {places[place]!r} and {segment.name!r} of {path} have the same value; save it "
+                "again in 3D Slicer"
+            )
+        places[place] = segment.name
+        if segment.level is not None:
+            seen[segment.level] = segment.name
 
 
 def write_seg_nrrd(path: Path, labels: LabelMap, segments: Sequence[Segment]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import re
 from pathlib import Path
 
 from ivdjax.imaging.files.content import size_of_file
 from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.text_header import voxel_file
 from ivdjax.volume import CaseError
 
 Source = Path | DicomSeries
@@ -21,7 +21,7 @@ def source_files(source: Source) -> tuple[Path, ...]:
     Raises:
         OSError: a header cannot be read.
     """
-    return source.files if isinstance(source, DicomSeries) else (source, *_voxel_file(source))
+    return source.files if isinstance(source, DicomSeries) else (source, *_beside(source))
 
 
 def source_sha256(source: Source) -> str:
@@ -50,22 +50,10 @@ def source_folder(source: Source) -> Path:
     return source.folder if isinstance(source, DicomSeries) else source.parent
 
 
-_VOXEL_FILE = {".mhd": re.compile(rb"^ElementDataFile *= *(.+?) *\r?$", re.M),
-               ".nhdr": re.compile(rb"^data ?file: *(.+?) *\r?$", re.M)}  # fmt: skip
-_LONGEST_HEADER = 1 << 20
-
-
-def _voxel_file(path: Path) -> tuple[Path, ...]:
-    """The one file that a detached header names; nothing for other files and other ways of naming."""
-    pattern = _VOXEL_FILE.get(path.suffix.lower())
-    if pattern is None:
-        return ()
-    with path.open("rb") as stream:
-        found = pattern.search(stream.read(_LONGEST_HEADER))
-    if found is None:
-        return ()
-    named = path.parent / found.group(1).decode(errors="surrogateescape")
-    return (named,) if named.is_file() else ()
+def _beside(path: Path) -> tuple[Path, ...]:
+    """The file that a header names for its voxels; nothing for other files."""
+    found = voxel_file(path)
+    return () if found is None else (found,)
 
 
 def _sha256(path: Path) -> str:

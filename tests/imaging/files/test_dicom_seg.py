@@ -14,7 +14,7 @@ import SimpleITK
 from highdicom.color import CIELabColor
 from pydicom.sr.codedict import codes
 
-from ivdjax.discs.codes import ANATOMICAL_STRUCTURE, disc_code
+from ivdjax.imaging.files.codes import ANATOMICAL_STRUCTURE, disc_code
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_seg import write_dicom_seg
 from ivdjax.imaging.files.segment import Segment

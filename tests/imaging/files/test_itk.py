@@ -115,7 +115,7 @@ def test_a_disk_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(5, "Input/output error")
 
     write(tmp_path / "x.mha", ARRAY, OBLIQUE)
-    monkeypatch.setattr("ivdjax.imaging.files.itk.packed_begin", fail)
+    monkeypatch.setattr("ivdjax.imaging.files.itk.read_voxels", fail)
     with pytest.raises(CaseError, match=r"case x: .*x\.mha cannot be read: Input/output error"):
         read(tmp_path / "x.mha", "x")
 

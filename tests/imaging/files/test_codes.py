@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.sr.codedict import codes
 
-from ivdjax.discs.codes import ANATOMICAL_STRUCTURE, DISC_CODES, disc_code
+from ivdjax.imaging.files.codes import ANATOMICAL_STRUCTURE, DISC_CODES, disc_code
 from ivdjax.volume import LEVEL_NAMES
 
 CID_INTERVERTEBRAL_DISC = codes.cid7604
