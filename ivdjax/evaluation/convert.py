@@ -3,8 +3,9 @@
   python -m ivdjax.evaluation.convert --from ivdjax --to totalspineseg INPUT OUTPUT
 
 INPUT and OUTPUT are NIfTI, MHA or NRRD files by their endings; OUTPUT may also be a .seg.nrrd, which 3D Slicer opens
-with names and colours. Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider; docs/formats.md has their
-numbers. Structures other than discs are dropped.
+with names and colours. Of a .seg.nrrd as INPUT the names of its segments decide which disc is which, not its values.
+Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider; docs/formats.md has their numbers. Structures other
+than discs are dropped.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from pathlib import Path
 
 from ivdjax.commands.commands import DONE, CommandParser, run_command
 from ivdjax.discs.schemes import SCHEMES, find_scheme, from_scheme, to_scheme
-from ivdjax.imaging.files import IMAGE_SUFFIXES, read_labels, split_suffix, write_labels
+from ivdjax.imaging.files import LABEL_SUFFIXES, read_labels, read_named_levels, split_suffix, write_labels
 from ivdjax.imaging.files.seg_nrrd import SUFFIX as SEG_NRRD
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.inference.segments import disc_segments
 from ivdjax.volume import UserError
 
-_WRITTEN = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".mhd", ".nhdr"))
+_WRITTEN = tuple(suffix for suffix in LABEL_SUFFIXES if suffix not in (".mhd", ".nhdr"))
 """Endings of a target: not those of two files, which cannot appear as one."""
 
 
@@ -49,7 +50,9 @@ def convert(request: Conversion) -> list[str]:
     _refuse(source, target, request.overwrite)
     remarks: list[str] = []
     case = split_suffix(source)[0]
-    labels = from_scheme(read_labels(source, case, remarks.append), before, case, remarks.append)
+    labels = read_named_levels(source, case, remarks.append)
+    if labels is None:
+        labels = from_scheme(read_labels(source, case, remarks.append), before, case, remarks.append)
     converted = to_scheme(labels, after, case)
     if target.name.lower().endswith(SEG_NRRD):
         write_seg_nrrd(target, converted, disc_segments(labels.levels, after))
@@ -62,7 +65,7 @@ def _refuse(source: Path, target: Path, overwrite: bool) -> None:
     """Raises the UserError of files that cannot be used, before anything is read."""
     if not source.is_file():
         raise UserError(f"there is no file {source}")
-    for path, word, endings in ((source, "read", IMAGE_SUFFIXES), (target, "written", _WRITTEN)):
+    for path, word, endings in ((source, "read", LABEL_SUFFIXES), (target, "written", _WRITTEN)):
         if split_suffix(path)[1] not in endings:
             raise UserError(f"{path} cannot be {word}: its name must end in one of {', '.join(endings)}")
     if not target.parent.is_dir():

@@ -18,7 +18,7 @@ from ivdjax.commands.commands import make_output, printable
 from ivdjax.config import DataConfig
 from ivdjax.data.datasets import CaseFiles, assign_subjects, case_names, find_case, folded, read_case
 from ivdjax.discs.metrics import CaseScore, on_grid, score_case
-from ivdjax.imaging.files import read_labels, split_suffix
+from ivdjax.imaging.files import IMAGE_SUFFIXES, read_labels, split_suffix
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.names import bids_names, plain_names
 from ivdjax.reports.comparison import write_comparison
@@ -225,7 +225,7 @@ def picture_channel(folder: Path) -> str | None:
     channels = []
     for path in folder.iterdir():
         stem, suffix = split_suffix(path)
-        if not suffix or stem.startswith(".") or not path.is_file():
+        if suffix not in IMAGE_SUFFIXES or stem.startswith(".") or not path.is_file():
             continue
         prefix = next((prefix for prefix in prefixes if folded(stem).startswith(prefix)), "")
         channel = folded(stem).removeprefix(prefix)

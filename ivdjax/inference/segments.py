@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ivdjax.imaging.files.codes import ANATOMICAL_STRUCTURE, Code, disc_code
 from ivdjax.discs.schemes import IVDJAX, LEVELS, Scheme
+from ivdjax.imaging.files.codes import ANATOMICAL_STRUCTURE, Code, disc_code
 from ivdjax.imaging.files.segment import Segment, Term
 from ivdjax.reports.colours import level_colour
 from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, level_name

@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import nibabel
+import nrrd
 import numpy as np
 import pytest
 
 from ivdjax.config import DataConfig
 from ivdjax.data.datasets import case_name, find_case, find_cases, is_case, number_reference, read_case
+from ivdjax.imaging.files import read_labels
+from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
+from ivdjax.inference.segments import disc_segments
 from ivdjax.volume import CaseError, LabelMap, UserError
 
 # Canonical directions: d to the left, h to inferior, w to posterior; 2 x 1 x 1 mm.
@@ -55,6 +59,27 @@ def test_both_ways_of_naming_and_every_suffix(tmp_path: Path) -> None:
     assert [list(c.channels) for c in found] == [["wat", "fat"]] * 2
     assert [p.name for p in found[1].channels.values()] == ["wat.nii", "FAT.nii.gz"]
     assert all(c.labels is None and c.subject == c.name for c in found)
+
+
+def test_a_reference_that_was_drawn_in_3d_slicer_goes_by_its_segments_names(tmp_path: Path) -> None:
+    store(tmp_path / "a" / "a_t2.nii"), store(tmp_path / "labels.nii", numbered_discs(3))
+    labels = read_labels(tmp_path / "labels.nii", "a")
+    path = tmp_path / "a" / "a_Labels.seg.nrrd"
+    write_seg_nrrd(path, labels, disc_segments((1, 2, 3)))
+    # As values are shifted there: 1 to 3 become 3, 1, 2.
+    array, header = nrrd.read(str(path))
+    table = np.array([0, 3, 1, 2], np.uint8)
+    header |= {key: str(table[int(value)]) for key, value in header.items() if key.endswith("_LabelValue")}
+    nrrd.write(str(path), table[array], header)
+    (found,) = find_cases(tmp_path, DataConfig())
+    assert found.labels == path
+    read = read_case(found, ("t2",)).labels
+    assert read is not None and np.array_equal(read.array, labels.array)
+    store(tmp_path / "a" / "a_Labels.nii.gz", numbered_discs(3))
+    with pytest.raises(CaseError, match="both give labels; keep one"):
+        find_cases(tmp_path, DataConfig())
+    path.rename(tmp_path / "a" / "a_t2.seg.nrrd")  # a segmentation is never an image
+    assert find_cases(tmp_path, DataConfig())[0].ignored == ("a_t2.seg.nrrd",)
 
 
 def test_labels_lie_beside_the_images_or_in_their_own_folder(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivdjax.imaging.files.codes import DISC_CODES
 from ivdjax.discs.schemes import LEVELS, SCHEMES, find_scheme, from_scheme, to_scheme
+from ivdjax.imaging.files.codes import DISC_CODES
 from ivdjax.volume import CaseError, LabelMap, UserError
 
 # As the tools' own lists have them, from the lowest disc up.

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nibabel
+import nrrd
 import numpy as np
 import pytest
 import SimpleITK
@@ -65,6 +66,19 @@ def test_a_segmentation_for_slicer_has_names(tmp_path: Path) -> None:
     assert len(again) == 1 and np.array_equal(np.asarray(nibabel.load(tmp_path / "z.nii.gz").dataobj), SEVEN)
 
 
+def test_a_segmentation_that_was_edited_goes_by_its_names(tmp_path: Path) -> None:
+    """One disc drawn anew, and all values shifted, as 3D Slicer leaves them."""
+    store(tmp_path / "x.nii.gz")
+    convert(Conversion(tmp_path / "x.nii.gz", tmp_path / "y.seg.nrrd", "ivdjax", "ivdjax"))
+    for values in ({2: 8}, {level: level % 7 + 1 for level in range(1, 8)}):
+        array, header = nrrd.read(str(tmp_path / "y.seg.nrrd"))
+        table = np.array([values.get(value, value) for value in range(256)], np.uint8)
+        header |= {key: str(table[int(value)]) for key, value in header.items() if key.endswith("_LabelValue")}
+        nrrd.write(str(tmp_path / "edited.seg.nrrd"), table[array], header)
+        convert(Conversion(tmp_path / "edited.seg.nrrd", tmp_path / "z.nii.gz", "ivdjax", "ivdjax", overwrite=True))
+        assert np.array_equal(np.asarray(nibabel.load(tmp_path / "z.nii.gz").dataobj), SEVEN)
+
+
 def test_what_is_dropped_is_said(tmp_path: Path) -> None:
     array = np.select([SEVEN == 1, SEVEN > 1], [201, 100]).astype(np.uint8)
     store(tmp_path / "x.nii.gz", array)
@@ -89,7 +103,7 @@ def test_nothing_is_written_where_the_values_do_not_fit(tmp_path: Path) -> None:
     ("source", "target", "scheme", "message"),
     [
         ("absent.nii", "y.nii", "spider", "there is no file"),
-        ("x.nii", "y.png", "spider", r"cannot be written: its name must end in one of \.nii\.gz"),
+        ("x.nii", "y.png", "spider", r"cannot be written: its name must end in one of \.seg\.nrrd, \.nii\.gz"),
         ("x.nii", "y.mhd", "spider", "cannot be written"),
         ("notes.txt", "y.nii", "spider", "cannot be read"),
         ("x.nii", "no/y.nii", "spider", "there is no folder"),

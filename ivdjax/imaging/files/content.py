@@ -68,6 +68,8 @@ class Content:
         self._inflater = zlib.decompressobj(_GZIP_FORMAT) if self._packed else None
         self._waiting = b""  # packed bytes that were read and not yet inflated
         self._peeked = b""
+        self.trailing = False
+        """Whether something was met behind the end of the gzipped data that is no gzip stream; it is passed over."""
 
     def __enter__(self) -> Content:
         return self
@@ -135,7 +137,10 @@ class Content:
         return b""
 
     def _next_member(self) -> bool:
-        """Goes on to the next of several gzip streams in one file; False at the end. Zeros between them are padding."""
+        """Goes on to the next of several gzip streams in one file; False at the end, which other bytes may follow.
+
+        Zeros between streams are padding.
+        """
         assert self._inflater is not None
         self._waiting = self._inflater.unused_data + self._waiting
         while not (rest := self._waiting.lstrip(b"\0")):
@@ -143,6 +148,10 @@ class Content:
             if not self._waiting:
                 self._inflater = None
                 return False
+        rest += self._stream.read(1) if len(rest) < len(_GZIP) else b""
+        if not rest.startswith(_GZIP):
+            self._inflater, self._waiting, self.trailing = None, b"", True
+            return False
         self._waiting, self._inflater = rest, zlib.decompressobj(_GZIP_FORMAT)
         return True
 

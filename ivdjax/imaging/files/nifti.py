@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ SUFFIXES = (".nii.gz", ".nii")
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 """Makes zlib write gzip's header, without a time."""
 _NIFTI_1_HEADER, _NIFTI_2_HEADER = 348, 540
+
+_TRAILING = "bytes that follow the end of its gzip stream are passed over"
 
 _LONGEST_NOTES = 1 << 26
 """Bytes that header extensions may take before the voxels: they hold DICOM headers at most."""
@@ -69,7 +72,10 @@ def read(path: Path, case: str) -> FileImage:
                     f"case {case}: {path} holds far more data than its header tells of ({wanted} bytes); is the header "
                     "damaged? Export the image again"
                 )
-            return loaded(image, path, case)
+            found = loaded(image, path, case)
+            if content.trailing:
+                found = replace(found, remarks=(*found.remarks, f"{path.name}: {_TRAILING}"))
+            return found
         except CaseError:
             raise
         except MemoryError:

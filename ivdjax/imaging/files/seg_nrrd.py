@@ -127,7 +127,7 @@ def read_levels(path: Path, case: str, on_remark: Callable[[str], None]) -> File
                 f"case {case}: segment {segment.name!r} of {path} overlaps another disc in {shared} voxels; let each "
                 "voxel belong to one disc"
             )
-        levels[own] = segment.level
+        levels[own] = segment.level or 0
     others = [segment.name for segment in segments if segment.level is None]
     if others:
         shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from ivdjax.imaging.files.codes import DISC_CODES
 
 _UPWARD = ("S1", *(f"L{n}" for n in range(5, 0, -1)), *(f"T{n}" for n in range(12, 0, -1)),
            *(f"C{n}" for n in range(7, 1, -1)))  # fmt: skip
-_LEVEL_OF_PAIR = {(upper, lower): level for level, (lower, upper) in enumerate(zip(_UPWARD, _UPWARD[1:], strict=False), 1)}
+_LEVEL_OF_PAIR = {(upper, lower): level for level, (lower, upper) in enumerate(pairwise(_UPWARD), 1)}
 
-_PAIR = re.compile(r"(Th|[CTDLS]) ?(\d{1,2}) ?[-/_–|,.]? ?(Th|[CTDLS])? ?(\d{1,2})", re.IGNORECASE)
+_PAIR = re.compile(r"(Th|[CTDLS]) ?(\d{1,2}) ?[-/_\u2013|,.]? ?(Th|[CTDLS])? ?(\d{1,2})", re.IGNORECASE)
 _WORDS = re.compile(r"\b(discus|dis[ck]s?|ivds?|intervertebral(is)?|of|the|vertebral?)\b", re.IGNORECASE)
 _DISC_WORD = re.compile(r"\b(discus|dis[ck]s?|ivds?|intervertebral\w*)\b", re.IGNORECASE)
 

@@ -58,11 +58,24 @@ def test_damaged_streams_are_found_at_the_end_at_the_latest(tmp_path):
         (packed[:5], EOFError),
         (packed[: len(packed) // 2], EOFError),
         (packed[:-8] + bytes(8), zlib.error),
-        (packed + b"no padding", zlib.error),
+        (packed + packed[:40], EOFError),
     ):
         with pytest.raises(error), Content(stored(tmp_path / "x", content)) as found:
             assert BYTES.startswith(found.take(len(BYTES)))
             found.finish()
+
+
+@pytest.mark.parametrize("rest", [b"no padding", b"\x1f", b"\0\0x", b"\x1fx" * 3 * MIB])
+def test_what_follows_the_end_of_a_gzip_stream_is_passed_over(tmp_path, rest):
+    """As gzip itself, nibabel and ITK do."""
+    with Content(stored(tmp_path / "x", gzip.compress(BYTES) + rest)) as found:
+        assert found.take(10**9) == BYTES and found.finish() and found.trailing
+    with Content(stored(tmp_path / "x", gzip.compress(BYTES) + bytes(9))) as found:
+        assert found.take(10**9) == BYTES and found.finish() and not found.trailing
+    image = nibabel.Nifti1Image(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), np.diag([2.0, 2, 2, 1]))
+    read = nifti.read(stored(tmp_path / "x.nii.gz", gzip.compress(image.to_bytes()) + rest), "x")
+    assert read.remarks == ("x.nii.gz: bytes that follow the end of its gzip stream are passed over",)
+    np.testing.assert_array_equal(read.array.ravel(), np.arange(60))
 
 
 def test_deflate_packs_no_more_than_is_said(tmp_path):

@@ -14,7 +14,7 @@ import slicerio
 from ivdjax.imaging.files import read_labels, write_labels
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.imaging.files.segment import Segment
-from ivdjax.volume import LabelMap
+from ivdjax.volume import CaseError, LabelMap
 
 CATEGORY = ("91723000", "SCT", "Anatomical Structure")
 SEGMENTS = tuple(
@@ -130,3 +130,83 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_seg_nrrd(tmp_path / "x.seg.nrrd", labels, SEGMENTS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.nii.gz", "x.seg.nrrd"]
     assert (tmp_path / "x.seg.nrrd").read_bytes() == before
+
+
+def edited(path: Path, values: dict[int, int], fields: dict[str, str] | None = None,
+           away: tuple[str, ...] = ()) -> Path:  # fmt: skip
+    """What 3D Slicer makes of a file whose segments get other values: names stay, voxels and values change."""
+    array, header = nrrd.read(str(path))
+    header = {key: value for key, value in header.items() if key not in away}
+    table = np.arange(256)
+    for before, after in values.items():
+        table[before] = after
+    for key in [key for key in header if key.endswith("_LabelValue")]:
+        header[key] = str(table[int(header[key])])
+    nrrd.write(str(path), table[array].astype(np.uint8), {**header, **(fields or {})})
+    return path
+
+
+def test_a_segment_that_was_drawn_anew_is_still_its_disc(written: Path) -> None:
+    plain = read_labels(written / "x.nii.gz", "x")
+    path = edited(written / "x.seg.nrrd", {1: 9, 3: 1})
+    found = read_labels(path, "x")
+    np.testing.assert_array_equal(found.array, plain.array)
+    np.testing.assert_allclose(found.affine, plain.affine, atol=1e-5)
+
+
+def test_names_or_codes_are_enough(written: Path) -> None:
+    plain = read_labels(written / "x.nii.gz", "x").array
+    path = edited(written / "x.seg.nrrd", {1: 7}, {"Segment0_Name": "lowest", "Segment1_Name": "Disc L3-L4"},
+                  away=("Segment1_Tags",))  # fmt: skip
+    assert np.array_equal(read_labels(path, "x").array, plain)
+
+
+def test_other_structures_are_dropped_and_told(written: Path) -> None:
+    path = edited(written / "x.seg.nrrd", {}, {"Segment1_Name": "sacrum"}, away=("Segment1_Tags",))
+    remarks: list[str] = []
+    assert read_labels(path, "x", remarks.append).levels == (1,)
+    assert remarks == ["case x: segments of x.seg.nrrd that are no discs are dropped: sacrum"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "away", "words"),
+    [
+        ({"Segment1_Name": "L4/5"}, (), "segment 'L4/5' of .* has the code of the L3/L4 disc"),
+        ({"Segment1_Name": "L5-S1"}, ("Segment1_Tags",), "segments 'L5/S1' and 'L5-S1' of .* are the same disc"),
+        ({"Segment1_Name": "Segment_3"}, ("Segment1_Tags",), "'Segment_3' of .* may be a disc, but which one"),
+        ({"Segment1_Name": "L6/S1"}, ("Segment1_Tags",), "'L6/S1' of .* may be a disc, but which one"),
+        ({}, ("Segment1_Tags", "Segment1_Name", "Segment1_LabelValue", "Segment1_Layer"), "may be a disc"),
+        ({"Segment1_LabelValue": "2"}, (), "voxels of the value 3 that belong to none"),
+        ({"Segment1_LabelValue": "1"}, (), "have the same value"),
+        ({"Segment1_LabelValue": "x"}, (), "is no number"),
+        ({"Segment1_Layer": "1"}, (), "lies in a layer that is not there"),
+    ],
+)
+def test_segments_that_contradict_each_other_are_refused(written, fields, away, words) -> None:
+    with pytest.raises(CaseError, match=f"case x: .*{words}"):
+        read_labels(edited(written / "x.seg.nrrd", {}, fields, away), "x")
+
+
+def test_segments_in_layers(written: Path) -> None:
+    """As 3D Slicer stores segments that overlap: values along a first axis; before 4.11 one layer a segment."""
+    array, header = nrrd.read(str(written / "x.seg.nrrd"))
+    layers = np.stack([array == 1, array == 3]).astype(np.uint8)
+    header |= {"dimension": 4, "kinds": ["list", "domain", "domain", "domain"], "Segment1_Layer": "1",
+               "Segment0_LabelValue": "1", "Segment1_LabelValue": "1",
+               "space directions": np.vstack([[np.nan] * 3, header["space directions"]])}  # fmt: skip
+    del header["sizes"]
+    old = {key: value for key, value in header.items() if not key.endswith(("_Layer", "_LabelValue"))}
+    plain = read_labels(written / "x.nii.gz", "x").array
+    for fields in (header, old):
+        nrrd.write(str(written / "layers.seg.nrrd"), layers, dict(fields))
+        assert np.array_equal(read_labels(written / "layers.seg.nrrd", "x").array, plain)
+    layers[1] |= layers[0]
+    nrrd.write(str(written / "layers.seg.nrrd"), layers, header)
+    with pytest.raises(CaseError, match="segment 'L3/4' of .* overlaps another disc in 18 voxels"):
+        read_labels(written / "layers.seg.nrrd", "x")
+
+
+def test_values_count_where_no_segment_names_a_disc(written: Path) -> None:
+    away = ("Segment0_Tags", "Segment1_Tags")
+    path = edited(written / "x.seg.nrrd", {}, {"Segment0_Name": "Segment_1", "Segment1_Name": "Segment_2"}, away)
+    assert read_labels(path, "x").levels == (1, 3)

@@ -34,8 +34,17 @@ def meta(**changes: str | None) -> str:
 
 
 def nrrd_header(*lines: str, encoding: str = "gzip") -> str:
-    fields = ["NRRD0004", "type: short", "dimension: 3", "space: left-posterior-superior", "sizes: 50 40 3",
-              "space directions: (1,0,0) (0,1,0) (0,0,1)", "endian: little", f"encoding: {encoding}", *lines]
+    fields = [
+        "NRRD0004",
+        "type: short",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        "sizes: 50 40 3",
+        "space directions: (1,0,0) (0,1,0) (0,0,1)",
+        "endian: little",
+        f"encoding: {encoding}",
+        *lines,
+    ]
     return "\n".join(fields) + "\n\n"
 
 
