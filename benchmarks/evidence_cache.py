@@ -25,9 +25,9 @@ from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Evidence
 from ivdjax.imaging.folders import write_whole
-from ivdjax.volume import Case
 from ivdjax.inference.findings import prepare_case
 from ivdjax.model.model import read_model
+from ivdjax.volume import Case
 
 CACHE = Path("cache/evidence")
 _FORMAT = 1

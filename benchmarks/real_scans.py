@@ -32,16 +32,16 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.evidence_cache import View, looked_at, read_evidence
+from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.metrics import score_case
 from ivdjax.imaging.components import component_list
 from ivdjax.imaging.files import split_suffix
 from ivdjax.imaging.folders import write_whole
-from ivdjax.reports.tables import csv_text
-from ivdjax.volume import LUMBAR_DISCS, Disc, UserError
-from ivdjax.commands.commands import run_command
 from ivdjax.inference.findings import conclude
 from ivdjax.model.model import override_inference, read_model
+from ivdjax.reports.tables import csv_text
+from ivdjax.volume import LUMBAR_DISCS, Disc, UserError
 
 RIGHT_MM = 10.0
 LABELS, POINTS = "Labels", "Points"
