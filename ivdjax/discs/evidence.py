@@ -45,6 +45,8 @@ class Evidence:
         level_grid: of the level probability.
         reference: the model's numbered reference mask on a grid of its own, or none.
         anchor: a level that the user has pinned, or none.
+        spine_mm: centroids (N, 3) of the reference's discs where they lie in this case, RAS+ mm
+            (`ivdjax.discs.spine_line.registered`); None: the reference is registered when it is needed.
 
     Raises:
         ValueError: arrays that do not lie on their grids, or level probabilities without a grid.
@@ -57,6 +59,7 @@ class Evidence:
     level_grid: Grid | None = None
     reference: LabelMap | None = None
     anchor: Anchor | None = None
+    spine_mm: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         for name, array in (("probability", self.probability), ("region", self.region)):

@@ -25,6 +25,7 @@ from ivdjax.imaging.folders import alone, sweep, write_whole
 from ivdjax.inference.cohort import PAGE, case_line, write_summary
 from ivdjax.inference.corrections import Correction, Corrections
 from ivdjax.inference.inputs import InputCase, find_inputs
+from ivdjax.inference.kept import Kept
 from ivdjax.inference.names import BIDS_IGNORE, bids_description, refuse_shared_folders
 from ivdjax.inference.results import (
     OutputOptions,
@@ -222,15 +223,23 @@ def _build_look(request: InferenceRequest, model: Model) -> Callable[[_Work], _W
 
 
 def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], CaseSummary]:
+    from ivdjax.discs.spine_line import registered
     from ivdjax.inference.findings import conclude
 
     def write(work: _Work) -> CaseSummary:
         assert work.evidence is not None
+        evidence = work.evidence
+        if model.config.inference.numbering == "solver":  # the other ways register something else
+            evidence = registered(evidence, model.config.inference)
+        kept = Kept(work.files, model, work.prepared, evidence, work.source)
         result = conclude(
-            model, work.case, work.prepared, work.evidence, request.options.probabilities, work.corrections
+            model, work.case, work.prepared, evidence, request.options.probabilities, work.corrections
         )
+        own = conclude(model, work.case, work.prepared, evidence) if work.corrections.in_force else None
         with _kept_output(request.output):
-            write_result(request.output, work.files, result, model, work.source, request.options, work.corrections)
+            write_result(
+                request.output, work.files, result, model, work.source, request.options, work.corrections, kept, own
+            )
         return CaseSummary(work.files.name, "done", result.verdict, result.reasons, len(result.discs))
 
     return write

@@ -20,7 +20,7 @@ from ivdjax.volume import UserError
 
 Kind = Literal[
     "labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "probability",
-    "sidecar", "label_table", "corrections",
+    "evidence", "sidecar", "label_table", "corrections", "own_labels", "own_json",
 ]  # fmt: skip
 """Files of a case. Only BIDS has `sidecar` and `label_table` (the label map's own JSON; its names and colours); only a
 case that a person has corrected has `corrections`."""
@@ -40,7 +40,10 @@ _PLAIN: dict[str, str] = {
     "seg_nrrd": "{case}_discs.seg.nrrd",
     "dicom_seg": "{case}_discs.dcm",
     "probability": "{case}_probability.nii.gz",
+    "evidence": "{case}_evidence.npz",
     "corrections": "{case}_corrections.json",
+    "own_labels": "{case}_uncorrected.nii.gz",
+    "own_json": "{case}_uncorrected.json",
 }
 
 _BIDS: dict[str, str] = {
@@ -57,7 +60,10 @@ _BIDS: dict[str, str] = {
     "slicer": "{stem}_desc-discs_slicer.ctbl",
     "seg_nrrd": "{stem}_desc-discs_segmentation.seg.nrrd",
     "dicom_seg": "{stem}_desc-discs_segmentation.dcm",
+    "evidence": "{stem}_desc-discs_evidence.npz",
     "corrections": "{stem}_desc-discs_corrections.json",
+    "own_labels": "{stem}_desc-uncorrected_dseg.nii.gz",
+    "own_json": "{stem}_desc-uncorrected_result.json",
 }
 
 BIDS_IGNORE = """\
@@ -69,6 +75,7 @@ BIDS_IGNORE = """\
 *_slicer.ctbl
 *_segmentation.seg.nrrd
 *_segmentation.dcm
+*_evidence.npz
 *_corrections.json
 index.html
 summary.csv

@@ -4,7 +4,7 @@ reading it again."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.imaging.files.source import source_folder
 from ivdjax.imaging.folders import whole_folder, write_whole
 from ivdjax.inference.corrections import Corrections, corrections_text, read_corrections
+from ivdjax.inference.kept import Kept, write_kept
 from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
 from ivdjax.inference.segments import disc_segments
 from ivdjax.model.model import Model
@@ -87,7 +88,8 @@ def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
 
 def write_result(
     output: Path, files: CaseFiles, result: CaseResult, model: Model, source: Mapping[str, Any],
-    options: OutputOptions, corrections: Corrections | None = None,
+    options: OutputOptions, corrections: Corrections | None = None, kept: Kept | None = None,
+    own: CaseResult | None = None, before_replacing: Callable[[], None] | None = None,
 ) -> None:  # fmt: skip
     """Writes every output of a case into its folder, which appears whole or not at all.
 
@@ -102,6 +104,10 @@ def write_result(
         source: what the result depends on (`provenance`).
         options: what else is written, and under which names.
         corrections: that the result follows; they are kept beside it.
+        kept: what numbering the discs again takes; None: it is left out.
+        own: the program's own result, where corrections have changed it: it is kept beside the corrected one.
+        before_replacing: called when all is written, before the folder takes the place of an older one; what it raises
+            leaves the older one.
 
     Raises:
         UserError: as `refuse_foreign`.
@@ -119,9 +125,23 @@ def write_result(
         if options.probabilities and result.probability is not None:
             native = result.labels.native or result.labels.grid
             write_probability(part / names.name("probability"), result.probability, native)
+        if kept is not None:
+            write_kept(part / names.name("evidence"), kept)
         _write_report(part, names, result, model, source)
+        if own is not None:
+            _write_own(part, names, own, source)
         if corrections is not None and corrections.history:
             write_whole(part / names.name("corrections"), corrections_text(corrections))
+        if before_replacing is not None:
+            before_replacing()
+
+
+def _write_own(part: Path, names: CaseNames, own: CaseResult, source: Mapping[str, Any]) -> None:
+    """What the program found by itself: label map, verdict and table."""
+    write_labels(part / names.name("own_labels"), own.labels)
+    facts = {**source, "anchor": None, "deleted_mm": [], "corrections": []}
+    document = disc_json(own.case.name, own.verdict, own.reasons, own.discs, warnings=list(own.warnings), **facts)
+    write_whole(part / names.name("own_json"), document)
 
 
 def stored_corrections(output: Path, case: str, options: OutputOptions) -> Corrections:
@@ -177,7 +197,7 @@ def is_corrected_anew(output: Path, files: CaseFiles, source: Mapping[str, Any],
 
 def _decided(source: Mapping[str, Any]) -> dict[str, Any]:
     """What people decided of a result that makes it another; None for nothing, as in results of earlier versions."""
-    return {key: source.get(key) or None for key in ("anchor", "deleted_mm")}
+    return {key: source.get(key) or None for key in ("anchor", "deleted_mm", "corrections")}
 
 
 def _has_content(path: Path) -> bool:
