@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ivdjax.commands.commands import describe_os_error
 from ivdjax.config import InferenceConfig
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering, number_discs
 from ivdjax.imaging.folders import write_whole
-from ivdjax.volume import LEVEL_NAMES, UserError, level_name, to_world_mm
+from ivdjax.volume import LEVEL_NAMES, LabelMap, UserError, level_name, to_world_mm
 
 SCHEMA_VERSION = 1
 KIND = "ivdjax corrections"
@@ -35,6 +36,9 @@ everything before it."""
 
 ACTIONS: tuple[str, ...] = get_args(Action)
 _NEED_POINT = ("anchor", "delete")
+
+LARGEST_LEVEL = len(LEVEL_NAMES)
+"""The highest level that a disc can be given."""
 
 _NEAR_MM = 15.0
 """How far from the nearest disc a point of a deletion may lie."""
@@ -77,11 +81,21 @@ class Correction:
         if self.action == "anchor" and not (type(self.level) is int and 1 <= self.level <= len(LEVEL_NAMES)):
             raise ValueError(f"an anchor's level must be 1 to {len(LEVEL_NAMES)}, not {self.level!r:.100}")
 
+    @property
+    def blind(self) -> bool:
+        """Whether it is a second reader's, kept for the agreement alone: no result follows it."""
+        return bool(self.details.get("blind"))
+
+    def _shift_words(self) -> dict[str, str]:
+        steps = self.details.get("shift")
+        return {"anchor": f"All levels were moved by {steps:+d}"} if type(steps) is int else {}
+
     def words(self) -> str:
         """The decision in one short sentence."""
         who = f" by {self.by}" if self.by else ""
         what = {
             "anchor": f"{level_name(self.level or 1)} was pinned",
+            **self._shift_words(),
             "delete": "A disc was deleted",
             "transitional": "A transitional vertebra was noted",
             "accept": "The result was accepted",
@@ -94,16 +108,37 @@ class Correction:
 
 @dataclass(frozen=True)
 class Corrections:
-    """All decisions about a case, the oldest first."""
+    """All decisions about a case, the oldest first.
+
+    Attributes:
+        case: its name.
+        history: the decisions.
+        outlines: the numbered discs as a person has drawn them, on the image's canonical grid; None: nobody has, or it
+            was taken back. The last `outline` entry is about them.
+    """
 
     case: str
     history: tuple[Correction, ...] = ()
+    outlines: LabelMap | None = None
 
     @property
     def in_force(self) -> tuple[Correction, ...]:
-        """The decisions that were not taken back: all after the last `reset`."""
-        resets = [place for place, entry in enumerate(self.history) if entry.action == "reset"]
-        return self.history[resets[-1] + 1 :] if resets else self.history
+        """The decisions that a result follows: all after the last `reset`, but for those of blind readers."""
+        followed = tuple(entry for entry in self.history if not entry.blind)
+        resets = [place for place, entry in enumerate(followed) if entry.action == "reset"]
+        return followed[resets[-1] + 1 :] if resets else followed
+
+    def read_blind_by(self, reader: str) -> Corrections:
+        """A blind reader's own decisions alone, as if they were to be followed; nothing of anybody else."""
+        own = (entry for entry in self.history if entry.blind and entry.by == reader)
+        plain = (replace(entry, details={k: v for k, v in entry.details.items() if k != "blind"}) for entry in own)
+        return Corrections(self.case, tuple(plain))
+
+    @property
+    def since_outline(self) -> tuple[Correction, ...]:
+        """Of the decisions in force those that came after the outlines were edited; all where they were not."""
+        edits = [place for place, entry in enumerate(self.in_force) if entry.action == "outline"]
+        return self.in_force[edits[-1] + 1 :] if edits else self.in_force
 
     @property
     def anchor(self) -> Anchor | None:
@@ -139,6 +174,11 @@ class Corrections:
         if anchor is None or anchor == self.anchor:
             return self
         return self.with_entry(Correction("anchor", anchor.level, anchor.point_mm, by))
+
+    @property
+    def changes_result(self) -> bool:
+        """Whether a decision in force changes which discs there are or what they are called."""
+        return any(entry.action in ("anchor", "delete", "outline") for entry in self.in_force)
 
     def facts(self) -> dict[str, Any]:
         """What a result says of them beside its anchor (`provenance`): deleted discs, and all in words."""
@@ -219,19 +259,52 @@ def corrected_numbering(
     return evidence, number_discs(evidence, settings)
 
 
+def corrected_outlines(corrections: Corrections) -> LabelMap:
+    """The edited outlines with what was decided after they were edited; every level moves with a pinned one.
+
+    Raises:
+        ValueError: nobody has edited them; a point lies in no disc and within 15 mm of none; or a level would fall
+            below L5/S1 or rise above what a label map can hold.
+    """
+    labels = corrections.outlines
+    if labels is None:
+        raise ValueError("the outlines were not edited")
+    for entry in corrections.since_outline:
+        if entry.point_mm is None or entry.action not in ("anchor", "delete"):
+            continue
+        what = "the deleted disc" if entry.action == "delete" else f"the anchor of {level_name(entry.level or 1)}"
+        level = _level_at(labels.array, labels.affine, entry.point_mm, what)
+        if entry.action == "delete":
+            labels = labels.with_array(np.where(labels.array == level, 0, labels.array).astype(np.uint8))
+            continue
+        steps = (entry.level or 1) - level
+        if min(labels.levels) + steps < 1 or max(labels.levels) + steps > LARGEST_LEVEL:
+            raise ValueError(f"{what}: levels must stay within 1 to {LARGEST_LEVEL}, and would be moved by {steps:+d}")
+        labels = labels.with_array(np.where(labels.array > 0, labels.array + steps, 0).astype(np.uint8))
+    return labels
+
+
 def _without_disc(evidence: Evidence, settings: InferenceConfig, point_mm: tuple[float, float, float]) -> Evidence:
     levels = number_discs(replace(evidence, anchor=None), settings).levels
-    said = f"the deleted disc at ({', '.join(f'{x:g}' for x in point_mm)}) mm"
+    level = _level_at(levels, evidence.grid.affine, point_mm, "the deleted disc")
+    probability = evidence.probability.copy()
+    probability[levels == level] = 0.0
+    return replace(evidence, probability=probability)
+
+
+def _level_at(
+    levels: NDArray[np.uint8], affine: NDArray[np.float64], point_mm: tuple[float, float, float], what: str
+) -> int:
+    """The level of the disc that a point lies in, or of the nearest one within `_NEAR_MM`."""
+    said = f"{what} at ({', '.join(f'{x:g}' for x in point_mm)}) mm"
     voxels = np.argwhere(levels > 0)
     if not voxels.size:
         raise ValueError(f"{said} is not there: no disc was found")
-    away = np.linalg.norm(to_world_mm(evidence.grid.affine, voxels.astype(float)) - np.array(point_mm), axis=1)
+    away = np.linalg.norm(to_world_mm(affine, voxels.astype(float)) - np.array(point_mm), axis=1)
     nearest = int(np.argmin(away))
     if away[nearest] > _NEAR_MM:
         raise ValueError(f"{said} is not there: the nearest disc is {away[nearest]:.0f} mm away")
-    probability = evidence.probability.copy()
-    probability[levels == levels[tuple(voxels[nearest])]] = 0.0
-    return replace(evidence, probability=probability)
+    return int(levels[tuple(voxels[nearest])])
 
 
 def _plain(entry: Correction) -> dict[str, Any]:

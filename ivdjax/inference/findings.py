@@ -16,7 +16,7 @@ from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.outline import outline_confidence, outline_reasons
-from ivdjax.inference.corrections import Corrections, corrected_numbering
+from ivdjax.inference.corrections import Corrections, corrected_numbering, corrected_outlines
 from ivdjax.model.model import Model
 from ivdjax.volume import Case, CaseError, Disc, LabelMap
 
@@ -79,6 +79,8 @@ def conclude(
         CaseError: the anchor, or a point of a deletion, lies in no disc.
     """
     settings, decided = model.config.inference, corrections or Corrections(case.name)
+    if decided.outlines is not None:
+        return _drawn(case, prepared, decided)
     try:
         evidence, numbering = corrected_numbering(evidence, settings, decided)
     except ValueError as error:
@@ -93,7 +95,29 @@ def conclude(
     discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
     reasons = (*_missing_reasons(prepared), *contrast_doubts(case.volume, labels), *numbering.reasons, *unsure)
     fine = restore_probability(evidence.probability, prepared) if keep_probability else None
-    return CaseResult(case, labels, tuple(discs), "review" if reasons else "ok", reasons, prepared.warnings, fine)
+    verdict, reasons, remarks = _judged(reasons, decided)
+    return CaseResult(case, labels, tuple(discs), verdict, reasons, (*prepared.warnings, *remarks), fine)
+
+
+def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
+    """The result of a case whose outlines a person has edited: what they drew is not doubted, it is measured."""
+    try:
+        labels = corrected_outlines(decided)
+    except ValueError as error:
+        raise CaseError(f"case {case.name}: {error}") from error
+    discs = measure_discs(labels, case.volume, dict.fromkeys(labels.levels, 1.0))
+    verdict, reasons, remarks = _judged((), decided)
+    return CaseResult(case, labels, tuple(discs), verdict, reasons, (*prepared.warnings, *remarks))
+
+
+def _judged(reasons: tuple[str, ...], decided: Corrections) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Verdict, its reasons, and what is remarked: a person's acceptance outweighs every reason, and says so."""
+    remarks = [f"{entry.words()}." for entry in decided.in_force if entry.action in ("transitional", "note")]
+    if not decided.accepted_by:
+        return "review" if reasons else "ok", reasons, tuple(remarks)
+    accepted = f"Accepted by {', '.join(decided.accepted_by)}"
+    spite = f" although {'; '.join(reasons)}" if reasons else ""
+    return "ok", (), (f"{accepted}{spite}.", *remarks)
 
 
 def _calibration(model: Model) -> Mapping[str, object] | None:

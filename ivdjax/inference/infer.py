@@ -232,10 +232,8 @@ def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], C
         if model.config.inference.numbering == "solver":  # the other ways register something else
             evidence = registered(evidence, model.config.inference)
         kept = Kept(work.files, model, work.prepared, evidence, work.source)
-        result = conclude(
-            model, work.case, work.prepared, evidence, request.options.probabilities, work.corrections
-        )
-        own = conclude(model, work.case, work.prepared, evidence) if work.corrections.in_force else None
+        result = conclude(model, work.case, work.prepared, evidence, request.options.probabilities, work.corrections)
+        own = conclude(model, work.case, work.prepared, evidence) if work.corrections.changes_result else None
         with _kept_output(request.output):
             write_result(
                 request.output, work.files, result, model, work.source, request.options, work.corrections, kept, own

@@ -121,7 +121,7 @@ def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> 
         levels, level_grid = arrays["levels"].astype(np.float32) / _STEPS, _grid("level", arrays)
     if "reference" in arrays:
         reference = LabelMap(arrays["reference"].astype(np.uint8), arrays["reference_affine"].astype(float))
-    spine = arrays["spine_mm"] if "spine_mm" in arrays else None
+    spine = arrays.get("spine_mm")
     evidence = Evidence(probability, grid, region, levels, level_grid, reference, spine_mm=spine)
     model = Model(parse_config(facts["config"]), {}, facts["meta"], reference)
     channels = {name: _source(stored) for name, stored in facts["files"].items()}

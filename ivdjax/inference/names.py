@@ -20,10 +20,12 @@ from ivdjax.volume import UserError
 
 Kind = Literal[
     "labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "probability",
-    "evidence", "sidecar", "label_table", "corrections", "own_labels", "own_json",
+    "evidence", "sidecar", "label_table", "corrections", "outlines", "own_labels",
+    "own_json",
 ]  # fmt: skip
 """Files of a case. Only BIDS has `sidecar` and `label_table` (the label map's own JSON; its names and colours); only a
-case that a person has corrected has `corrections`."""
+case that a person has decided about has `corrections`, `outlines` (edited in another program) and the program's own
+result, `own_labels` and `own_json`."""
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -42,6 +44,7 @@ _PLAIN: dict[str, str] = {
     "probability": "{case}_probability.nii.gz",
     "evidence": "{case}_evidence.npz",
     "corrections": "{case}_corrections.json",
+    "outlines": "{case}_outlines.nii.gz",
     "own_labels": "{case}_uncorrected.nii.gz",
     "own_json": "{case}_uncorrected.json",
 }
@@ -62,6 +65,7 @@ _BIDS: dict[str, str] = {
     "dicom_seg": "{stem}_desc-discs_segmentation.dcm",
     "evidence": "{stem}_desc-discs_evidence.npz",
     "corrections": "{stem}_desc-discs_corrections.json",
+    "outlines": "{stem}_desc-edited_dseg.nii.gz",
     "own_labels": "{stem}_desc-uncorrected_dseg.nii.gz",
     "own_json": "{stem}_desc-uncorrected_result.json",
 }

@@ -13,7 +13,7 @@ from ivdjax import __version__
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.discs.change import detectable_changes
 from ivdjax.discs.evidence import Anchor
-from ivdjax.imaging.files import write_labels
+from ivdjax.imaging.files import read_labels, write_labels
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_seg import write_dicom_seg
 from ivdjax.imaging.files.label_tables import bids_labels, itksnap_labels, slicer_colors
@@ -132,6 +132,8 @@ def write_result(
             _write_own(part, names, own, source)
         if corrections is not None and corrections.history:
             write_whole(part / names.name("corrections"), corrections_text(corrections))
+            if corrections.outlines is not None:
+                write_labels(part / names.name("outlines"), corrections.outlines)
         if before_replacing is not None:
             before_replacing()
 
@@ -155,7 +157,7 @@ def stored_corrections(output: Path, case: str, options: OutputOptions) -> Corre
     names = options.names(case)
     found = read_corrections(output / names.path("corrections"), case)
     if found.history:
-        return found
+        return _with_outlines(found, output / names.path("outlines"))
     document = read_document(output / names.path("json"))
     pinned = document.get("anchor")
     if "corrections" in document or not isinstance(pinned, dict):
@@ -164,6 +166,17 @@ def stored_corrections(output: Path, case: str, options: OutputOptions) -> Corre
         return found.with_anchor(Anchor(int(pinned["level"]), tuple(map(float, pinned["point_mm"]))))  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError):
         return found
+
+
+def _with_outlines(corrections: Corrections, path: Path) -> Corrections:
+    """The corrections with the edited outlines, where those are in force."""
+    if not any(entry.action == "outline" for entry in corrections.in_force):
+        return corrections
+    try:
+        return replace(corrections, outlines=read_labels(path, corrections.case))
+    except CaseError as error:
+        raise UserError(f"the edited outlines of case {corrections.case} are gone: {error}; put the file back, or take "
+                        "the corrections back with --reset-corrections") from error  # fmt: skip
 
 
 def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
