@@ -114,11 +114,12 @@ def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> 
     (d0, d1), (h0, h1), (w0, w1) = arrays["box"].tolist()
     probability = np.zeros(grid.shape, np.float32)
     probability[d0:d1, h0:h1, w0:w1] = arrays["probability"]
-    region = levels = level_grid = reference = None
+    region = level_grid = reference = None
+    levels: NDArray[np.float32] | None = None
     if "region" in arrays:
         region = np.unpackbits(arrays["region"], count=int(np.prod(grid.shape))).reshape(grid.shape).astype(bool)
     if "levels" in arrays:
-        levels, level_grid = arrays["levels"].astype(np.float32) / _STEPS, _grid("level", arrays)
+        levels, level_grid = arrays["levels"].astype(np.float32) / np.float32(_STEPS), _grid("level", arrays)
     if "reference" in arrays:
         reference = LabelMap(arrays["reference"].astype(np.uint8), arrays["reference_affine"].astype(float))
     spine = arrays.get("spine_mm")

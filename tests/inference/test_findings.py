@@ -9,7 +9,7 @@ from ivdjax.config import Config, DataConfig, InferenceConfig, PreparationConfig
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.numbering import Numbering
 from ivdjax.discs.outline import expected_dice
-from ivdjax.inference import findings
+from ivdjax.inference import corrections
 from ivdjax.inference.findings import CaseResult, conclude, prepare_case
 from ivdjax.model.model import Model
 from ivdjax.volume import Case, Grid, Volume, to_world_mm
@@ -33,7 +33,7 @@ def concluded(monkeypatch: pytest.MonkeyPatch) -> tuple[CaseResult, Evidence]:
     def number(evidence: Evidence, settings: InferenceConfig) -> Numbering:
         return Numbering((evidence.probability > settings.threshold) * np.uint8(2), {2: 0.9}, "ok", ())
 
-    monkeypatch.setattr(findings, "number_discs", number)
+    monkeypatch.setattr(corrections, "number_discs", number)
     evidence = Evidence(probability, prepared.grid)
     return conclude(model, case, prepared, evidence), evidence
 
