@@ -20,14 +20,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOOR = {
-    "config": 0, "schema": 0, "volume": 0,
+    "config": 0, "schema": 0, "settings": 0, "volume": 0,
     "imaging": 1,
     "data": 2, "discs": 2, "reports": 2, "networks": 2,
     "commands": 3, "learning": 3,
     "model": 4,
     "training": 5, "inference": 5,
     "evaluation": 6,
-    "train": 7, "infer": 7, "evaluate": 7, "cross_validate": 7,
+    "cli": 7,
+    "__main__": 8, "train": 8, "infer": 8, "evaluate": 8, "cross_validate": 8,
 }  # fmt: skip
 HOST = {"imaging", "data", "discs", "reports"}
 GRAPH = {"networks", "learning"}
@@ -88,7 +89,7 @@ def faults(room: str, source: str) -> list[str]:
                 found.append(f"line {item.line}: floor {FLOOR[room]} imports {item.module} of floor {FLOOR[other]}")
             elif (room in HOST and other in GRAPH) or (room in GRAPH and other in HOST):
                 found.append(f"line {item.line}: {item.module} joins files and networks below model/")
-        elif FLOOR.get(top) == 7:
+        elif FLOOR.get(top) == 8:
             found.append(f"line {item.line}: the command {item.module} is imported by nobody")
         elif top in GRAPH_LIBRARIES and (room in HOST or FLOOR[room] == 0):
             found.append(f"line {item.line}: {item.module} is for the rooms of networks")

@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ivdjax.volume import CaseError, UserError
 
@@ -31,13 +32,9 @@ class Terminated(BaseException):
 class CommandParser(argparse.ArgumentParser):
     """An option parser that keeps the line breaks of its description, takes no abbreviations and exits with 2."""
 
-    def __init__(self, description: str, epilog: str | None = None) -> None:
-        super().__init__(
-            description=description,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    def __init__(self, description: str = "", epilog: str | None = None, **others: Any) -> None:
+        fixed = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(description=description, epilog=epilog, **(others | fixed))
 
 
 def run_command(main: Callable[[], int]) -> int:

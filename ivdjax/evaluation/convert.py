@@ -1,26 +1,31 @@
-"""Converts a label map of discs from one tool's numbers to another's.
-
-  python -m ivdjax.evaluation.convert --from ivdjax --to totalspineseg INPUT OUTPUT
-
-INPUT and OUTPUT are NIfTI, MHA or NRRD files by their endings; OUTPUT may also be a .seg.nrrd, which 3D Slicer opens
-with names and colours. Of a .seg.nrrd as INPUT the names of its segments decide which disc is which, not its values.
-Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider; docs/formats.md has their numbers. Structures other
-than discs are dropped.
-"""
+"""Converts a label map of discs from one tool's numbers to another's: `ivdjax convert`."""
 
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivdjax.commands.commands import DONE, CommandParser, run_command
+from ivdjax.commands.command import Command
+from ivdjax.commands.commands import DONE
 from ivdjax.discs.schemes import SCHEMES, find_scheme, from_scheme, to_scheme
 from ivdjax.imaging.files import LABEL_SUFFIXES, read_labels, read_named_levels, split_suffix, write_labels
 from ivdjax.imaging.files.seg_nrrd import SUFFIX as SEG_NRRD
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.inference.segments import disc_segments
 from ivdjax.volume import UserError
+
+DESCRIPTION = """\
+Converts a label map of discs from one tool's numbers to another's.
+
+  --from ivdjax --to totalspineseg INPUT OUTPUT
+
+INPUT and OUTPUT are NIfTI, MHA or NRRD files by their endings; OUTPUT may also be a .seg.nrrd, which 3D Slicer opens
+with names and colours. Of a .seg.nrrd as INPUT the names of its segments decide which disc is which, not its values.
+Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider; docs/formats.md has their numbers. Structures other
+than discs are dropped."""
 
 _WRITTEN = tuple(suffix for suffix in LABEL_SUFFIXES if suffix not in (".mhd", ".nhdr"))
 """Endings of a target: not those of two files, which cannot appear as one."""
@@ -78,29 +83,32 @@ def _refuse(source: Path, target: Path, overwrite: bool) -> None:
             raise UserError(f"{target} exists; use --overwrite to replace it, or name another file")
 
 
-def main() -> int:
-    """Parses the options and converts; the exit code."""
-    parser = CommandParser(description=__doc__ or "")
-    parser.prog = "python -m ivdjax.evaluation.convert"
+def add_options(parser: ArgumentParser) -> None:
+    """Adds the options of a conversion."""
     names = ", ".join(SCHEMES)
     parser.add_argument("--from", required=True, dest="before", metavar="SCHEME", help=f"INPUT's numbers: {names}")
     parser.add_argument("--to", required=True, dest="after", metavar="SCHEME", help="OUTPUT's numbers")
     parser.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it is there")
     parser.add_argument("input", metavar="INPUT", help="label map")
     parser.add_argument("output", metavar="OUTPUT", help="file to write")
-    options = parser.parse_args()
 
-    def run() -> int:
-        request = Conversion(
-            Path(options.input), Path(options.output), options.before, options.after, options.overwrite
-        )
-        *remarks, result = convert(request)
-        for remark in remarks:
-            print(remark, file=sys.stderr)
-        print(result)
-        return DONE
 
-    return run_command(run)
+def run(options: Namespace) -> int:
+    """Converts; the exit code."""
+    request = Conversion(Path(options.input), Path(options.output), options.before, options.after, options.overwrite)
+    *remarks, result = convert(request)
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+    print(result)
+    return DONE
+
+
+COMMAND = Command(DESCRIPTION, add_options, run)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses the options and converts; the exit code."""
+    return COMMAND.main(arguments, prog="python -m ivdjax.evaluation.convert")
 
 
 if __name__ == "__main__":

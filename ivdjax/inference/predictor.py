@@ -24,6 +24,7 @@ from ivdjax.imaging.files.dicom_folder import channel_series
 from ivdjax.imaging.geometry import from_canonical
 from ivdjax.inference.segmenter import CaseResult, Segmenter, find_discs, load_segmenter
 from ivdjax.model.provenance import validation_words
+from ivdjax.model.shipped import default_model
 from ivdjax.reports.disc_table import disc_table_html
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.tables import disc_rows
@@ -187,15 +188,16 @@ def _source(image: Image, channel: str, name: str) -> Image:
     return image
 
 
-def load_model(folder: str | Path, **settings: Any) -> DiscModel:
-    """The model in a folder, compiled and on the default device.
+def load_model(model: str | Path | None = None, **settings: Any) -> DiscModel:
+    """A model, compiled and on the default device.
 
     Args:
-        folder: such as models/spider_t2, or runs/NAME/model of a training.
+        model: its name (`ivdjax models list`), or its folder, such as runs/NAME/model of a training; a folder that
+            exists wins. None: the one for any single channel.
         settings: of its inference section that differ, such as `region=False` or `sure=0.8`.
 
     Raises:
         UserError: no such model, a damaged one, one that cannot outline discs, or a setting that does not exist.
     """
     overrides = [f"inference.{key}={yaml.safe_dump(value).partition(chr(10))[0]}" for key, value in settings.items()]
-    return DiscModel(load_segmenter(folder, overrides))
+    return DiscModel(load_segmenter(default_model() if model is None else model, overrides))

@@ -21,6 +21,7 @@ from ivdjax.config import Config, ConfigError, parse_config, plain_config
 from ivdjax.discs.outline import calibrated
 from ivdjax.imaging.folders import whole_folder, write_whole
 from ivdjax.model.model_card import model_card
+from ivdjax.model.shipped import model_folder
 from ivdjax.model.weights import Parameters, read_arrays, read_weights, sha256_of, write_weights
 from ivdjax.schema import parse_yaml
 from ivdjax.volume import LabelMap, UserError
@@ -97,13 +98,15 @@ def write_model(folder: str | Path, model: Model, precision: str = "float32") ->
 
 
 def read_model(folder: str | Path) -> Model:
-    """The model in a folder of `write_model`; parameters are float32 whatever the stored precision.
+    """The model in a folder of `write_model`, or one by its name (`ivdjax.model.shipped`).
+
+    Parameters are float32 whatever the stored precision.
 
     Raises:
         UserError: there is no such folder, it is no model or an incomplete one, it was written by a newer version,
             its weights or its reference are not those it was written with, or its configuration cannot be used.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     description = _read_description(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
@@ -139,7 +142,7 @@ def annotate_model(folder: str | Path, facts: Mapping[str, Any]) -> None:
     Raises:
         UserError: as `read_model`; or a fact that the model's own description holds.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     read_model(folder)
     own = facts.keys() & _OWN_FACTS
     if own:
@@ -238,8 +241,6 @@ def _refuse_constant(word: str) -> None:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
-    if not folder.is_dir():
-        raise UserError(f"no model at {folder}; --model takes a model's folder, such as models/NAME or runs/NAME/model")
     if not path.is_file():
         raise UserError(f"{folder} is no model: it has no {DESCRIPTION}; give the folder that holds one")
     try:

@@ -134,12 +134,11 @@ def test_a_pin_is_kept_beside_the_result_and_the_cohorts_own_command_goes_on_wit
     assert [(entry["action"], entry["level"], tuple(entry["point_mm"])) for entry in kept] == [("anchor", 3, at)]
     for same in (request, pinned):
         assert [row.status for row in infer(same)] == ["skipped", "skipped"]
-    assert infer(replace(request, overwrite=True))[0].status == "done"
+    assert infer(replace(request, overwrite=True, inputs=(str(cohort / "a"),)))[0].status == "done"
     told = json.loads((request.output / "a" / "a_discs.json").read_text())
     assert told["anchor"]["level"] == 3 and told["corrections"] == ["L3/4 was pinned"]
 
-    infer(replace(request, reset_corrections=True))
-    assert json.loads((request.output / "a" / "a_discs.json").read_text())["anchor"] is None
+    assert replace(request, reset_corrections=True).corrections("a").anchor is None
     (request.output / "a" / "a_corrections.json").write_text("{")
     damaged, whole = infer(request)
     assert damaged.status == "failed" and "a_corrections.json holds no corrections" in damaged.reasons[0]

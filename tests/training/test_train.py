@@ -130,12 +130,12 @@ def with_rate(config: Config, rate: float) -> Config:
 
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: Config, *options: str) -> int:
     """The exit code of train.py."""
-    import train as program
+    from ivdjax.cli.train import COMMAND
 
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(plain_config(config)))
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path), "--output", str(tmp_path / "run"), *options])
-    return program.main()
+    return COMMAND.main()
 
 
 def journal(folder: Path, name: str = "disc") -> list[tuple[str, ...]]:
@@ -455,7 +455,7 @@ def test_no_cases_at_all_are_refused(tmp_path, monkeypatch, stage, capsys, confi
 
 @pytest.mark.parametrize(
     ("networks", "words"),
-    [(None, "no model at .*start; --model takes a model's folder"),
+    [(None, "no model at .*start: it is neither a model's folder"),
      (("spine",), "--init: .*start holds spine, but no network for region, disc, localization")],
 )  # fmt: skip
 def test_an_unusable_start_model_is_refused(tmp_path, monkeypatch, stage, capsys, config, networks, words):

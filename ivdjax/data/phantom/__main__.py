@@ -19,10 +19,18 @@ from ivdjax.volume import UserError
 
 Number = TypeVar("Number", int, float)
 
+DESCRIPTION = "Makes synthetic lumbar spines, with numbered discs."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the dataset that the command line asks for; returns the exit code (0, 1: disk, 2: options, 130, 143)."""
-    given = _parser().parse_args(arguments)
+    """Parses the options and writes the dataset; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ivdjax.data.phantom", description=DESCRIPTION)
+    add_options(parser)
+    return make(parser.parse_args(arguments))
+
+
+def make(given: argparse.Namespace) -> int:
+    """Writes the dataset that the options ask for; the exit code (0, 1: disk, 2: options, 130, 143)."""
     started = time.monotonic()
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -56,10 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ivdjax.data.phantom", description="Make synthetic lumbar spines, with numbered discs."
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a set of phantoms."""
     parser.add_argument("--output", required=True, help="folder of the dataset; new or empty")
     parser.add_argument("--cases", type=int, required=True, help="how many cases to make")
     parser.add_argument("--seed", type=int, required=True, help="the same seed gives the same dataset")
@@ -71,7 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", metavar="D,H,W", help="voxels: slices, rows, columns")
     parser.add_argument("--spacing", metavar="D,H,W", help="their size in mm")
     parser.add_argument("--overwrite", action="store_true", help="replace the phantoms that the folder holds")
-    return parser
 
 
 def _triple(text: str | None, kind: Callable[[str], Number], option: str) -> tuple[Number, Number, Number] | None:

@@ -1,32 +1,19 @@
-"""Compares the discs of a subject's visits, beside what measuring anew changes.
-
-    python -m ivdjax.inference.visits.compare --output CHANGES RESULT RESULT [RESULT ...]
-    python -m ivdjax.inference.visits.compare --output CHANGES --results OUT
-        --subject-pattern REGEX | --subject-table CSV
-
-RESULT is a case's result folder (OUT/<case>) or its <case>_discs.json, in the order of the visits; the first is the
-baseline. With --results, all visits of each subject in an output folder are compared, in the order of their case
-names. Writes CHANGES/changes.csv, changes.json and changes.html. For research; not a medical device.
-"""
+"""Compares the discs of a subject's visits: `ivdjax compare`."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ivdjax import __version__
-from ivdjax.commands.commands import (
-    CommandParser,
-    local_output,
-    make_output,
-    refuse_in_the_way,
-    run_command,
-)
+from ivdjax.commands.command import Command
+from ivdjax.commands.commands import DONE, local_output, make_output, refuse_in_the_way
 from ivdjax.discs.change import changes_between, detectable_changes
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.visits.visits import (
@@ -40,6 +27,16 @@ from ivdjax.inference.visits.visits import (
 )
 from ivdjax.reports.changes import SubjectChanges, VisitNote, changes_csv, changes_page, count_beyond
 from ivdjax.volume import UserError
+
+DESCRIPTION = """\
+Compares the discs of a subject's visits, and tells changes from noise.
+
+  --output CHANGES RESULT RESULT [RESULT ...]
+  --output CHANGES --results OUT --subject-pattern REGEX | --subject-table CSV
+
+RESULT is a case's result folder (OUT/<case>) or its <case>_discs.json, in the order of the visits; the first is the
+baseline. With --results, all visits of each subject in an output folder are compared, in the order of their case
+names. Writes CHANGES/changes.csv, changes.json and changes.html. For research; not a medical device."""
 
 SCHEMA_VERSION = 1
 """Of changes.json; rises when a key changes its meaning or goes."""
@@ -180,25 +177,28 @@ def _subject_name(paths: Sequence[Path]) -> str:
     return os.path.commonprefix(names).rstrip(" ._-") or "subject"  # noqa: RUF071 - these are names, no paths
 
 
-def _visits_of(options: Any, parser: CommandParser) -> dict[str, Sequence[Path]]:
-    """The visits by subject that the command line asks for; exits with 2 where it asks for no one thing."""
+def _visits_of(options: Any) -> dict[str, Sequence[Path]]:
+    """The visits by subject that the command line asks for.
+
+    Raises:
+        UserError: it asks for no one thing.
+    """
     if options.results is not None:
         if options.visits or options.subject:
-            parser.error("--results takes the visits from a folder; leave out RESULT and --subject")
+            raise UserError("--results takes the visits from a folder; leave out RESULT and --subject")
         if not (options.subject_pattern or options.subject_table):
-            parser.error("--results needs --subject-pattern or --subject-table: whose visit is each case?")
+            raise UserError("--results needs --subject-pattern or --subject-table: whose visit is each case?")
         return dict(find_visits(Path(options.results), options.subject_pattern, options.subject_table))
     if options.subject_pattern or options.subject_table:
-        parser.error("--subject-pattern and --subject-table go with --results OUT")
+        raise UserError("--subject-pattern and --subject-table go with --results OUT")
     if len(options.visits) < 2:
-        parser.error("give two results or more, in the order of the visits, or --results OUT")
+        raise UserError("give two results or more, in the order of the visits, or --results OUT")
     paths = [Path(text) for text in options.visits]
     return {options.subject or _subject_name(paths): paths}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses the options and compares; the exit code."""
-    parser = CommandParser(description=__doc__ or "")
+def add_options(parser: ArgumentParser) -> None:
+    """Adds the options of a comparison."""
     parser.add_argument("visits", nargs="*", metavar="RESULT", help="a visit's result, the baseline first")
     parser.add_argument("--output", required=True, metavar="CHANGES", help="folder for the tables and the page")
     parser.add_argument("--subject", default="", metavar="NAME", help="whose visits the RESULTs are")
@@ -207,13 +207,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subjects.add_argument("--subject-pattern", default="", metavar="REGEX",
                           help="its first group, searched in a case's name, is the subject")  # fmt: skip
     subjects.add_argument("--subject-table", default="", metavar="CSV", help="columns case and subject")
-    options = parser.parse_args(arguments)
 
-    def run() -> int:
-        print(write_changes(local_output(options.output), _visits_of(options, parser)).words())
-        return 0
 
-    return run_command(run)
+def run(options: Namespace) -> int:
+    """Compares; the exit code."""
+    print(write_changes(local_output(options.output), _visits_of(options)).words())
+    return DONE
+
+
+COMMAND = Command(DESCRIPTION, add_options, run)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses the options and compares; the exit code."""
+    return COMMAND.main(arguments, prog="python -m ivdjax.inference.visits.compare")
 
 
 if __name__ == "__main__":

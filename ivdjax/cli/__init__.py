@@ -1,0 +1,1 @@
+"""The command line: `ivdjax NAME ...`, and the options of each command."""

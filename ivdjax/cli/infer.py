@@ -1,0 +1,103 @@
+"""`ivdjax infer`: finds, numbers and measures the discs of a cohort."""
+
+from __future__ import annotations
+
+import textwrap
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ivdjax.commands.anchor import parse_anchor, read_anchors
+from ivdjax.commands.command import Command
+from ivdjax.commands.commands import local_output
+from ivdjax.config import InferenceConfig
+from ivdjax.settings import settings_of
+from ivdjax.volume import UserError
+
+MOST_S = 1e6
+"""The longest --timeout, eleven days."""
+
+
+DESCRIPTION = """\
+Finds, numbers and measures intervertebral discs.
+
+INPUT is a case folder (NAME/NAME_<channel>.nii.gz, or a folder of DICOM series), a folder of case folders, one image
+file (NAME_<channel>.nii.gz where the model has several channels), or channel=path pairs together with --case NAME, a
+path being a file or the folder of a DICOM series. A case may lack channels of the model; its verdict then names them.
+For research; not a medical device."""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Adds the options of inference."""
+    given = parser.add_argument_group("input and output")
+    given.add_argument("inputs", nargs="+", metavar="INPUT", help="images; see above")
+    given.add_argument("--model", metavar="MODEL", help="a model's name or its folder (default: lumbar, for any one "
+                       "channel)").completer = _model_names  # type: ignore[attr-defined]  # fmt: skip
+    given.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    given.add_argument("--case", metavar="NAME", help="name of the case, for channel=path pairs or one image")
+    given.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+    given.add_argument("--timeout", type=float, metavar="S", help="give a case up after S seconds")
+    levels = parser.add_argument_group("corrections, kept for later runs")
+    levels.add_argument("--anchor", metavar="L4/5=X,Y,Z", help="a point in the disc of that level, in RAS+ mm or as "
+                        '"L 7.6 P 122.8 I 222.2"; for one case')  # fmt: skip
+    levels.add_argument("--anchors", metavar="CSV", help="such points of several cases: columns case, level, x, y, z")
+    levels.add_argument("--reset-corrections", action="store_true", help="take back earlier corrections of the cases")
+    visits = parser.add_argument_group("visits of a subject, to be compared")
+    visits.add_argument("--subject-pattern", default="", metavar="REGEX", help="its first group, searched in a case's "
+                        "name, is the subject")  # fmt: skip
+    visits.add_argument("--subject-table", default="", metavar="CSV", help="columns case and subject")
+    outputs = parser.add_argument_group("form of the results")
+    outputs.add_argument("--bids", action="store_true", help="name the outputs as a BIDS derivative dataset does")
+    outputs.add_argument("--save-probabilities", action="store_true", help="write the probability of disc too")
+    outputs.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM segmentation")
+    settings = parser.add_argument_group("settings")
+    settings.add_argument("--set", action="append", default=[], metavar="inference.KEY=VALUE", help="another setting "
+                          "of the model; may be repeated")  # fmt: skip
+
+
+def run(options: Namespace) -> int:
+    """Infers; the exit code."""
+    if options.timeout is not None and not 0 < options.timeout <= MOST_S:
+        raise UserError(f"--timeout must be above 0 and at most {MOST_S:g} seconds, not {options.timeout:g}; "
+                        "without it a case may take any time")  # fmt: skip
+    anchor = parse_anchor(options.anchor) if options.anchor is not None else None
+    anchors = read_anchors(Path(options.anchors)) if options.anchors is not None else {}
+    from ivdjax.inference.infer import InferenceRequest, infer  # after the options are known to be right
+    from ivdjax.inference.results import OutputOptions
+    from ivdjax.model.shipped import default_model, model_folder
+
+    rows = infer(
+        InferenceRequest(
+            model=model_folder(options.model) if options.model is not None else default_model(),
+            output=local_output(options.output),
+            inputs=tuple(options.inputs),
+            case=options.case,
+            overwrite=options.overwrite,
+            timeout_s=options.timeout,
+            overrides=tuple(options.set),
+            anchor=anchor,
+            anchors=anchors,
+            reset_corrections=options.reset_corrections,
+            options=OutputOptions(options.bids, options.save_probabilities, options.anonymous),
+            subject_pattern=options.subject_pattern,
+            subject_table=options.subject_table,
+        )
+    )
+    return int(any(row.status == "failed" for row in rows))
+
+
+def _model_names(**_: object) -> list[str]:
+    from ivdjax.model.shipped import known_models
+
+    return list(known_models())
+
+
+def _setting_lines() -> str:
+    """Every setting of inference, for the help."""
+    lines = ["settings for --set inference.KEY=VALUE, with their defaults; a model may have its own:"]
+    for one in settings_of(InferenceConfig):
+        lines += [f"  {one.key} ({one.default})", *textwrap.wrap(one.meaning, 100, initial_indent="      ",
+                  subsequent_indent="      ")]  # fmt: skip
+    return "\n".join(lines)
+
+
+COMMAND = Command(DESCRIPTION, add_options, run, _setting_lines())

@@ -1,0 +1,56 @@
+"""`ivdjax train`: trains a model from a configuration."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+
+from ivdjax.commands.command import Command
+from ivdjax.config import read_config
+from ivdjax.training.jobs.job import end_process, job_of, joined
+
+DESCRIPTION = """\
+Trains a model from a configuration.
+
+The same command again resumes. The model is runs/NAME/model at the end. docs/configuration.md lists every key of a
+configuration."""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Adds the options of training."""
+    run = parser.add_argument_group("run")
+    run.add_argument("--config", required=True, metavar="FILE", help="configuration in YAML")
+    run.add_argument("--set", action="append", default=[], metavar="a.b=value", dest="overrides",
+                     help="override one value of the configuration; may be repeated")  # fmt: skip
+    run.add_argument("--output", metavar="DIR", help="the run's folder, here or gs://... (default: runs/NAME)")
+    run.add_argument("--fold", type=int, metavar="K", help="hold out fold K (0 to data.folds - 1)")
+    run.add_argument(
+        "--stage",
+        choices=("region", "disc", "localization", "all"),
+        default="all",
+        help="stage to train (default: all)",
+    )
+    run.add_argument("--init", metavar="MODEL", help="begin with the parameters of this model: its name or its folder")
+    job = parser.add_argument_group("several processes")
+    job.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 of a job of several is reached; or "
+                     "auto: JAX finds out (Slurm's srun needs no option)")  # fmt: skip
+    job.add_argument("--processes", type=int, metavar="N", help="how many processes train together")
+    job.add_argument("--process", type=int, metavar="I", help="the number of this one, from 0")
+
+
+def run(options: Namespace) -> int:
+    """Trains; the exit code."""
+    config = read_config(options.config, options.overrides)
+    job = job_of(os.environ, options.coordinator, options.processes, options.process)
+    # After the options are known to be right: importing JAX takes a second.
+    from ivdjax.model.shipped import model_folder
+    from ivdjax.training.train import train
+
+    stage = None if options.stage == "all" else options.stage
+    init = model_folder(options.init) if options.init else None
+    with joined(job):
+        train(config, options.output or f"runs/{config.name}", options.fold, init, stage)
+    return 0
+
+
+COMMAND = Command(DESCRIPTION, add_options, run, end=end_process)
