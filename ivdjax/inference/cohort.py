@@ -11,6 +11,7 @@ from typing import Any
 
 from ivdjax.commands.commands import printable
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.cohort_table import write_disc_table
 from ivdjax.inference.results import OutputOptions, read_document
 from ivdjax.reports.cohort import CohortRow, write_cohort_page
 from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv
@@ -24,7 +25,7 @@ _LINKS = {"report": "report", "csv": "table", "labels": "label map", "seg_nrrd":
 
 
 def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOptions) -> None:
-    """Writes summary.csv and the cohort page, with the rows of earlier runs about other cases.
+    """Writes summary.csv, the table of all discs and the cohort page, with the rows of earlier runs about other cases.
 
     Of those, a failed case's row stays until the case is worked on again, any other as long as its result is there.
 
@@ -33,7 +34,18 @@ def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOpti
     """
     known = [*_earlier_rows(output, {row.case for row in rows}, options), *rows]
     write_whole(output / SUMMARY, summary_csv(known))
+    write_disc_table(output, [row.case for row in known if row.status != "failed"], options)
     write_cohort_page(output / PAGE, [_page_row(row, output, options) for row in known])
+
+
+def renew_disc_table(output: Path, options: OutputOptions) -> None:
+    """Writes the table of all discs anew, for the cases of the summary.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rows = _earlier_rows(output, set(), options)
+    write_disc_table(output, [row.case for row in rows if row.status != "failed"], options)
 
 
 def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:

@@ -22,7 +22,8 @@ from ivdjax.commands.commands import describe_os_error, refuse_in_the_way
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.folders import alone, sweep, write_whole
-from ivdjax.inference.cohort import PAGE, case_line, write_summary
+from ivdjax.inference.cohort import PAGE, case_line, renew_disc_table, write_summary
+from ivdjax.inference.cohort_table import TABLE
 from ivdjax.inference.corrections import Correction, Corrections
 from ivdjax.inference.inputs import InputCase, find_inputs
 from ivdjax.inference.kept import Kept
@@ -53,7 +54,7 @@ LOG = "infer.log"
 
 _BIDS_FILES = ("dataset_description.json", ".bidsignore")
 
-OWN_FILES: tuple[str, ...] = (SUMMARY, PAGE, LOG, CSV_FILE, JSON_FILE, PAGE_FILE, *_BIDS_FILES)
+OWN_FILES: tuple[str, ...] = (SUMMARY, TABLE, PAGE, LOG, CSV_FILE, JSON_FILE, PAGE_FILE, *_BIDS_FILES)
 """Names of what is written into the output folder itself, which no case's folder may have."""
 
 
@@ -399,6 +400,7 @@ def _write_changes(request: InferenceRequest) -> None:
             visits = compared_visits(request.output)
         if visits:
             print(write_changes(request.output, visits).words())
+            renew_disc_table(request.output, request.options)
     except UserError as error:
         raise CaseError(f"visits were not compared: {error}") from error
 

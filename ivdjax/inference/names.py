@@ -83,6 +83,8 @@ BIDS_IGNORE = """\
 *_corrections.json
 index.html
 summary.csv
+discs.csv
+changes.*
 infer.log
 """
 """Content of `.bidsignore` at the root of a BIDS output: files that are no part of the standard."""
@@ -198,6 +200,12 @@ def csv_as_tsv(text: str) -> str:
     for row in csv.reader(io.StringIO(text)):
         writer.writerow([cell if cell.strip() else "n/a" for cell in row])
     return stream.getvalue()
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts names with numbers in them by those numbers: visit2 before visit10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
 
 
 def _entities(case: str) -> dict[str, str] | None:

@@ -16,6 +16,9 @@ from ivdjax.commands.command import Command
 from ivdjax.commands.commands import DONE, local_output, make_output, refuse_in_the_way
 from ivdjax.discs.change import changes_between, detectable_changes
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.cohort_table import CHANGES, compared_cases, write_disc_table
+from ivdjax.inference.names import natural
+from ivdjax.inference.results import OutputOptions
 from ivdjax.inference.visits.visits import (
     StoredVisit,
     doubts_about,
@@ -41,7 +44,7 @@ names. Writes CHANGES/changes.csv, changes.json and changes.html. For research; 
 SCHEMA_VERSION = 1
 """Of changes.json; rises when a key changes its meaning or goes."""
 
-CSV_FILE, JSON_FILE, PAGE_FILE = "changes.csv", "changes.json", "changes.html"
+CSV_FILE, JSON_FILE, PAGE_FILE = "changes.csv", CHANGES, "changes.html"
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[
     notes = [f"One visit alone, left out: {', '.join(left_out)}."] if left_out else []
     document = {
         "schema_version": SCHEMA_VERSION, "kind": "ivdjax changes", "ivdjax_version": __version__, "notes": notes,
+        "single_visits": {subject: read_visit(paths[0]).case for subject, paths in visits_by_subject.items()
+                          if len(paths) == 1},
         "subjects": [plain for _, plain in subjects],
     }  # fmt: skip
     make_output(folder)
@@ -117,13 +122,8 @@ def compared_visits(output_folder: Path) -> dict[str, list[Path]]:
 
     Subjects whose results are no longer all there are left out.
     """
-    try:
-        document = json.loads((Path(output_folder) / JSON_FILE).read_text(encoding="utf-8"))
-        named = {str(subject["subject"]): [str(visit["case"]) for visit in subject["visits"]]
-                 for subject in document["subjects"]}  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
     there = result_paths(Path(output_folder))
+    named = compared_cases(Path(output_folder))
     return {subject: [there[case] for case in cases] for subject, cases in named.items() if there.keys() >= set(cases)}
 
 
@@ -211,7 +211,11 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Compares; the exit code."""
-    print(write_changes(local_output(options.output), _visits_of(options)).words())
+    output = local_output(options.output)
+    print(write_changes(output, _visits_of(options)).words())
+    if options.results is not None and output.resolve() == Path(options.results).resolve():
+        bids = OutputOptions(bids=(output / "dataset_description.json").is_file())
+        write_disc_table(output, sorted(result_paths(output), key=natural), bids)
     return DONE
 
 

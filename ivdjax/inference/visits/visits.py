@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ivdjax.commands.commands import describe_os_error
 from ivdjax.config import DataConfig
 from ivdjax.data.datasets import CaseFiles, assign_subjects
 from ivdjax.discs.change import Visit
+from ivdjax.inference.names import natural
 from ivdjax.reports.tables import SCHEMA_VERSION
 from ivdjax.volume import UserError
 
@@ -121,11 +121,11 @@ def subjects_of(cases: Sequence[str], root: Path, pattern: str = "", table: str 
     Raises:
         UserError: a pattern or table that cannot be used, or gives a case no subject (see `assign_subjects`).
     """
-    files = [CaseFiles(name, name, {}) for name in sorted(cases, key=_natural)]
+    files = [CaseFiles(name, name, {}) for name in sorted(cases, key=natural)]
     subjects: dict[str, list[str]] = {}
     for case in assign_subjects(files, DataConfig(subject_pattern=pattern, subject_table=table), Path(root)):
         subjects.setdefault(case.subject, []).append(case.name)
-    return {subject: subjects[subject] for subject in sorted(subjects, key=_natural)}
+    return {subject: subjects[subject] for subject in sorted(subjects, key=natural)}
 
 
 def named_apart(visits: Sequence[StoredVisit]) -> list[StoredVisit]:
@@ -263,12 +263,6 @@ def _apart(cases: Sequence[str], places: Sequence[str]) -> list[str]:
 def _label(path: Path) -> str:
     """Name of the output folder that holds a case's folder."""
     return Path(os.path.abspath(path)).parent.parent.name  # noqa: PTH100 - a link keeps its own name
-
-
-def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts names with numbers in them by those numbers."""
-    parts: Iterable[str] = re.split(r"([0-9]+)", name)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
 
 
 __all__ = ["StoredVisit", "doubts_about", "find_visits", "named_apart", "read_visit", "refuse_incomparable"]
