@@ -17,6 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from ivdjax.config import DataConfig
+from ivdjax.data.channel_names import named_channel
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
 from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, split_suffix
@@ -85,7 +86,10 @@ def is_case(folder: Path, channels: Sequence[str]) -> bool:
     if not folder.is_dir() or case_name(folder).startswith("."):
         return False
     names = case_names(folder)
-    return any(_role(path, names, channels) in channels for path in folder.iterdir())
+    return any(
+        _role(path, names, channels) in channels or _usual_role(path, names, channels) in channels
+        for path in folder.iterdir()
+    )
 
 
 def case_name(folder: Path) -> str:
@@ -126,15 +130,18 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
         raise CaseError(f"case {folder.name}: there is no folder {folder}")
     name, names = case_name(folder), case_names(folder)
     roles: dict[str, Path] = {}
-    ignored: list[str] = []
-    for path in sorted(p for p in folder.iterdir() if not p.is_dir()):
-        role = _role(path, names, channels)
-        if role is None:
-            ignored.append(path.name)
-        elif role in roles:
-            raise CaseError(f"case {name}: {roles[role].name} and {path.name} both give {role}; keep one of them")
-        else:
-            roles[role] = path
+    paths = sorted(p for p in folder.iterdir() if not p.is_dir())
+    for role_of in (_role, _usual_role):  # a channel's own name counts before what others call it
+        found: dict[str, Path] = {}
+        for path in (p for p in paths if p not in roles.values()):
+            role = role_of(path, names, channels)
+            if role in found:
+                raise CaseError(f"case {name}: {found[role].name} and {path.name} both give {role}; keep one of them")
+            if role is not None and role not in roles:
+                found[role] = path
+        remarks = [f"case {name}: {path.name} was taken for channel {role}" for role, path in found.items()]
+        roles |= found
+    ignored = [path.name for path in paths if path not in roles.values()]
     missing = [c for c in channels if c not in roles]
     if missing and (not partial or len(missing) == len(channels)):
         raise CaseError(
@@ -143,8 +150,9 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
         )
     labels = roles.get(LABELS) or _labels_aside(folder.parent / LABELS, names)
     return CaseFiles(
-        name, name, {c: roles[c] for c in channels if c in roles}, labels, tuple(n for n in ignored if n[0] != ".")
-    )
+        name, name, {c: roles[c] for c in channels if c in roles}, labels, tuple(n for n in ignored if n[0] != "."),
+        remarks=tuple(remarks),
+    )  # fmt: skip
 
 
 def assign_subjects(cases: Sequence[CaseFiles], data: DataConfig, root: Path) -> list[CaseFiles]:
@@ -313,6 +321,18 @@ def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | No
     for role in (*channels, LABELS) if suffix in IMAGE_SUFFIXES else (LABELS,):
         if stem in (folded(role), *(folded(f"{case}_{role}") for case in cases)):
             return role
+    return None
+
+
+def _usual_role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | None:
+    """The channel that a file holds by a usual name for it, such as W for wat; None for any other file."""
+    stem, suffix = split_suffix(path)
+    if not suffix or path.name.startswith("."):
+        return None
+    stem = folded(stem)
+    for start in ("", *(f"{folded(case)}_" for case in cases)):
+        if stem.startswith(start) and (channel := named_channel(stem[len(start) :], channels)) is not None:
+            return channel
     return None
 
 

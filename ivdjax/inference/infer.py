@@ -37,7 +37,7 @@ from ivdjax.inference.results import (
     write_result,
 )
 from ivdjax.inference.supervisor import Task, run_cohort
-from ivdjax.inference.visits.compare import CSV_FILE, JSON_FILE, PAGE_FILE, compared_visits, write_changes
+from ivdjax.inference.visits.compare import CSV_FILE, JSON_FILE, PAGE_FILE, bids_visits, compared_visits, write_changes
 from ivdjax.inference.visits.visits import find_visits, subjects_of
 from ivdjax.inference.worker import Pipeline
 from ivdjax.model.model import Model, override_inference, read_model
@@ -388,21 +388,25 @@ def _refuse_request(request: InferenceRequest, cases: Sequence[InputCase]) -> No
 
 
 def _write_changes(request: InferenceRequest) -> None:
-    """Compares the visits of each subject in the output folder; without a word on subjects, those compared before.
+    """Compares the visits of each subject in the output folder.
+
+    Where nothing was said of subjects, those that were compared before are, and sessions of a BIDS dataset.
 
     Raises:
-        CaseError: they cannot be compared.
+        CaseError: they cannot be compared, though it was asked for.
     """
     try:
         if request.compares_visits:
             visits = find_visits(request.output, request.subject_pattern, request.subject_table)
         else:
-            visits = compared_visits(request.output)
+            visits = compared_visits(request.output) or bids_visits(request.output)
         if visits:
             print(write_changes(request.output, visits).words())
             renew_disc_table(request.output, request.options)
     except UserError as error:
-        raise CaseError(f"visits were not compared: {error}") from error
+        if request.compares_visits:
+            raise CaseError(f"visits were not compared: {error}") from error
+        print(f"note: visits were not compared: {error}", file=sys.stderr)
 
 
 def _describe_output(request: InferenceRequest, model: Model) -> None:

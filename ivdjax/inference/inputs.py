@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ivdjax.commands.commands import is_utf8, printable
+from ivdjax.data.channel_names import named_channel, split_channel
 from ivdjax.data.datasets import LABELS, CaseFiles, case_name, find_case, is_case
 from ivdjax.data.dicom_cases import find_dicom_case, is_dicom_case, series_folders
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, split_suffix
 from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
 from ivdjax.imaging.files.dicom_headers import is_dicom
+from ivdjax.inference.layouts import Found, case_of, laid_out, likely_commands, listed_cases, what_lies_in
 from ivdjax.volume import CaseError, UserError
 
 LONGEST_NAME = 200
@@ -67,9 +69,10 @@ def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None
     _refuse_name(name)
     paths: dict[str, Path] = {}
     for text in inputs:
-        channel, _, path = text.partition("=")
-        if channel not in channels:
-            raise UserError(f"{text}: the model has no channel {channel!r}; it has {', '.join(channels)}")
+        word, _, path = text.partition("=")
+        channel = named_channel(word, channels)
+        if channel is None:
+            raise UserError(f"{text}: the model has no channel {word!r}; it has {', '.join(channels)}")
         if channel in paths:
             raise UserError(f"channel {channel} is given twice: {paths[channel]} and {path}")
         paths[channel] = Path(path)
@@ -96,6 +99,8 @@ def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None
 
 
 def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        return _found(listed_cases(path, channels))
     if path.is_file():
         return [_from_image(path, channels)]
     if not path.is_dir():
@@ -104,6 +109,8 @@ def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
         return [_from_folder(path, channels, find_case)]
     # By their names alone, so that no file of a large folder of cases is opened.
     named = {p: case for p in sorted(path.iterdir()) if (case := _named_case(p, channels)) is not None}
+    if not named and (laid := laid_out(path, channels)):
+        return _found(laid)
     if not named and _may_be_dicom(path, is_dicom_case):
         return [_from_folder(path, channels, find_dicom_case)]
     found = [
@@ -115,11 +122,17 @@ def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
         _tell_left_out(path, {case.name for case in found}, channels)
     else:
         raise UserError(
-            f"{path} is no case and holds none; a case is a folder NAME with NAME_{channels[0]}.nii.gz (or .nii, .mha, "
-            f".nrrd) and such a file for each other channel of the model: {', '.join(channels)}; or a folder of DICOM "
-            "files or of series folders"
+            f"no case was found in {path}, which holds {what_lies_in(path)}. A case is a folder NAME with "
+            f"NAME_{channels[0]}.nii.gz (or .nii, .mha, .nrrd) and such a file for each other channel of the model "
+            f"({', '.join(channels)}); or a folder of DICOM files or of series folders. Perhaps you meant one of\n"
+            f"{likely_commands(path, channels)}"
         )
     return found
+
+
+def _found(laid: Found) -> list[InputCase]:
+    return [InputCase(name, problem=case) if isinstance(case, str) else InputCase(name, case)
+            for name, case in laid.items()]  # fmt: skip
 
 
 def _tell_left_out(path: Path, names: set[str], channels: Sequence[str]) -> None:
@@ -181,7 +194,8 @@ def _refuse_dicom_file(path: Path) -> None:
 def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
     _refuse_dicom_file(path)
     stem, suffix = split_suffix(path)
-    channel = _named_channel(stem, channels)
+    split = split_channel(stem, channels)
+    channel = None if split is None else named_channel(split[1], channels)
     if channel is None and len(channels) != 1:
         raise UserError(
             f"{path} is one image, but the model needs {len(channels)} channels; give a case folder, or --case NAME "
@@ -194,17 +208,11 @@ def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
     # A plain <channel>.nii.gz tells nothing; its folder is then the case.
     if channel is None:
         channel, name = channels[0], stem
-    elif len(stem) == len(channel):
-        name = case_name(path.parent)
     else:
-        name = stem[: -len(channel) - 1] or stem
-    return InputCase(name, CaseFiles(name, name, {channel: path}))
-
-
-def _named_channel(stem: str, channels: Sequence[str]) -> str | None:
-    """The channel that a file's name ends in (`<case>_<channel>`) or is; of several the longest."""
-    matching = [c for c in channels if stem.lower() == c.lower() or stem.lower().endswith(f"_{c}".lower())]
-    return max(matching, key=len, default=None)
+        assert split is not None
+        whole = len(split[1]) == len(stem)
+        name = case_name(path.parent) if whole else split[0] or stem
+    return InputCase(name, case_of(name, {channel: path}, channels))
 
 
 def _renamed(case: InputCase, name: str) -> InputCase:

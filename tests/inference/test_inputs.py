@@ -83,7 +83,7 @@ def test_refusals(tmp_path):
     fat, wat = touch(tmp_path / "one" / "x.nii"), touch(tmp_path / "one" / "y.nii")
     refused("no INPUT", [])
     refused("no file or folder", [tmp_path / "nowhere"])
-    refused("is no case and holds none", [tmp_path])
+    refused(r"no case was found in .*, which holds 1 folder \(one\)", [tmp_path])
     refused("is one image, but the model needs 2 channels", [fat])
     refused("no image that can be read", [touch(tmp_path / "note.txt")], ("t2",))
     refused("need --case", [f"fat={fat}", f"wat={wat}"])

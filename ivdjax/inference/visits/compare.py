@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ Compares the discs of a subject's visits, and tells changes from noise.
 RESULT is a case's result folder (OUT/<case>) or its <case>_discs.json, in the order of the visits; the first is the
 baseline. With --results, all visits of each subject in an output folder are compared, in the order of their case
 names. Writes CHANGES/changes.csv, changes.json and changes.html. For research; not a medical device."""
+
+_BIDS_SESSION = r"sub-[0-9A-Za-z]+_ses-[0-9A-Za-z]+$"
 
 SCHEMA_VERSION = 1
 """Of changes.json; rises when a key changes its meaning or goes."""
@@ -125,6 +128,15 @@ def compared_visits(output_folder: Path) -> dict[str, list[Path]]:
     there = result_paths(Path(output_folder))
     named = compared_cases(Path(output_folder))
     return {subject: [there[case] for case in cases] for subject, cases in named.items() if there.keys() >= set(cases)}
+
+
+def bids_visits(output_folder: Path) -> dict[str, list[Path]]:
+    """The visits by subject of cases that are named as BIDS names sessions; empty where no subject has two."""
+    there = {case: path for case, path in result_paths(Path(output_folder)).items() if re.match(_BIDS_SESSION, case)}
+    subjects: dict[str, list[Path]] = {}
+    for case in sorted(there, key=natural):
+        subjects.setdefault(case.partition("_")[0].removeprefix("sub-"), []).append(there[case])
+    return subjects if any(len(paths) > 1 for paths in subjects.values()) else {}
 
 
 def _compare(subject: str, visits: Sequence[StoredVisit], folder: Path) -> tuple[SubjectChanges, dict[str, Any]]:
