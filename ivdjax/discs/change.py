@@ -35,11 +35,13 @@ class Visit:
         name: of the visit, different from those of the subject's other visits.
         verdict: "ok" or "review".
         discs: the rows of the disc table (column names to values; None where nothing was measured) by level.
+        pinned: whether a person has pinned a level, and with it the numbering.
     """
 
     name: str
     verdict: str
     discs: Mapping[int, Mapping[str, Any]]
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Change:
         change: after less before; None if one of them is missing.
         change_percent: of `before`; None for an angle, and where `before` is 0.
         smallest_detectable_change: what two measurements of one unchanged disc exceed in 5 % of pairs; None: not known.
-        beyond_noise: whether the change is larger than that ("yes", "no"), or "unknown".
+        beyond_noise: whether the change is larger than that ("yes", "no"); "unknown" where that is not known, where
+            the two values may be of different discs, or where the field of view cuts the disc.
         remark: what speaks against comparing the two values, in plain words; empty: nothing known.
     """
 
@@ -108,10 +111,11 @@ def changes_between(first: Visit, later: Visit, detectable: Mapping[str, float])
     """Every measure of every disc, from the lowest level up, that has a value at one of two visits at least.
 
     Discs are matched by their level. A disc that one visit lacks is listed with the values of the other and a remark.
-    The remark also names what may have shifted the numbers of the discs: a verdict `review` and a level confidence
-    below `SURE`; the discs' sizes cannot show such a shift. The volume in view of a disc that the field of view cuts
-    depends on where the field lay, so that a change of it is "unknown"; where both visits have the whole volume, the
-    volume in view is the same figure and left out.
+    A change is "unknown", with a remark, where the numbers of the discs may have shifted between the visits: a verdict
+    `review`, a level confidence below `SURE`, a level that was pinned in one visit alone, or another lowest disc. The
+    discs' sizes cannot show such a shift. So it is where the field of view cuts the disc: what is measured of it then
+    depends on where the field lay. Where both visits have the whole volume, the volume in view is the same figure and
+    left out.
 
     Args:
         first: the earlier visit.
@@ -123,16 +127,18 @@ def changes_between(first: Visit, later: Visit, detectable: Mapping[str, float])
     changes = []
     for level in sorted(first.discs.keys() | later.discs.keys()):
         discs = first.discs.get(level), later.discs.get(level)
-        doubts = _doubts(level, first, later)
+        doubts = [*_shifted(first, later), *_doubts(level, first, later)]
+        cut = [] if None in discs else _cut_remarks(level, first, later)
         for measure in measures:
             before, after = (None if disc is None else _number(disc.get(measure)) for disc in discs)
             if (before is None and after is None) or _told_whole(measure, *discs):
                 continue
             absent = [_absence(visit, level) for visit, value in ((first, before), (later, after)) if value is None]
-            cut = [] if absent or _IN_VIEW not in measure else _cut_remarks(level, first, later)
-            remark = "; ".join([*absent, *cut, *doubts])
+            remark = "; ".join([*absent, *([] if absent else cut), *doubts])
             changes.append(
-                _change(level, measure, (first.name, later.name), (before, after), detectable, remark, bool(cut))
+                _change(
+                    level, measure, (first.name, later.name), (before, after), detectable, remark, bool(cut or doubts)
+                )
             )
     return changes
 
@@ -144,7 +150,7 @@ def _change(
     values: tuple[float | None, float | None],
     detectable: Mapping[str, float],
     remark: str,
-    cut: bool,
+    doubtful: bool,
 ) -> Change:
     before, after = values
     change = percent = None
@@ -154,7 +160,7 @@ def _change(
         if before and unit != "deg":  # an angle has no natural zero to take shares of
             percent = 100 * change / abs(before)
             percent = percent if math.isfinite(percent) else None
-        if limit is not None and not cut:
+        if limit is not None and not doubtful:
             beyond = YES if abs(change) > limit else NO
     return Change(
         level, level_name(level), measure, unit, *names, before, after, change, percent, limit, beyond, remark
@@ -178,6 +184,18 @@ def _doubts(level: int, first: Visit, later: Visit) -> list[str]:
         if words:
             found.append(f"{visit.name}: {', '.join(words)}")
     return [f"the discs may be numbered differently ({' and '.join(found)})"] if found else []
+
+
+def _shifted(first: Visit, later: Visit) -> list[str]:
+    """What speaks for numbers that differ between two visits as a whole."""
+    found = []
+    if first.pinned != later.pinned:
+        pinned, other = (first, later) if first.pinned else (later, first)
+        found.append(f"a level was pinned in {pinned.name} alone; pin the same disc in {other.name}")
+    if first.discs and later.discs and min(first.discs) != min(later.discs):
+        lowest = " and ".join(f"{level_name(min(visit.discs))} in {visit.name}" for visit in (first, later))
+        found.append(f"the lowest disc is {lowest}")
+    return found
 
 
 def _absence(visit: Visit, level: int) -> str:

@@ -148,7 +148,9 @@ def _index(subjects: Sequence[SubjectChanges]) -> str:
 def _section(number: int, subject: SubjectChanges) -> str:
     names = [visit.name for visit in subject.visits]
     beyond, judged = count_beyond(subject.rows)
-    if subject.repeatability:
+    if subject.repeatability and not judged:
+        noise = _notice("No change can be judged here; the remarks below the tables say why.")
+    elif subject.repeatability:
         words = f"{beyond} of {judged} changes lie beyond the measurement's own repeatability"
         by_chance = f" (about {0.05 * judged:.0f} would by chance)" if judged >= 10 else ""
         noise = f"<p>{words}{by_chance}. The measure of the noise: {escape(subject.repeatability)}.</p>"

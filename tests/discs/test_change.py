@@ -23,9 +23,9 @@ def disc(height: float | None = 8.0, **columns):
     } | columns  # fmt: skip
 
 
-def visit(name: str, verdict: str = "ok", **discs) -> Visit:
+def visit(name: str, verdict: str = "ok", pinned: bool = False, **discs) -> Visit:
     """A visit of discs by level, written as l1, l2, ..."""
-    return Visit(name, verdict, {int(key[1:]): row for key, row in discs.items()})
+    return Visit(name, verdict, {int(key[1:]): row for key, row in discs.items()}, pinned)
 
 
 def only(changes: list[Change]) -> Change:
@@ -63,10 +63,10 @@ def test_angles_have_no_percent():
 
 
 def test_a_disc_or_a_measure_that_one_visit_lacks_is_listed_with_a_remark():
-    first = visit("a", l1=disc(), l2=disc(None, ap_width_mm=30.0), l3=disc(None))
+    first = visit("a", l4=disc(), l2=disc(None, ap_width_mm=30.0), l3=disc(None))
     later = visit("b", l2=disc(9.0, ap_width_mm=30.0), l3=disc(None))
-    lost, height, width = changes_between(first, later, DETECTABLE)
-    assert (lost.level, lost.before, lost.after, lost.change, lost.beyond_noise) == (1, 8.0, None, None, "unknown")
+    height, width, lost = changes_between(first, later, DETECTABLE)
+    assert (lost.level, lost.before, lost.after, lost.change, lost.beyond_noise) == (4, 8.0, None, None, "unknown")
     assert lost.remark == "b: disc not found"
     assert (height.level, height.before, height.change, height.remark) == (2, None, None, "a: not measured")
     assert (width.measure, width.change, width.beyond_noise, width.remark) == ("ap_width_mm", 0.0, "unknown", "")
@@ -76,8 +76,30 @@ def test_what_may_have_shifted_the_numbers_is_told():
     first, later = visit("a", l1=disc()), visit("b", "review", l1=disc(level_confidence=0.8))
     change = only(changes_between(first, later, DETECTABLE))
     assert change.remark == "the discs may be numbered differently (b: verdict review, confidence in the level 0.80)"
+    assert change.beyond_noise == "unknown", "nor can it be judged"
     both = changes_between(visit("a", "review", l1=disc(level_confidence=0.9)), later, DETECTABLE)
     assert "(a: verdict review and b: verdict review, confidence" in only(both).remark
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "words"),
+    [
+        ({"verdict": "review"}, {}, "a: verdict review"),
+        ({}, {"pinned": True}, "a level was pinned in b alone; pin the same disc in a"),
+        ({}, {"l1": None}, "the lowest disc is L5/S1 in a and L4/5 in b"),
+        ({"l2": disc(level_confidence=0.5)}, {}, "confidence in the level 0.50"),
+        ({"l2": disc(cut_at="left")}, {}, "a: the field of view cuts the disc"),
+    ],
+)
+def test_no_change_is_judged_where_other_discs_may_be_meant_or_one_is_cut(first, later, words):
+    def scan(name, height, changed):
+        given = {"l1": disc(), "l2": disc(height)} | changed
+        return visit(name, **{key: value for key, value in given.items() if value is not None})
+
+    change = next(c for c in changes_between(scan("a", 8.0, first), scan("b", 5.0, later), DETECTABLE) if c.level == 2)
+    assert change.beyond_noise == "unknown" and words in change.remark and change.smallest_detectable_change == 0.5
+    both = changes_between(scan("a", 8.0, {"pinned": True}), scan("b", 5.0, {"pinned": True}), DETECTABLE)
+    assert [change.beyond_noise for change in both] == ["no", "yes"]
 
 
 def test_a_lost_disc_below_the_review_has_both_remarks():

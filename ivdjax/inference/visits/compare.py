@@ -72,7 +72,7 @@ class ChangesSummary:
 
     def words(self) -> str:
         """One line for a terminal."""
-        noise = f"{self.beyond} of {self.judged} changes beyond the noise" if self.judged else "noise not known"
+        noise = f"{self.beyond} of {self.judged} changes beyond the noise" if self.judged else "no change can be judged"
         left_out = f" ({len(self.left_out)} with one visit left out)" if self.left_out else ""
         count = len(self.subjects)
         doubts = f"; {len(self.doubted)} with doubts that the page tells" if self.doubted else ""

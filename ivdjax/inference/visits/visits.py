@@ -233,7 +233,7 @@ def _parsed(path: Path, document: Any) -> StoredVisit:
     return StoredVisit(
         path=path,
         case=case,
-        visit=Visit(case, str(document["verdict"]), rows),
+        visit=Visit(case, str(document["verdict"]), rows, document.get("anchor") is not None),
         reasons=reasons,
         model=model,
         inputs=inputs,
