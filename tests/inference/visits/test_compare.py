@@ -73,7 +73,7 @@ def test_a_result_without_repeatability_takes_that_of_the_other_or_leaves_the_no
     assert write_changes(tmp_path / "CHANGES", {"S1": [two[0], bare]}).judged == 1
     other = store(tmp_path / "OUT" / "S1_4", disc(1, 9.0), repeatability=None)
     summary = write_changes(tmp_path / "CHANGES", {"S1": [bare, other]})
-    assert summary.judged == 0 and "noise not known" in summary.words()
+    assert summary.judged == 0 and "no change can be judged" in summary.words()
     assert "not known for this model" in (tmp_path / "CHANGES" / "changes.html").read_text()
 
 
