@@ -388,8 +388,13 @@ class Config:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
-def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def read_config(path: str | Path, overrides: Sequence[str] = (), base: Config | None = None) -> Config:
     """The configuration in a YAML file, with overrides of the form `section.key=value` (the value in YAML).
+
+    Args:
+        path: of the file.
+        overrides: further values, in place of the file's.
+        base: gives what neither says, in place of the defaults (`shaped_like`).
 
     Raises:
         ConfigError: no such file, not YAML, a key that is unknown or stands twice, a wrong type or length, or a value
@@ -407,18 +412,32 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _override(tree, override)
     tree.setdefault("name", path.stem)
-    return parse_config(tree)
+    return parse_config(tree, base)
 
 
-def parse_config(tree: dict[str, Any]) -> Config:
-    """The configuration in nested plain mappings, as YAML or JSON gives them.
+def parse_config(tree: dict[str, Any], base: Config | None = None) -> Config:
+    """The configuration in nested plain mappings, as YAML or JSON gives them; `base` gives what they leave out.
 
     Raises:
         ConfigError: as `read_config`.
     """
-    config: Config = parse(Config, tree)
+    config: Config = parse(Config, tree, base=base)
     check_values(_flat(plain_config(config)))
     return config
+
+
+def shaped_like(model: Config) -> Config:
+    """The defaults for a training that begins with a model: its channels, its working grid, and of each stage the
+    network, the grid and the boxes. How it was trained (loss, optimizer, steps, augmentation) is not taken over.
+    """
+    made = Config(name=model.name)
+    stages = {}
+    for stage in STAGES:
+        own, its = getattr(made, stage), getattr(model, stage)
+        training = dataclasses.replace(own.training, crop=its.training.crop)
+        stages[stage] = dataclasses.replace(its, loss=own.loss, optimizer=own.optimizer, training=training)
+    data = dataclasses.replace(made.data, channels=model.data.channels)
+    return dataclasses.replace(made, data=data, preparation=model.preparation, inference=model.inference, **stages)
 
 
 def plain_config(config: Any) -> Any:
@@ -464,5 +483,5 @@ __all__ = [
     "STAGES", "AugmentationConfig", "Config", "ConfigError", "DataConfig", "DiscConfig", "DiscNetConfig",
     "InferenceConfig", "LocalizationConfig", "LossConfig", "OptimizerConfig", "PreparationConfig", "RegionConfig",
     "StageConfig", "TrainingConfig", "UNetConfig", "VNetConfig", "config_differences", "parse_config", "plain_config",
-    "read_config",
+    "read_config", "shaped_like",
 ]  # fmt: skip

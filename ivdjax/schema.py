@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import reprlib
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,32 @@ class _Loader(yaml.SafeLoader):
         kept = {(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (key, value)
                 for key, value in node.value}  # fmt: skip
         node.value = list(kept.values())
+
+
+class _WrittenInt(int):
+    """A whole number that knows how it was written: `052` is 42 to YAML, and a name to whoever numbers patients."""
+
+    text = ""
+
+
+class _WrittenFloat(float):
+    """Likewise of any other number."""
+
+    text = ""
+
+
+def _written(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    """A number with its text."""
+    whole = node.tag.endswith(":int")
+    number = (_WrittenInt if whole else _WrittenFloat)(
+        loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+    )
+    number.text = str(node.value)
+    return number
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _written)
 
 
 def parse_yaml(text: str) -> Any:
@@ -95,6 +122,8 @@ def parse(kind: Any, value: Any, key: str = "", base: Any = None) -> Any:
     Raises:
         ConfigError: an unknown or missing key, or a wrong type or length; the message names the dotted `key`.
     """
+    if isinstance(value, (_WrittenInt, _WrittenFloat)) and typing.get_origin(kind) is not tuple:
+        value = value.text if kind is str else int(value) if isinstance(value, int) else float(value)
     if dataclasses.is_dataclass(kind):
         return _parse_section(kind, value, key, base)
     if typing.get_origin(kind) is tuple:
@@ -132,6 +161,8 @@ def _parse_section(kind: Any, value: Any, key: str, base: Any) -> Any:
 
 def _parse_tuple(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
     kinds = typing.get_args(kind)
+    if kinds == (str, Ellipsis) and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        value = _names(value)
     if not isinstance(value, (list, tuple)):
         inner = value[:200] if isinstance(value, str) else shown(value)
         raise ConfigError(f"{key} must be a list, not {shown(value)}; write [{inner}]")
@@ -140,6 +171,12 @@ def _parse_tuple(kind: Any, value: Any, key: str) -> tuple[Any, ...]:
     elif len(kinds) != len(value):
         raise ConfigError(f"{key} takes {len(kinds)} values, not {len(value)}: {shown(list(value))}")
     return tuple(parse(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _names(value: str | int | float) -> list[str]:
+    """A list of names that was written without brackets: several words with commas between them, or one text."""
+    text = value if isinstance(value, str) else getattr(value, "text", str(value))
+    return re.split(r",\s*", text) if re.fullmatch(r"[^\s,]+(,\s*[^\s,]+)*", text) else [text]
 
 
 def _hint(kind: Any, value: Any) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from ivdjax.commands.command import Command
-from ivdjax.config import read_config
+from ivdjax.config import Config, config_differences, read_config, shaped_like
+from ivdjax.model.shipped import model_folder
 from ivdjax.training.jobs.job import end_process, job_of, joined
 
 DESCRIPTION = """\
@@ -40,17 +42,29 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Trains; the exit code."""
+    init = model_folder(options.init) if options.init else None
     config = read_config(options.config, options.overrides)
+    if init is not None:
+        config = _like_model(config, options, init)
     job = job_of(os.environ, options.coordinator, options.processes, options.process)
     # After the options are known to be right: importing JAX takes a second.
-    from ivdjax.model.shipped import model_folder
     from ivdjax.training.train import train
 
     stage = None if options.stage == "all" else options.stage
-    init = model_folder(options.init) if options.init else None
     with joined(job):
         train(config, options.output or f"runs/{config.name}", options.fold, init, stage)
     return 0
+
+
+def _like_model(config: Config, options: Namespace, init: Path) -> Config:
+    """The configuration with the shape of the model that training begins with, wherever it says nothing else."""
+    from ivdjax.model.model import read_model
+
+    shaped = read_config(options.config, options.overrides, shaped_like(read_model(init).config))
+    if taken := config_differences(config, shaped):
+        print(f"--init {options.init}: taken from the model, where the configuration says nothing else:")
+        print("\n".join(f"  {difference}" for difference in taken))
+    return shaped
 
 
 COMMAND = Command(DESCRIPTION, add_options, run, end=end_process)

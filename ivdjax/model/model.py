@@ -274,6 +274,10 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _are_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def _are_names(value: Any) -> bool:
     """Whether a value is a list of one or more different texts."""
     return _are_texts(value) and 0 < len(value) == len(set(value))
@@ -311,6 +315,8 @@ _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "licence": (_is_text, "text"),
     "synthetic": (lambda value: isinstance(value, bool), "true or false"),
     "training": (_is_mapping, "keys and values"),
+    "descent": (_are_mappings, "a list of keys and values"),
+    "held_out_seen_before": (_is_mapping, "keys and values"),
     "validation": (_is_mapping, "keys and values"),
     "limits": (_are_texts, "a list of sentences"),
     "config": (_is_mapping, "keys and values"),

@@ -69,8 +69,9 @@ def model_card(description: Mapping[str, Any]) -> str:
         _use(description),
         f"## Intended use\n\n{INTENDED_USE}",
         _data(description),
+        _descent(description),
         _licences(description),
-        _facts("Training", description.get("training")),
+        _facts("Training", _without_marks(description.get("training"))),
         _facts("Figures on held-out cases", description.get("validation"))
         or "## Figures on held-out cases\n\nNone were recorded with this model.",
         _repeatability(description.get("repeatability")),
@@ -101,6 +102,35 @@ def _data(description: Mapping[str, Any]) -> str:
     if phantoms:
         lines.append(f"- Beside them: {phantoms} synthetic phantoms of ivdjax (Apache-2.0)")
     return "\n".join(lines)
+
+
+def _descent(description: Mapping[str, Any]) -> str:
+    """The models that the training began with, back to the first; empty for a model that began at random."""
+    ancestors = description.get("descent") or ()
+    if not ancestors:
+        return ""
+    lines = ["## Descent\n\nTraining began with the parameters of another model; the nearest ancestor stands first.\n"]
+    for ancestor in ancestors:
+        networks = ", ".join(map(str, ancestor.get("networks") or ())) or "no network"
+        held_out = ", ".join(map(str, ancestor.get("held_out") or ())) or "none"
+        cases = "an unknown number of" if ancestor.get("cases") is None else ancestor["cases"]
+        data = "synthetic images; " if ancestor.get("synthetic") else ""
+        lines.append(
+            f"- **{ancestor.get('name')}** ({networks}; weights `{str(ancestor.get('weights_sha256'))[:12]}`): "
+            f"trained on {cases} cases; {data}credit: {ancestor.get('credit') or 'not stated'}; licence: "
+            f"{ancestor.get('licence') or 'not stated'}; held out: {held_out}"
+        )
+    for ancestor, names in (description.get("held_out_seen_before") or {}).items():
+        lines.append(
+            f"\n**Not unseen:** the held-out {', '.join(map(str, names))} (or a visit of the same subject) trained "
+            f"{ancestor}. Figures on them promise too much."
+        )
+    return "\n".join(lines)
+
+
+def _without_marks(training: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The facts of the training that a person reads."""
+    return {name: value for name, value in (training or {}).items() if name != "case_marks"}
 
 
 def _licences(description: Mapping[str, Any]) -> str:

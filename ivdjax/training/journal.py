@@ -165,6 +165,6 @@ class _Progress:
 
     def _to_go(self, step: int) -> str:
         done = step - self._start_step
-        if done <= 0:
+        if done <= 1:  # the first step is mostly compilation and says nothing of the others
             return "an unknown time"
         return tqdm.format_interval((self._clock() - self._begin_s) / done * (self._total - step))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 from tqdm import tqdm
@@ -22,6 +24,7 @@ from ivdjax.model.model_card import CHOSEN
 from ivdjax.model.segmentation import with_region
 from ivdjax.model.tasks import build_task, stage_network
 from ivdjax.model.weights import Parameters
+from ivdjax.training.descent import case_marks, descent_of, seen_before
 from ivdjax.training.jobs.follower import follow
 from ivdjax.training.jobs.mirror import is_remote, mirrored
 from ivdjax.training.stage import StageResult, train_stage
@@ -130,7 +133,9 @@ def _train_alone(run: _Run, init: Path | None, stage: str | None) -> Path | None
     if _is_finished(run.model, _published(config)):
         print(f"{config.name}: nothing to do, all of its training is done\nmodel: {run.place}")
         return run.model
-    start = _start_parameters(init, config)
+    base = read_model(init) if init is not None else None
+    start = _start_parameters(init, base, config)
+    descent = descent_of(base, sorted(start)) if base is not None else []
     done = {name: record for name in config.stages if (record := read_record(folder / name)) is not None}
     if stage == "disc" and "region" in config.stages and config.disc.within_region and "region" not in done:
         raise UserError("the disc stage trains within the predicted spine region, but the region stage has not run "
@@ -141,6 +146,9 @@ def _train_alone(run: _Run, init: Path | None, stage: str | None) -> Path | None
     beside = phantoms_beside(config, run.output)
     more = f" and {len(beside)} phantoms" if beside else ""
     print(f"{config.name}: {len(training)} cases{more} to train on, {len(held_out)} held out; run folder {folder}")
+    for ancestor, names in seen_before(held_out, descent).items():
+        print(f"warning: {', '.join(names)}: held out here, but this case or a visit of its subject trained "
+              f"{ancestor}, with which this training begins; figures on it promise too much", file=sys.stderr)  # fmt: skip
     reference = _reference(training)  # before hours of training, not after them
     everyone = [*training, *beside]
     for name in config.stages:
@@ -156,7 +164,7 @@ def _train_alone(run: _Run, init: Path | None, stage: str | None) -> Path | None
         print(f"{config.name}: {still} (--stage {missing[0]}, or all without --stage)")
         return None
     results = {name: done[name] for name in config.stages}
-    write_model(run.model, _model(config, results, reference, training, beside, held_out))
+    write_model(run.model, _model(config, results, reference, training, beside, held_out, descent))
     _say_what_was_reached(run, results)
     return run.model
 
@@ -201,16 +209,20 @@ def _reference(training: Sequence[Prepared]) -> LabelMap:
 
 def _model(
     config: Config, results: dict[str, StageResult], reference: LabelMap, training: Sequence[Prepared],
-    beside: Sequence[Prepared], held_out: Sequence[Prepared],
+    beside: Sequence[Prepared], held_out: Sequence[Prepared], descent: list[dict[str, Any]],
 ) -> Model:  # fmt: skip
     """The model that finished stages make."""
     steps = {f"{name}_steps": result.steps for name, result in results.items()}
     steps |= {f"{name}{CHOSEN}": result.chosen for name, result in results.items() if result.chosen < result.steps}
-    meta = {
+    meta: dict[str, Any] = {
         "training": {
             "cases": len(training), "phantoms": len(beside), "held_out": [case.name for case in held_out], **steps,
             "seconds": round(sum(result.seconds for result in results.values())),
+            # Names of phantoms say nothing: those of another set are the same.
+            **({} if config.data.synthetic else {"case_marks": case_marks(training)}),
         },
+        **({"descent": descent} if descent else {}),
+        **({"held_out_seen_before": seen} if (seen := seen_before(held_out, descent)) else {}),
         "limits": list(config.data.limits),
         "validation": {
             f"{name} on its stage's grid": value for result in results.values()
@@ -225,15 +237,14 @@ def _figures(result: StageResult) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in result.validation.items()) or "no held-out cases"
 
 
-def _start_parameters(init: Path | None, config: Config) -> dict[str, Parameters]:
+def _start_parameters(init: Path | None, model: Model | None, config: Config) -> dict[str, Parameters]:
     """Parameters that training begins with, by stage; none for a stage that begins at random.
 
     Raises:
         UserError: no model, or one without any network of the configuration's stages.
     """
-    if init is None:
+    if model is None:
         return {}
-    model = read_model(init)
     found = {name: model.parameters[name] for name in config.stages if name in model.parameters}
     if not found:
         raise UserError(

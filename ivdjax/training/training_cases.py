@@ -63,9 +63,10 @@ def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
         UserError: there is no data, or a stored case has other channels.
         CaseError: a case cannot be read.
     """
-    if not config.data.root and not _holds_both(config):
+    made = not config.data.root and not _holds_both(config)
+    if made:
         config = with_phantoms(config, folder)
-    return _prepared(config, _cache(config, folder))
+    return _prepared(config, _cache(config, folder), quiet=made and bool(config.data.phantom_cases))
 
 
 def phantoms_beside(config: Config, folder: Path) -> list[Prepared]:
@@ -81,7 +82,7 @@ def phantoms_beside(config: Config, folder: Path) -> list[Prepared]:
     made = with_phantoms(config, folder) if config.data.root else config
     # Only the seven lumbar discs of a phantom are outlined, whatever holds for the other cases.
     data = replace(made.data, subject_pattern="", subject_table="", all_discs_outlined=False)
-    found = _prepared(replace(made, data=data), _cache(config, folder) / BESIDE_FOLDER)
+    found = _prepared(replace(made, data=data), _cache(config, folder) / BESIDE_FOLDER, quiet=True)
     return [replace(case, name=BESIDE + case.name, subject=BESIDE + case.subject) for case in found]
 
 
@@ -121,7 +122,8 @@ def _holds_both(config: Config) -> bool:
     return bool(config.data.cache) and any(cache.glob(f"*{SUFFIX}"))
 
 
-def _prepared(config: Config, cache: Path) -> list[Prepared]:
+def _prepared(config: Config, cache: Path, quiet: bool = False) -> list[Prepared]:
+    """The cases of a configuration, prepared or from the cache; `quiet` for phantoms, whose labels are right."""
     with tqdm(desc="preparing", unit="case", disable=None) as bar:
 
         def show(done: int, total: int, name: str) -> None:
@@ -135,6 +137,6 @@ def _prepared(config: Config, cache: Path) -> list[Prepared]:
                 f"case {case.name} in {cache} has the channels {', '.join(case.channels)}, but data.channels is "
                 f"{', '.join(config.data.channels)}; use those channels, or another data.cache"
             )
-        for warning in case.warnings:
+        for warning in () if quiet else case.warnings:
             print(f"warning: {warning}")
     return cases

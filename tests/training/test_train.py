@@ -31,6 +31,7 @@ from ivdjax.model.weights import read_weights
 from ivdjax.networks.layers import ConvUnit
 from ivdjax.training import stage as stage_workflow
 from ivdjax.training import train as workflow
+from ivdjax.training.descent import case_marks
 from ivdjax.training.journal import Journal
 from ivdjax.training.stage import StageResult
 from ivdjax.training.stage_record import read_record
@@ -245,7 +246,7 @@ def test_a_model_tells_what_it_was_trained_on_and_not_where(tmp_path, stage, cap
     assert found.config == replace(config, data=replace(config.data, cache=""))
     assert found.meta["training"] == {
         "cases": 2, "phantoms": 0, "held_out": ["a1", "a2"], "region_steps": 5, "disc_steps": STEPS,
-        "localization_steps": 5, "seconds": 36,
+        "localization_steps": 5, "seconds": 36, "case_marks": case_marks([prepared("b1"), prepared("c1")]),
     }  # fmt: skip
     assert found.meta["validation"] == {
         "region_dice on its stage's grid": 0.75, "all_discs_dice on its stage's grid": 0.75,
@@ -388,6 +389,32 @@ def test_a_run_begun_with_a_model_goes_on_with_it(tmp_path, stage, config):
         train(config, tmp_path / "run", init=start)
     train(config, tmp_path / "tuned", init=start)
     assert [float(init["layer"]["kernel"][0, 0]) for init in stage.init[-3:]] == [1, 2, 3]
+
+
+def test_a_fine_tuning_takes_the_models_shape_says_so_and_names_a_held_out_case_that_is_not_unseen(
+    tmp_path, monkeypatch, stage, capsys, config
+):
+    """The base held out another subject than its descendant does."""
+    base = train(config, tmp_path / "base", fold=1)
+    path = tmp_path / "tuned.yaml"
+    given = plain_config(config)
+    data = {key: given["data"][key] for key in ("subject_pattern", "cache", "folds", "validation", "root")}
+    path.write_text(yaml.safe_dump({"name": "tuned", "data": data, "region": {"training": {"steps": 3}}}))
+    from ivdjax.cli.train import COMMAND
+
+    assert COMMAND.main(["--config", str(path), "--output", str(tmp_path / "tuned"), "--init", str(base)]) == 0
+    said = capsys.readouterr()
+    assert "taken from the model" in said.out and "disc.training.crop: [192, 128] -> [16, 16]" in said.out
+    tuned = read_model(tmp_path / "tuned" / "model")
+    assert tuned.config.disc.network == config.disc.network and tuned.config.preparation == config.preparation
+    assert tuned.config.disc.training.steps == 1000 and tuned.config.region.training.steps == 3
+    (ancestor,) = tuned.meta["descent"]
+    assert ancestor["weights_sha256"] == read_model(base).weights_sha256 and ancestor["networks"] == sorted(STAGES)
+    held_out = tuned.meta["training"]["held_out"]
+    seen = [name for name in held_out if name not in ancestor["held_out"]]
+    assert (
+        seen and tuned.meta["held_out_seen_before"] == {"tiny": seen} and f"{seen[-1]}: held out here, but" in said.err
+    )
 
 
 def test_a_model_with_some_of_the_networks_starts_those(tmp_path, stage, config):
