@@ -147,8 +147,11 @@ def _train_alone(run: _Run, init: Path | None, stage: str | None) -> Path | None
     more = f" and {len(beside)} phantoms" if beside else ""
     print(f"{config.name}: {len(training)} cases{more} to train on, {len(held_out)} held out; run folder {folder}")
     for ancestor, names in seen_before(held_out, descent).items():
-        print(f"warning: {', '.join(names)}: held out here, but this case or a visit of its subject trained "
-              f"{ancestor}, with which this training begins; figures on it promise too much", file=sys.stderr)  # fmt: skip
+        print(
+            f"warning: {', '.join(names)}: held out here, but this case or a visit of its subject trained {ancestor}, "
+            "with which this training begins; figures on it promise too much",
+            file=sys.stderr,
+        )
     reference = _reference(training)  # before hours of training, not after them
     everyone = [*training, *beside]
     for name in config.stages:
