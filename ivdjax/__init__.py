@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time `__getattr_
     from ivdjax.config import Config, read_config
     from ivdjax.imaging.arrays import volume_of
     from ivdjax.imaging.files import read_volume
-    from ivdjax.inference.predictor import DiscModel, DiscResult, load_model
+    from ivdjax.inference.disc_result import DiscResult
+    from ivdjax.inference.predictor import DiscModel, load_model
     from ivdjax.volume import Case, CaseError, Disc, Grid, LabelMap, UserError, Volume
 
 _PUBLIC = {
@@ -31,7 +32,7 @@ _PUBLIC = {
     "volume_of": "ivdjax.imaging.arrays",
     "load_model": "ivdjax.inference.predictor",
     "DiscModel": "ivdjax.inference.predictor",
-    "DiscResult": "ivdjax.inference.predictor",
+    "DiscResult": "ivdjax.inference.disc_result",
 }
 
 __all__ = [

@@ -7,95 +7,37 @@ result = model(volume)
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
-from html import escape
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from ivdjax.commands.anchor import parse_anchor
+from ivdjax.data.channel_names import named_channel
+from ivdjax.data.datasets import CaseFiles
+from ivdjax.data.preparation import Prepared
+from ivdjax.discs.evidence import Anchor, Evidence
+from ivdjax.imaging.arrays import volume_of
 from ivdjax.imaging.files import read_volume
+from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_folder import channel_series
-from ivdjax.imaging.geometry import from_canonical
-from ivdjax.inference.segmenter import CaseResult, Segmenter, find_discs, load_segmenter
-from ivdjax.model.provenance import validation_words
-from ivdjax.model.shipped import default_model
-from ivdjax.reports.disc_table import disc_table_html
-from ivdjax.reports.overview import overview_png
-from ivdjax.reports.tables import disc_rows
-from ivdjax.volume import Case, CaseError, Disc, LabelMap, UserError, Volume
+from ivdjax.imaging.files.source import Source
+from ivdjax.inference.corrections import Corrections
+from ivdjax.inference.disc_result import DiscResult, Found
+from ivdjax.inference.findings import CaseResult, conclude, prepare_case
+from ivdjax.inference.kept import Kept
+from ivdjax.inference.segmenter import Segmenter, load_segmenter, look
+from ivdjax.model.provenance import provenance, validation_words
+from ivdjax.model.shipped import default_model, model_folder
+from ivdjax.volume import Case, CaseError, UserError, Volume
 
 Image = Any
 """One channel: a nibabel image, a SimpleITK image, or the path of a file or DICOM series."""
-
-
-@dataclass(frozen=True, eq=False)
-class DiscResult:
-    """What a model found in a volume. In a notebook it shows itself as picture and table.
-
-    Attributes:
-        name: what the volume was called.
-        volume: the image (C, D, H, W) in canonical order, as the model saw it.
-        labels: numbered discs (D, H, W) on the same grid: 0 background, 1 = L5/S1 upward.
-        discs: the found discs with their measures, from the lowest up.
-        verdict: "ok" or "review".
-        reasons: for a review, in plain words, the most important first.
-        warnings: what was remarked on reading and preparing the volume.
-        model: the model's name.
-        synthetic: whether the model was trained on synthetic images alone.
-        validated_on: what the model was validated on, in plain words; empty where that is not known.
-        probability: float32 (D, H, W) of disc, 0 to 1, on the same grid.
-    """
-
-    name: str
-    volume: Volume
-    labels: LabelMap
-    discs: tuple[Disc, ...]
-    verdict: str
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
-    model: str
-    synthetic: bool
-    validated_on: str
-    probability: NDArray[np.float32]
-
-    def label_array(self) -> NDArray[np.uint8]:
-        """The label map in the axis order of the image that was given, to be indexed and stored with its affine."""
-        return np.asarray(from_canonical(self.labels.array, self.labels.native or self.labels.grid))
-
-    def probability_array(self) -> NDArray[np.float32]:
-        """The probability of disc, 0 to 1, in the axis order of the image that was given."""
-        return np.asarray(from_canonical(self.probability, self.labels.native or self.labels.grid))
-
-    def table(self) -> list[dict[str, Any]]:
-        """One mapping a disc, from the lowest up, with the columns of the disc table; `pandas.DataFrame` takes it."""
-        return disc_rows(self.discs)
-
-    def picture(self) -> bytes:
-        """The overview picture as PNG: sagittal and coronal planes, every disc outlined and named."""
-        return overview_png(self.volume, self.labels, self.discs, self.name, self.verdict, self.reasons)
-
-    def __repr__(self) -> str:
-        found = ", ".join(disc.level_name for disc in self.discs) or "none"
-        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
-        return f"<{len(self.discs)} discs in {self.name!r}: {found}; {self.verdict}{why}>"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: verdict, reasons, picture and table; every text from outside is escaped."""
-        picture = base64.b64encode(self.picture()).decode("ascii")
-        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
-        synthetic = "<p><b>The model was trained on synthetic images alone.</b></p>" if self.synthetic else ""
-        return (
-            f"<p><b>{escape(self.name)}: {escape(self.verdict)}</b></p><ul>{reasons}</ul>{synthetic}"
-            f'<img style="max-width:100%" alt="overview" src="data:image/png;base64,{picture}">'
-            f"{disc_table_html(self.discs)}<p><small>{escape(self.model)}. {escape(self.validated_on)} For research; "
-            "not a medical device.</small></p>"
-        )
 
 
 class DiscModel:
@@ -104,8 +46,10 @@ class DiscModel:
     Calls of one model share its compiled networks; nothing is compiled for a volume of another shape.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, folder: Path | None = None) -> None:
         self._segmenter = segmenter
+        self.folder = folder
+        """That it was read from."""
 
     @property
     def name(self) -> str:
@@ -128,9 +72,10 @@ class DiscModel:
         """Finds, numbers and measures the discs of a volume.
 
         Args:
-            volume: a `Volume` (see `ivdjax.volume_of` for arrays); or the model's channels by name, each a nibabel or
-                SimpleITK image or a path; or one of these alone, for a model of one channel. A volume may lack some of
-                the channels; its verdict is then `review`.
+            volume: a `Volume` (see `ivdjax.volume_of` for arrays); or the model's channels by name (usual names for
+                them will do), each a nibabel or SimpleITK image or a path; or one of these alone, for a model of one
+                channel; or (array, affine), the array (I, J, K) or (C, I, J, K) with the model's channels in their
+                order. A volume may lack some of the channels; its verdict is then `review`.
             name: what messages and pictures call it.
             anchor: pins one disc's level, as "L4/5=-3.5,12,-40" (a point in it, RAS+ mm).
 
@@ -140,19 +85,99 @@ class DiscModel:
             UserError: a channel that the model does not know, several for an image without a name, or an anchor that
                 cannot be read.
         """
-        remarks: list[str] = []
-        image = self._volume(volume, name, remarks)
-        case = Case(name, name, image, warnings=tuple(remarks))
+        work = self._read(volume, name)
         pin = parse_anchor(anchor) if anchor is not None else None
-        return self._result(find_discs(self._segmenter, case, pin, keep_probability=True))
+        return self._conclude(*self._look(work), pin)
+
+    def batch(
+        self,
+        volumes: Mapping[str, Any] | Iterable[Any],
+        on_error: Callable[[str, CaseError | UserError], None] | None = None,
+    ) -> Iterator[DiscResult]:
+        """The results of many volumes, one after the other, in their order.
+
+        While the networks look at one volume, the next is read and the one before is measured, so that two cores have
+        something to do; a few volumes are in memory at once.
+
+        Args:
+            volumes: each as a call of the model takes it, by name; or without names, which are then `volume_1` and so
+                on.
+            on_error: called with the name and the error of a volume that cannot be used, which is then left out; None:
+                the error is raised.
+
+        Raises:
+            CaseError, UserError: as a call of the model, where there is no `on_error`.
+        """
+        named = volumes.items() if isinstance(volumes, Mapping) else (
+            (f"volume_{number}", volume) for number, volume in enumerate(volumes, start=1)
+        )  # fmt: skip
+        source = iter(named)
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            reading = self._submit(reader, source)
+            writing: tuple[str, Future[DiscResult]] | None = None
+            while reading is not None or writing is not None:
+                looked = None
+                if reading is not None:
+                    (name, future), reading = reading, self._submit(reader, source)
+                    try:
+                        looked = name, writer.submit(self._conclude, *self._look(future.result()), None)
+                    except (CaseError, UserError) as error:
+                        if on_error is None:
+                            raise
+                        on_error(name, error)
+                if writing is not None:
+                    try:
+                        yield writing[1].result()
+                    except (CaseError, UserError) as error:
+                        if on_error is None:
+                            raise
+                        on_error(writing[0], error)
+                writing = looked
 
     def __repr__(self) -> str:
         return f"<disc model {self.name!r} of {', '.join(self.channels)}>"
 
-    def _volume(self, given: Volume | Mapping[str, Image] | Image, name: str, remarks: list[str]) -> Volume:
+    def _submit(self, pool: Executor, source: Iterator[tuple[str, Any]]) -> tuple[str, Future[_Work]] | None:
+        """The next volume on its way; None after the last."""
+        for name, volume in source:
+            return name, pool.submit(self._read, volume, name)
+        return None
+
+    def _read(self, given: Any, name: str) -> _Work:
+        """A volume as a case that is ready for the networks, and the files that it came from."""
+        remarks: list[str] = []
+        volume, sources = self._volume(given, name, remarks)
+        case = Case(name, name, volume, warnings=tuple(remarks))
+        return _Work(CaseFiles(name, name, sources), case, prepare_case(self._segmenter.model, case))
+
+    def _look(self, work: _Work) -> tuple[_Work, Evidence]:
+        prepared, evidence = look(self._segmenter, work.prepared)
+        return replace(work, prepared=prepared), evidence
+
+    def _conclude(self, work: _Work, evidence: Evidence, pin: Anchor | None) -> DiscResult:
+        model = self._segmenter.model
+        corrections = Corrections(work.case.name).with_anchor(pin)
+        found = conclude(model, work.case, work.prepared, evidence, True, corrections)
+        source = provenance(work.files, model, anchor=pin) | corrections.facts()
+        kept = None
+        if work.files.channels:
+            kept = Kept(work.files, model, work.prepared, evidence, source)
+        else:
+            source["input"] = {
+                channel: {"file": "image in memory", "sha256": hashlib.sha256(array.tobytes()).hexdigest()}
+                for channel, array in zip(work.case.volume.channels, work.case.volume.array, strict=True)
+            }
+        return self._result(found, Found(model, work.files, found, kept, source))
+
+    def _volume(self, given: Any, name: str, remarks: list[str]) -> tuple[Volume, dict[str, Source]]:
+        """The volume, and its sources where they are all files."""
         if isinstance(given, Volume):
             self._refuse_unknown(given.channels)
-            return given
+            return given, {}
+        _refuse_form(given)
+        if isinstance(given, tuple):
+            array, affine = given
+            return volume_of(array, affine, self.channels, name), {}
         if not isinstance(given, Mapping):
             if len(self.channels) != 1:
                 raise UserError(
@@ -160,23 +185,37 @@ class DiscModel:
                     "images, or a Volume with their names"
                 )
             given = {self.channels[0]: given}
+        given = self._own_names(given, name, remarks)
         self._refuse_unknown(tuple(given))
         if not given:
             raise CaseError(f"case {name}: none of the model's channels {', '.join(self.channels)} is there")
         ordered = {channel: _source(given[channel], channel, name) for channel in self.channels if channel in given}
-        return read_volume(ordered, name, remarks.append)
+        on_disk = all(isinstance(source, (Path, DicomSeries)) for source in ordered.values())
+        return read_volume(ordered, name, remarks.append), ordered if on_disk else {}
+
+    def _own_names(self, given: Mapping[str, Image], name: str, remarks: list[str]) -> dict[str, Image]:
+        """The channels under the model's own names, where they have usual ones."""
+        own: dict[str, Image] = {}
+        for word, image in given.items():
+            channel = named_channel(str(word), self.channels) or str(word)
+            if channel in own:
+                raise UserError(f"channel {channel} is given twice, once as {word!r}; give one image for each channel")
+            if channel != word:
+                remarks.append(f"case {name}: {word} was taken for channel {channel}")
+            own[channel] = image
+        return own
 
     def _refuse_unknown(self, channels: tuple[str, ...]) -> None:
         unknown = [channel for channel in channels if channel not in self.channels]
         if unknown:
             raise UserError(f"the model has no channel {', '.join(unknown)}; it has {', '.join(self.channels)}")
 
-    def _result(self, found: CaseResult) -> DiscResult:
+    def _result(self, found: CaseResult, whole: Found) -> DiscResult:
         assert found.probability is not None
         model = self._segmenter.model
         return DiscResult(
             found.case.name, found.case.volume, found.labels, found.discs, found.verdict, found.reasons, found.warnings,
-            model.name, model.config.data.synthetic, validation_words(model), found.probability,
+            model.name, model.config.data.synthetic, validation_words(model), found.probability, whole,
         )  # fmt: skip
 
 
@@ -186,6 +225,32 @@ def _source(image: Image, channel: str, name: str) -> Image:
         path = Path(image)
         return channel_series(path, channel, name) if path.is_dir() else path
     return image
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A case between two steps."""
+
+    files: CaseFiles
+    case: Case
+    prepared: Prepared
+
+
+def _refuse_form(given: Any) -> None:
+    """Raises the UserError of something that is no image, in words that say what to pass."""
+    if isinstance(given, np.ndarray):
+        raise UserError("an array does not say where its voxels lie; pass (array, affine) with the affine to RAS+ mm")
+    if isinstance(given, tuple) and not (len(given) == 2 and np.shape(given[1]) == (4, 4)):
+        raise UserError("a tuple must be (array, affine), the affine being 4 x 4 to RAS+ mm")
+    if isinstance(given, list):
+        slices = bool(given) and all(hasattr(item, "PixelData") or hasattr(item, "pixel_array") for item in given)
+        raise UserError(
+            "pass the folder of the DICOM series in place of its datasets: how its slices lie is read from the files"
+            if slices else "a list is no image; pass a mapping of channel names to images, or call batch() for many"
+        )  # fmt: skip
+    if given is None or isinstance(given, (int, float, bytes)):
+        raise UserError(f"{type(given).__name__} is no image; pass a path, (array, affine), a nibabel or SimpleITK "
+                        "image, or a mapping of channel names to these")  # fmt: skip
 
 
 def load_model(model: str | Path | None = None, **settings: Any) -> DiscModel:
@@ -200,4 +265,5 @@ def load_model(model: str | Path | None = None, **settings: Any) -> DiscModel:
         UserError: no such model, a damaged one, one that cannot outline discs, or a setting that does not exist.
     """
     overrides = [f"inference.{key}={yaml.safe_dump(value).partition(chr(10))[0]}" for key, value in settings.items()]
-    return DiscModel(load_segmenter(default_model() if model is None else model, overrides))
+    folder = default_model() if model is None else model_folder(model)
+    return DiscModel(load_segmenter(folder, overrides), folder)

@@ -288,4 +288,4 @@ def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model
 
 
 def _is_dicom(files: CaseFiles) -> bool:
-    return isinstance(next(iter(files.channels.values())), DicomSeries)
+    return isinstance(next(iter(files.channels.values()), None), DicomSeries)

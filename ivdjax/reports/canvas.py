@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,33 @@ _SHOWN_FIRST = ("t2", "wat", "inn")
 """Channels in which discs are easiest to read, in this order; any other set shows its first channel."""
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty dark figure that draws without any window."""
+@dataclass(frozen=True)
+class Look:
+    """Colours of what lies round the planes, and how fine a picture is.
+
+    Attributes:
+        ground: of the page.
+        ink: of text on it.
+        faint: of captions on it.
+        dpi: pixels per inch.
+    """
+
+    ground: str = GROUND
+    ink: str = INK
+    faint: str = FAINT
+    dpi: float = DPI
+
+
+DARK = Look()
+WHITE = Look("#ffffff", "#111111", "#555555")
+
+
+def new_figure(width_in: float, height_in: float, look: Look = DARK) -> Figure:
+    """An empty figure, dark unless told otherwise, that draws without any window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor=GROUND)
+    figure = Figure(figsize=(width_in, height_in), dpi=look.dpi, facecolor=look.ground)
     FigureCanvasAgg(figure)
     return figure
 
@@ -52,6 +74,19 @@ def figure_png(figure: Figure) -> bytes:
     # Without the transparency that no picture uses, and packed less hard: a third of the time, the same size.
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(png, format="PNG", compress_level=_PACKED)
     return png.getvalue()
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """A figure of `new_figure` as "png", "svg" or "pdf"; the same figure gives the same bytes."""
+    if kind == "png":
+        return figure_png(figure)
+    from matplotlib import rc_context
+
+    out = io.BytesIO()
+    with rc_context({"svg.hashsalt": "ivdjax", "pdf.fonttype": 42}):
+        dates = {"Date": None} if kind == "svg" else {"CreationDate": None}
+        figure.savefig(out, format=kind, facecolor=figure.get_facecolor(), metadata=dates)
+    return out.getvalue()
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -19,10 +19,11 @@ _BASE: tuple[RGB, ...] = (
 )
 _TINT = 0.5
 
-REFERENCE: RGB = (1.0, 0.25, 0.2)
-PREDICTION: RGB = (0.2, 0.9, 0.25)
-BOTH: RGB = (1.0, 0.95, 0.2)
-"""Reference red, prediction green, both yellow (paper, Fig. 5)."""
+REFERENCE: RGB = (0.95, 0.50, 0.0)
+PREDICTION: RGB = (0.20, 0.55, 1.0)
+BOTH: RGB = (1.0, 1.0, 0.75)
+"""Reference orange, prediction blue, both pale yellow; the paper's red, green and yellow (Fig. 5) are one colour to one
+man in twelve."""
 
 VERDICT: dict[str, str] = {"ok": "#1b8a5a", "review": "#c26a00"}
 """Background of a verdict's badge; white text on it stays legible."""

@@ -1,4 +1,4 @@
-"""Prediction and reference on one picture: outlines in red, green and, where they agree, yellow (paper, Fig. 5)."""
+"""Prediction and reference on one picture: outlines in orange, blue and, where they agree, pale yellow."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _LINE_PIXELS = 2
 def write_comparison(path: Path, volume: Volume, prediction: LabelMap, reference: LabelMap, title: str) -> None:
     """Writes one row of sagittal slices, evenly spread over the discs, as a PNG; whole or not at all.
 
-    Outlines of the reference are red, of the prediction green, and yellow where both run together. In the middle panel
-    each disc carries its level: the reference's in front, the prediction's behind, so that a spine numbered one level
-    off shows. Reference discs above the seventh are left out, as in scoring. Without any disc the slices are plain.
+    Outlines of the reference are orange, of the prediction blue, and pale yellow where both run together. In the middle
+    panel each disc carries its level: the reference's in front, the prediction's behind, so that a spine numbered one
+    level off shows. Reference discs above the seventh are left out, as in scoring. Without any disc the slices are
+    plain.
 
     Args:
         path: the PNG.
@@ -102,11 +103,13 @@ def _draw_outlines(
     axes: Axes, predicted: NDArray[np.integer], reference: NDArray[np.integer], size_mm: tuple[float, float]
 ) -> None:
     """Both outlines as one transparent picture: drawn as lines, the second would hide the first."""
-    green, red = (_outline(labels, size_mm) for labels in (predicted, reference))
+    predicted_rim, reference_rim = (_outline(labels, size_mm) for labels in (predicted, reference))
     near = np.ones((3, 3), bool)
-    agree = (red & ndimage.binary_dilation(green, near)) | (green & ndimage.binary_dilation(red, near))
-    picture = np.zeros((*red.shape, 4), np.float32)
-    for mask, colour in ((red, REFERENCE), (green, PREDICTION), (agree, BOTH)):
+    agree = (reference_rim & ndimage.binary_dilation(predicted_rim, near)) | (
+        predicted_rim & ndimage.binary_dilation(reference_rim, near)
+    )
+    picture = np.zeros((*reference_rim.shape, 4), np.float32)
+    for mask, colour in ((reference_rim, REFERENCE), (predicted_rim, PREDICTION), (agree, BOTH)):
         picture[mask] = (*colour, 1.0)
     axes.imshow(picture, extent=(0.0, size_mm[1], size_mm[0], 0.0), interpolation="nearest", aspect="equal")
 

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.reports.canvas import FAINT, INK, add_plane, figure_png, new_figure, printable, shown_channel, write_text
+from ivdjax.reports.canvas import (
+    DARK,
+    FAINT,
+    INK,
+    Look,
+    add_plane,
+    figure_png,
+    new_figure,
+    printable,
+    shown_channel,
+    write_text,
+)
 from ivdjax.reports.colours import VERDICT, level_colour
 from ivdjax.volume import Disc, LabelMap, Volume, to_index
 
@@ -36,6 +47,21 @@ _AROUND_SIDE_MM = 45.0
 _STRAIGHT_MM = 4.0
 """A spine whose centroids stay this near to their median lies in one sagittal slice."""
 _UNSURE = 0.5
+_NARROW_MM, _MOST_WIDENED = 60.0, 5
+"""A coronal plane of fewer millimetres, that of a slab, is drawn wider than it is, so that it can be read."""
+_LETTER_MM = 8.0
+
+PANELS = ("plain", "sagittal", "coronal")
+"""The planes of the overview, from left to right."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands above the planes: the case, its verdict on a badge, and the reasons for it."""
+
+    title: str
+    verdict: str
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,35 +104,68 @@ def overview_png(
     Raises:
         ValueError: the labels lie on another grid than the volume.
     """
+    return figure_png(overview_figure(volume, labels, discs, Heading(title, verdict, tuple(reasons))))
+
+
+def overview_figure(
+    volume: Volume,
+    labels: LabelMap,
+    discs: Sequence[Disc],
+    heading: Heading | None = None,
+    look: Look = DARK,
+    shown: Sequence[str] = PANELS,
+) -> Figure:
+    """The picture of `overview_png` as a figure.
+
+    Args:
+        volume: image (C, D, H, W) in canonical order.
+        labels: numbered discs on the same grid.
+        discs: the same discs.
+        heading: what stands above the planes; None: nothing.
+        look: colours and resolution.
+        shown: which planes, of `PANELS`, from left to right; the plain one goes where there is no disc.
+
+    Raises:
+        ValueError: the labels lie on another grid than the volume, or no plane is left.
+    """
     if not volume.grid.matches(labels.grid):
         raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
     channel, image = shown_channel(volume)
     sagittal, coronal = _planes(image, labels, discs)
+    reasons = heading.reasons if heading is not None else ()
     lines = [line for reason in reasons for line in textwrap.wrap(printable(reason), 110)]
-    panels = [_Panel(sagittal, sagittal.caption, names="before"), _Panel(coronal, coronal.caption, names="beside")]
-    if discs:
-        panels.insert(0, _Panel(sagittal, f"{channel}, without overlay", names=""))
+    known = {
+        "plain": _Panel(sagittal, f"{channel}, without overlay", names=""),
+        "sagittal": _Panel(sagittal, sagittal.caption, names="before"),
+        "coronal": _Panel(coronal, coronal.caption, names="beside"),
+    }
+    panels = [known[name] for name in shown if discs or name != "plain"]
+    if not panels:
+        raise ValueError(f"no plane is left to show of {', '.join(shown)}")
     sides_mm = sum(panel.plane.size_mm[1] for panel in panels)
     scale = min(_PLANE_IN / sagittal.size_mm[0], _WIDEST_IN / sides_mm)
     plane_in = sagittal.size_mm[0] * scale
     widths_in = [panel.plane.size_mm[1] * scale for panel in panels]
-    width = max(sum(widths_in) + _NAMES_IN + (len(panels) + 1) * _GAP_IN, 7.0)
-    height = _HEADER_IN + _LINE_IN * len(lines) + plane_in + _FOOTER_IN
-    figure = new_figure(width, height)
-    _write_header(figure, title, verdict, lines)
+    named_in = _NAMES_IN if any(panel.names == "beside" for panel in panels) else 0.0
+    header_in = _HEADER_IN + _LINE_IN * len(lines) if heading is not None else _GAP_IN
+    width = max(sum(widths_in) + named_in + (len(panels) + 1) * _GAP_IN, 7.0 if heading is not None else 0.0)
+    height = header_in + plane_in + _FOOTER_IN
+    figure = new_figure(width, height, look)
+    if heading is not None:
+        _write_header(figure, heading, lines, look)
     left = _GAP_IN
     for panel, panel_in in zip(panels, widths_in, strict=True):
         place = (left / width, _FOOTER_IN / height, panel_in / width, plane_in / height)
         axes = add_plane(figure, place, panel.plane.image, panel.plane.size_mm)
-        _write_letters(axes, panel.plane)
+        _write_letters(axes, panel.plane, look)
         if panel is panels[0]:
             _draw_scale(axes, panel.plane)
         if panel.names:
-            _draw_discs(axes, panel.plane, discs, outside=panel.names == "beside")
-        figure.text((left + panel_in / 2) / width, 0.1 / height, printable(panel.caption), color=FAINT, fontsize=9,
+            _draw_discs(axes, panel.plane, discs, panel.names == "beside", look)
+        figure.text((left + panel_in / 2) / width, 0.1 / height, printable(panel.caption), color=look.faint, fontsize=9,
                     ha="center", parse_math=False)  # fmt: skip
         left += panel_in + _GAP_IN
-    return figure_png(figure)
+    return figure
 
 
 def _planes(image: NDArray, labels: LabelMap, discs: Sequence[Disc]) -> tuple[_Plane, _Plane]:
@@ -134,12 +193,14 @@ def _planes(image: NDArray, labels: LabelMap, discs: Sequence[Disc]) -> tuple[_P
         f"sagittal, slice {round(float(np.median(d))) + 1} of {size_d}" if straight else "sagittal along the spine",
         ("A", "P"),
     )
+    width_mm = (sides.stop - sides.start) * step_d
+    times = min(_MOST_WIDENED, max(1, int(np.ceil(_NARROW_MM / width_mm))))
     turned_image, turned_labels = image.transpose(2, 1, 0), labels.array.transpose(2, 1, 0)
     coronal = _Plane(
         _along(turned_image, w_of_row)[:, sides],
         _along(turned_labels, np.rint(w_of_row))[:, sides].astype(np.uint8),
-        (height_mm, (sides.stop - sides.start) * step_d),
-        "coronal along the spine" if discs else "coronal",
+        (height_mm, width_mm * times),
+        ("coronal along the spine" if discs else "coronal") + (f", {times} times as wide" if times > 1 else ""),
         ("R", "L"),
     )
     return sagittal, coronal
@@ -162,28 +223,48 @@ def _crop(used: NDArray, step_mm: float, size: int, around_mm: float) -> slice:
     return slice(max(int(used.min()) - margin, 0), min(int(used.max()) + 1 + margin, size))
 
 
-def _write_header(figure: Figure, title: str, verdict: str, lines: Sequence[str]) -> None:
+def _write_header(figure: Figure, heading: Heading, lines: Sequence[str], look: Look) -> None:
     width, height = figure.get_size_inches()
     y = 1 - 0.36 / height
-    badge = {"boxstyle": "round,pad=0.45", "facecolor": VERDICT.get(verdict, "#555555"), "edgecolor": "none"}
-    figure.text(_GAP_IN / width, y, printable(title), color=INK, fontsize=15, weight="bold", va="center",
+    badge = {"boxstyle": "round,pad=0.45", "facecolor": VERDICT.get(heading.verdict, "#555555"), "edgecolor": "none"}
+    figure.text(_GAP_IN / width, y, printable(heading.title), color=look.ink, fontsize=15, weight="bold", va="center",
                 parse_math=False)  # fmt: skip
-    figure.text(1 - 0.2 / width, y, printable(verdict.upper()), color="white", fontsize=12, weight="bold", ha="right",
-                va="center", bbox=badge, parse_math=False)  # fmt: skip
+    figure.text(1 - 0.2 / width, y, printable(heading.verdict.upper()), color="white", fontsize=12, weight="bold",
+                ha="right", va="center", bbox=badge, parse_math=False)  # fmt: skip
     for number, line in enumerate(lines):
-        figure.text(_GAP_IN / width, 1 - (_HEADER_IN + _LINE_IN * number) / height, line, color=INK, fontsize=10.5,
+        figure.text(_GAP_IN / width, 1 - (_HEADER_IN + _LINE_IN * number) / height, line, color=look.ink, fontsize=10.5,
                     va="center", parse_math=False)  # fmt: skip
 
 
-def _write_letters(axes: Axes, plane: _Plane) -> None:
-    """Where superior, inferior and the two sides are; below the plane where it is too narrow for letters inside."""
+def _write_letters(axes: Axes, plane: _Plane, look: Look) -> None:
+    """Where superior, inferior and the two sides are: each letter at the middle of its edge, or beside it where a disc
+    lies there; below the plane where it is too narrow for letters inside."""
     height, width = plane.size_mm
     edge = 5.0
-    narrow = width < 60.0
-    side_y = height + 4.0 if narrow else height / 2
-    for x, y, letter in ((edge, side_y, plane.letters[0]), (width - edge, side_y, plane.letters[1]),
-                         (width / 2, edge, "S"), (width / 2, height - edge, "I")):  # fmt: skip
-        write_text(axes, x, y, letter, fontsize=11, weight="bold", color=FAINT)
+    if width < _NARROW_MM:
+        for x, letter in ((edge, plane.letters[0]), (width - edge, plane.letters[1])):
+            axes.text(x, height + 4.0, letter, fontsize=11, weight="bold", color=look.faint, ha="center", va="center")
+    else:
+        for x, letter in ((edge, plane.letters[0]), (width - edge, plane.letters[1])):
+            _write_letter(axes, plane, letter, [(x, share * height) for share in (0.5, 0.35, 0.65, 0.2, 0.8)])
+    for y, letter in ((edge, "S"), (height - edge, "I")):
+        _write_letter(axes, plane, letter, [(share * width, y) for share in (0.5, 0.3, 0.7, 0.12, 0.88)])
+
+
+def _write_letter(axes: Axes, plane: _Plane, letter: str, places: Sequence[tuple[float, float]]) -> None:
+    """Writes a letter at the first place where no disc lies; nowhere if there is none."""
+    for x, y in places:
+        if not _is_on_disc(plane, x, y):
+            write_text(axes, x, y, letter, fontsize=11, weight="bold", color=FAINT)
+            return
+
+
+def _is_on_disc(plane: _Plane, x: float, y: float) -> bool:
+    step_y, step_x = plane.size_mm[0] / plane.labels.shape[0], plane.size_mm[1] / plane.labels.shape[1]
+    half = _LETTER_MM / 2
+    rows = slice(max(int((y - half) / step_y), 0), int(np.ceil((y + half) / step_y)))
+    columns = slice(max(int((x - half) / step_x), 0), int(np.ceil((x + half) / step_x)))
+    return bool(plane.labels[rows, columns].any())
 
 
 def _draw_scale(axes: Axes, plane: _Plane) -> None:
@@ -192,7 +273,7 @@ def _draw_scale(axes: Axes, plane: _Plane) -> None:
     write_text(axes, 33, height - 13, "50 mm", fontsize=9)
 
 
-def _draw_discs(axes: Axes, plane: _Plane, discs: Sequence[Disc], outside: bool) -> None:
+def _draw_discs(axes: Axes, plane: _Plane, discs: Sequence[Disc], outside: bool, look: Look) -> None:
     from matplotlib.patches import PathPatch
 
     for disc in discs:
@@ -202,7 +283,7 @@ def _draw_discs(axes: Axes, plane: _Plane, discs: Sequence[Disc], outside: bool)
         colour = level_colour(disc.level)
         patch = PathPatch(_outline(plane, mask), facecolor=(*colour, 0.32), edgecolor=colour, linewidth=1.6)
         axes.add_artist(patch)  # add_patch would work out limits that are set below
-        _write_name(axes, plane, disc, mask, outside)
+        _write_name(axes, plane, disc, mask, outside, look)
     axes.set_xlim(0, plane.size_mm[1])
     axes.set_ylim(plane.size_mm[0], 0)
 
@@ -222,7 +303,7 @@ def _outline(plane: _Plane, mask: NDArray[np.bool_]) -> Path2D:
     return Path2D.make_compound_path(*(Path2D(np.asarray(line), closed=True) for line in lines))
 
 
-def _write_name(axes: Axes, plane: _Plane, disc: Disc, mask: NDArray[np.bool_], outside: bool) -> None:
+def _write_name(axes: Axes, plane: _Plane, disc: Disc, mask: NDArray[np.bool_], outside: bool, look: Look) -> None:
     """The name in front of the disc, or to the right of the whole plane, joined to it by a thin line."""
     rows, columns = np.nonzero(mask)
     step_y, step_x = plane.size_mm[0] / mask.shape[0], plane.size_mm[1] / mask.shape[1]
@@ -236,4 +317,7 @@ def _write_name(axes: Axes, plane: _Plane, disc: Disc, mask: NDArray[np.bool_], 
         x, side = edge * step_x, "right"
         text_x = x - 9
     axes.plot([x, text_x], [y, y], color=colour, linewidth=0.9, clip_on=False)
+    if outside and look is not DARK:  # on a light page the colours of discs are too pale for letters
+        axes.text(text_x + 1, y, name, color=look.ink, weight="bold", fontsize=11, ha=side, va="center")
+        return
     write_text(axes, text_x + (1 if outside else -1), y, name, color=colour, weight="bold", fontsize=11, ha=side)

@@ -90,7 +90,7 @@ class PanelCase:
 def validation_panel(cases: Sequence[PanelCase], levels: bool = False) -> NDArray[np.uint8]:
     """A picture (H, W, 3), at most four cases in a row and 1,600 pixels wide; the same cases give the same bytes.
 
-    Reference outlines are red and predicted ones green on top, thinner, so that where they agree both are seen. With
+    Reference outlines are orange and predicted ones blue on top, thinner, so that where they agree both are seen. With
     `levels` each predicted level is an area of its own colour, and each reference level an outline of that colour: a
     spine numbered one level off has areas and outlines that differ.
 

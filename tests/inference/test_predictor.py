@@ -102,3 +102,55 @@ def test_public_names_are_there_and_cost_nothing(root):
         ivdjax.nothing  # noqa: B018
     assert "ivdjax.inference.predictor" in sys.modules and (root / "ivdjax" / "py.typed").is_file()
     assert isinstance(volume_of(np.ones((2, 2, 2)), np.eye(4), "t2"), Volume)
+
+
+def test_what_is_no_image_is_refused_in_words_that_say_what_to_pass(model, image):
+    for given, words in (
+        (image, r"pass \(array, affine\)"),
+        ((image, 3), "the affine being 4 x 4"),
+        ([type("Dataset", (), {"PixelData": b""})()], "pass the folder of the DICOM series"),
+        ([image], r"call batch\(\) for many"),
+        (None, "NoneType is no image; pass a path"),
+        ({"t2": "a.nii", "T2w": "b.nii"}, "channel t2 is given twice"),
+    ):
+        with pytest.raises(UserError, match=words):
+            model(given)
+
+
+@pytest.mark.slow
+def test_a_result_is_saved_as_infer_writes_it_or_in_parts(model, image, tmp_path):
+    from ivdjax.inference.infer import InferenceRequest, infer
+
+    path = tmp_path / "data" / "scan_t2.nii.gz"
+    path.parent.mkdir()
+    nibabel.save(nibabel.Nifti1Image(image, AFFINE), path)
+    result = model(path, name="scan")
+    folder = result.save(tmp_path / "saved")
+    assert folder == tmp_path / "saved" / "scan"
+    infer(InferenceRequest(model.folder, tmp_path / "out", (str(path),)))
+    written = {p.name: p for p in (tmp_path / "out" / "scan").iterdir()}
+    assert {p.name for p in folder.iterdir()} == set(written)
+    for name in ("scan_discs.nii.gz", "scan_discs.csv", "scan_overview.png"):
+        assert (folder / name).read_bytes() == written[name].read_bytes(), name
+    with pytest.raises(UserError, match="pass overwrite=True"):
+        result.save(tmp_path / "saved")
+    memory = model((image, AFFINE), name="scan")
+    parts = memory.save(tmp_path / "parts", ["labels", "probability"])
+    assert sorted(p.name for p in parts.iterdir()) == ["scan_discs.nii.gz", "scan_probability.nii.gz"]
+    with pytest.raises(UserError, match="no part picture; parts are labels, csv"):
+        memory.save(tmp_path / "parts", ["picture"])
+
+
+@pytest.mark.slow
+def test_a_batch_gives_the_results_of_single_calls_in_order_and_leaves_out_what_fails(model, image):
+    volumes = {name: (image + shift, AFFINE) for name, shift in (("a", 0), ("b", 50), ("c", 100))}
+    single = [model(volume, name=name).table() for name, volume in volumes.items()]
+    results = list(model.batch(volumes))
+    assert [result.name for result in results] == ["a", "b", "c"] and [r.table() for r in results] == single
+    failed: list[str] = []
+    given = [volumes["a"], Path("nowhere.nii"), volumes["c"], None]
+    results = list(model.batch(given, lambda name, error: failed.append(f"{name}: {type(error).__name__}")))
+    assert [result.name for result in results] == ["volume_1", "volume_3"]
+    assert failed == ["volume_2: CaseError", "volume_4: UserError"]
+    with pytest.raises(CaseError, match="nowhere"):
+        list(model.batch(given))

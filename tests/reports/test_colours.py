@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ivdjax.reports.colours import hex_colour, level_colour
+from ivdjax.reports.colours import BOTH, PREDICTION, REFERENCE, hex_colour, level_colour
 
 # Protanopia and deuteranopia after Vienot, Brettel and Mollon (1999), on linear RGB.
 _SEEN_BY = {
@@ -21,6 +21,14 @@ def test_neighbouring_levels_differ_for_every_reader(vision):
     for lower, upper in itertools.pairwise(seen):
         gap = np.linalg.norm(np.clip(seen[lower], 0, 1) ** (1 / 2.2) - np.clip(seen[upper], 0, 1) ** (1 / 2.2))
         assert gap > (0.4 if upper <= 8 else 0.2), (lower, upper)  # of the 1.73 between black and white
+
+
+@pytest.mark.parametrize("vision", _SEEN_BY)
+def test_reference_prediction_and_agreement_differ_for_every_reader_and_from_gray(vision):
+    seen = {name: np.clip(_SEEN_BY[vision] @ np.array(colour) ** 2.2, 0, 1) ** (1 / 2.2)
+            for name, colour in {"reference": REFERENCE, "prediction": PREDICTION, "both": BOTH}.items()}  # fmt: skip
+    for one, other in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[one] - seen[other]) > 0.4, (one, other)
 
 
 def test_every_level_up_to_the_fifteenth_has_its_own_colour():

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ivdjax.reports.canvas import printable, shown_channel
+from ivdjax.reports.canvas import WHITE, figure_bytes, printable, shown_channel
 from ivdjax.reports.colours import BOTH, PREDICTION, REFERENCE, level_colour
 from ivdjax.reports.comparison import write_comparison
-from ivdjax.reports.overview import overview_png
+from ivdjax.reports.overview import overview_figure, overview_png
 from ivdjax.volume import Disc, LabelMap, Volume, to_world_mm
 
 SHAPE = (16, 60, 50)
@@ -120,7 +121,7 @@ def compare(tmp_path, prediction, reference):
     return [count_near(picture, colour) for colour in (REFERENCE, PREDICTION, BOTH)]
 
 
-def test_comparison_of_equal_discs_is_yellow(tmp_path):
+def test_comparison_of_equal_discs_is_pale_yellow(tmp_path):
     labels, _ = spine()
     _, _, both = compare(tmp_path, labels, labels)
     from matplotlib.image import imread
@@ -132,7 +133,7 @@ def test_comparison_of_equal_discs_is_yellow(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
 
 
-def test_comparison_shows_missed_discs_red_and_extra_ones_green(tmp_path):
+def test_comparison_shows_missed_discs_orange_and_extra_ones_blue(tmp_path):
     low, high = spine((1,))[0], spine((3,))[0]
     red, green, both = compare(tmp_path, prediction=high, reference=low)
     assert red > 300 and green > 300 and both < 30
@@ -170,3 +171,50 @@ def test_shown_channel_prefers_t2_then_water():
 
 def test_printable_replaces_what_the_font_lacks():
     assert printable("Жé L5/S1\t\u4e2d") == "Жé L5/S1 ?"
+
+
+def test_letters_lie_on_no_disc():
+    """A spine that reaches the lower edge and both sides of the plane, where letters would stand."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[3:13, 56:60, :], array[3:13, 26:34, 0:50] = 1, 2
+    discs = [Disc(level, 0.9, tuple(to_world_mm(AFFINE, np.argwhere(array == level).mean(axis=0))), 1.0)
+             for level in (1, 2)]  # fmt: skip
+    figure = overview_figure(volume(), LabelMap(array, AFFINE), discs, shown=("sagittal",))
+    (axes,) = figure.axes
+    height, width = 150.0, 100.0
+    letters = {text.get_text(): text.get_position() for text in axes.texts if len(text.get_text()) == 1}
+    assert "A" in letters and "S" in letters
+    for x, y in letters.values():
+        row, column = int(y / height * 60), int(x / width * 50)
+        assert not array[8, max(row, 0) : row + 1, column].any(), letters
+
+
+def test_a_slab_has_a_coronal_plane_that_can_be_read():
+    thin = AFFINE.copy()
+    thin[0, 0] = -0.9
+    labels, discs = spine()
+    wide = overview_figure(volume(), labels, discs, shown=("coronal",))
+    slab = overview_figure(
+        Volume(volume().array, thin, ("t2",)), LabelMap(labels.array, thin), discs, shown=("coronal",)
+    )
+    widths = [figure.axes[0].get_xlim()[1] for figure in (wide, slab)]
+    assert min(widths) >= 60 and "5 times as wide" in slab.texts[0].get_text()
+    assert "as wide" not in wide.texts[0].get_text()
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_a_figure_in_every_form_is_the_same_each_time(kind, begins):
+    labels, discs = spine()
+    made = [figure_bytes(overview_figure(volume(), labels, discs, None, WHITE, ("sagittal",)), kind) for _ in range(2)]
+    assert made[0].startswith(begins) and made[0] == made[1]
+
+
+def test_a_white_page_at_another_resolution_without_a_badge():
+    labels, discs = spine()
+    coarse, fine = (
+        pixels(io.BytesIO(figure_bytes(overview_figure(volume(), labels, discs, None, replace(WHITE, dpi=dpi)), "png")))
+        for dpi in (50, 100)
+    )
+    assert fine.shape[0] == pytest.approx(2 * coarse.shape[0], abs=2)
+    np.testing.assert_allclose(fine[0, 0], 1.0)
+    assert not count_near(fine, (0xC2 / 255, 0x6A / 255, 0.0)), "no badge"

@@ -1,0 +1,160 @@
+"""What a model found in a volume, as a user of the Python API sees it: measures, arrays, picture and files."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.data.datasets import CaseFiles
+from ivdjax.imaging.folders import whole_folder
+from ivdjax.imaging.geometry import from_canonical
+from ivdjax.inference.findings import CaseResult
+from ivdjax.inference.kept import Kept
+from ivdjax.inference.names import KINDS
+from ivdjax.inference.results import OutputOptions, refuse_foreign, write_result
+from ivdjax.model.model import Model
+from ivdjax.reports.disc_table import disc_table_html
+from ivdjax.reports.overview import overview_png
+from ivdjax.reports.tables import disc_rows
+from ivdjax.volume import Disc, LabelMap, UserError, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class DiscResult:
+    """What a model found in a volume. In a notebook it shows itself as picture and table.
+
+    Attributes:
+        name: what the volume was called.
+        volume: the image (C, D, H, W) in canonical order, as the model saw it.
+        labels: numbered discs (D, H, W) on the same grid: 0 background, 1 = L5/S1 upward.
+        discs: the found discs with their measures, from the lowest up.
+        verdict: "ok" or "review".
+        reasons: for a review, in plain words, the most important first.
+        warnings: what was remarked on reading and preparing the volume.
+        model: the model's name.
+        synthetic: whether the model was trained on synthetic images alone.
+        validated_on: what the model was validated on, in plain words; empty where that is not known.
+        probability: float32 (D, H, W) of disc, 0 to 1, on the same grid.
+    """
+
+    name: str
+    volume: Volume
+    labels: LabelMap
+    discs: tuple[Disc, ...]
+    verdict: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    model: str
+    synthetic: bool
+    validated_on: str
+    probability: NDArray[np.float32]
+    _found: Found | None = field(default=None, repr=False)
+
+    def save(
+        self,
+        output: str | Path,
+        parts: Sequence[str] | None = None,
+        *,
+        bids: bool = False,
+        anonymous: bool = False,
+        overwrite: bool = False,
+    ) -> Path:
+        """Writes what `ivdjax infer` writes for a case, into a folder of the result's name; gives that folder.
+
+        The folder appears whole or not at all. Where the images came from memory, the files in which `ivdjax review`
+        finds them again are left out.
+
+        Args:
+            output: the folder of all cases.
+            parts: what is written, of `SAVED_PARTS`; None: everything but the probability.
+            bids: whether files are named as in a BIDS derivative dataset.
+            anonymous: whether the patient is left out of the DICOM segmentation.
+            overwrite: whether a result that is there already is replaced.
+
+        Raises:
+            UserError: an unknown part, a result of that name that is there, or a folder that holds anything else.
+            OSError: the disk is full or not writable.
+        """
+        if self._found is None:
+            raise UserError("this result was made by hand and cannot be saved; only a model's own can")
+        unknown = [part for part in parts or () if part not in SAVED_PARTS]
+        if unknown:
+            raise UserError(f"there is no part {', '.join(unknown)}; parts are {', '.join(SAVED_PARTS)}")
+        options = OutputOptions(bids, "probability" in (parts or ()), anonymous)
+        folder = Path(output) / options.names(self.name).folder
+        if not overwrite and folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder} is there already; pass overwrite=True, or another output or name")
+        self._found.write(Path(output), self, options, parts)
+        return folder
+
+    def label_array(self) -> NDArray[np.uint8]:
+        """The label map in the axis order of the image that was given, to be indexed and stored with its affine."""
+        return np.asarray(from_canonical(self.labels.array, self.labels.native or self.labels.grid))
+
+    def probability_array(self) -> NDArray[np.float32]:
+        """The probability of disc, 0 to 1, in the axis order of the image that was given."""
+        return np.asarray(from_canonical(self.probability, self.labels.native or self.labels.grid))
+
+    def table(self) -> list[dict[str, Any]]:
+        """One mapping a disc, from the lowest up, with the columns of the disc table; `pandas.DataFrame` takes it."""
+        return disc_rows(self.discs)
+
+    def picture(self) -> bytes:
+        """The overview picture as PNG: sagittal and coronal planes, every disc outlined and named."""
+        return overview_png(self.volume, self.labels, self.discs, self.name, self.verdict, self.reasons)
+
+    def __repr__(self) -> str:
+        found = ", ".join(disc.level_name for disc in self.discs) or "none"
+        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
+        return f"<{len(self.discs)} discs in {self.name!r}: {found}; {self.verdict}{why}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: verdict, reasons, picture and table; every text from outside is escaped."""
+        picture = base64.b64encode(self.picture()).decode("ascii")
+        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
+        synthetic = "<p><b>The model was trained on synthetic images alone.</b></p>" if self.synthetic else ""
+        return (
+            f"<p><b>{escape(self.name)}: {escape(self.verdict)}</b></p><ul>{reasons}</ul>{synthetic}"
+            f'<img style="max-width:100%" alt="overview" src="data:image/png;base64,{picture}">'
+            f"{disc_table_html(self.discs)}<p><small>{escape(self.model)}. {escape(self.validated_on)} For research; "
+            "not a medical device.</small></p>"
+        )
+
+
+SAVED_PARTS: tuple[str, ...] = tuple(kind for kind in KINDS if not kind.startswith("own_")
+                                     and kind not in ("corrections", "outlines"))  # fmt: skip
+"""What `DiscResult.save` can write, by the names that `ivdjax.inference.names` has for the files of a case."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What saving a result takes beside what a user sees of it."""
+
+    model: Model
+    files: CaseFiles
+    result: CaseResult
+    kept: Kept | None
+    source: Mapping[str, Any]
+
+    def write(self, output: Path, shown: DiscResult, options: OutputOptions, parts: Sequence[str] | None) -> None:
+        """Writes the case's folder, or some of its files."""
+        if parts is None:
+            write_result(output, self.files, self.result, self.model, self.source, options, kept=self.kept)
+            return
+        names = options.names(shown.name)
+        refuse_foreign(output, self.files, names)
+        with tempfile.TemporaryDirectory() as whole, whole_folder(output / names.folder) as part:
+            write_result(Path(whole), self.files, self.result, self.model, self.source, options, kept=self.kept)
+            for kind in parts:
+                made = Path(whole) / names.folder / names.files.get(kind, "")
+                if made.is_file():
+                    shutil.copyfile(made, part / made.name)
