@@ -4,7 +4,7 @@ WORKERS ?= 2
 SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 PY := .venv/bin/python
 
-.PHONY: help setup demo test check soak fuzz
+.PHONY: help setup demo test check soak fuzz docs
 
 help:
 	@echo "make setup   .venv up to date (idempotent)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test    every test but the long runs (under 10 minutes on 2 cores)"
 	@echo "make check   format, lint, types, quick tests"
 	@echo "make soak    the long fault and property runs"
+	@echo "make docs    the documentation as a site, out/site/index.html"
 	@echo "make fuzz    damaged inputs by chance, for SECONDS (300); SEED, INPUT=DIR to read a stored finding again"
 
 setup:
@@ -43,6 +44,11 @@ check: setup
 
 soak: setup
 	$(PY) -m pytest -m soak
+
+docs: setup
+	$(PY) -m pip install -qq --disable-pip-version-check --no-input -r requirements-docs.txt
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "site: out/site/index.html"
 
 fuzz: SECONDS ?= 300
 fuzz: setup

@@ -32,7 +32,7 @@ class DataConfig:
             case is a subject of its own.
         subject_table: CSV with the columns case and subject, and fold where folds are given, in place of the pattern.
         validation: case names held out from training (with every other case of the same subject).
-        folds: number of folds by subject, for `train.py --fold K` and `cross_validate.py`; 0: none.
+        folds: number of folds by subject, for `train --fold K` and `cross-validate`; 0: none.
         phantom_cases: synthetic cases to make in the run's folder; beside a `root` they only ever train.
         phantom_seed: seed of those cases.
         phantom_visits: cases of one synthetic subject.
@@ -343,7 +343,7 @@ class InferenceConfig:
         min_disc_mm3: smaller components are dropped.
         discs: the highest level that is given out (7: T11/12); what lies above is dropped.
         region: whether discs are looked for in the predicted spine region alone (paper, section 2.3).
-        localization: whether the localization network has a say (paper, section 2.2).
+        localization: whether the localization network is used (paper, section 2.2).
         registration: whether the reference mask is registered and gives the spine's centre line (paper, section 2.2,
             Fig. 4); if not, the line is fitted through the components themselves.
         numbering: solver (weighs all evidence; a missed disc leaves a gap), line (the paper's: what the centre line

@@ -55,7 +55,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("volume_in_view_mm3", "mm³", "The same of the part in view; equal to it for a whole disc.", "", "number",
            _POSITIVE),
     Column("cut_at", "", "Borders of the field of view that the disc reaches, of left, right, front, back, top and "
-           "bottom, parted by spaces.", "the disc is whole (an empty text in JSON)", "text"),
+           "bottom, separated by spaces.", "the disc is whole (an empty text in JSON)", "text"),
     Column("anterior_height_mm", "mm", "Mean height over 10 to 30 % of the AP width, counted from the front.",
            _NO_SECTION, "number", _POSITIVE),
     Column("middle_height_mm", "mm", "Mean height over 40 to 60 % of it.", _NO_SECTION, "number", _POSITIVE),
@@ -85,7 +85,7 @@ CHANNEL_COLUMNS: tuple[Column, ...] = (
 
 
 def dictionary_table() -> str:
-    """The data dictionary in markdown, a row a column."""
+    """The data dictionary in markdown, one row for each column."""
     lines = ["| column | unit | what it is | empty when |", "|---|---|---|---|"]
     for column in (*COLUMNS, *CHANNEL_COLUMNS):
         empty = column.empty_when or "never"
