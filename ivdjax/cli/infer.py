@@ -82,7 +82,7 @@ def run(options: Namespace) -> int:
             subject_table=options.subject_table,
         )
     )
-    return int(any(row.status == "failed" for row in rows))
+    return int(any(row.failed for row in rows))
 
 
 def _model_names(**_: object) -> list[str]:

@@ -261,7 +261,7 @@ def _find_discs(fold: Fold, root: Path, output: Path) -> bool:
     stale = any(_is_stale(predictions, case, model) for case in fold.held_out)
     with _in_turn(output / RESULT):
         rows = infer(InferenceRequest(folder, predictions, inputs, overwrite=stale))
-    return all(row.status != "failed" for row in rows)
+    return all(not row.failed for row in rows)
 
 
 def _is_stale(predictions: Path, case: CaseFiles, model: Model) -> bool:

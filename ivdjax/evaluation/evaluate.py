@@ -281,7 +281,7 @@ def _score(job: Evaluation, files: CaseFiles, failures: list[str]) -> _Scored:
         raise CaseError(f"case {files.name}: its reference {files.labels} is gone")
     path = _prediction_path(job, files.name)
     prediction = None
-    if _run_statuses(job).get(files.name) == "failed":
+    if _run_statuses(job).get(files.name) in ("failed", "unread"):
         _say(
             f"case {files.name}: failed in inference by {job.predictions / SUMMARY}; each of its discs counts as missed"
         )

@@ -28,6 +28,7 @@ def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOpti
     """Writes summary.csv, the table of all discs and the cohort page, with the rows of earlier runs about other cases.
 
     Of those, a failed case's row stays until the case is worked on again, any other as long as its result is there.
+    Unread ones are of the input that was given then, and go.
 
     Raises:
         OSError: a file cannot be written.
@@ -50,8 +51,8 @@ def renew_disc_table(output: Path, options: OutputOptions) -> None:
 
 def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
     """One line about a case, as soon as it is known; what a terminal would obey in a name stands escaped in it."""
-    if row.status == "failed":
-        return printable(f"{row.case}: FAILED: {'; '.join(row.reasons)}")
+    if row.failed:
+        return printable(f"{row.case}: {row.status.upper()}: {'; '.join(row.reasons)}")
     reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
     picture = output / options.names(row.case).path("overview")
     return printable(f"{row.case}: {row.discs} discs, {row.verdict}{reasons}; {picture}")
@@ -60,7 +61,7 @@ def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
 def _page_row(row: CaseSummary, output: Path, options: OutputOptions) -> CohortRow:
     """A case as the cohort page shows it, with the confidences of its JSON and links to what is there."""
     shown = CohortRow(*astuple(row))
-    if row.status == "failed":
+    if row.failed:
         return shown
     names = options.names(row.case)
     there = {kind: str(names.folder / name) for kind, name in names.files.items()

@@ -123,11 +123,13 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
     """
     begin = time.monotonic()
     model = override_inference(read_model(request.model), request.overrides)
-    cases = find_inputs(request.inputs, model.channels, request.case)
+    cases = find_inputs(request.inputs, model.channels, request.case, request.output)
     _refuse_request(request, cases)
     with _own_output(request.output):
         ordered = _infer_alone(request, cases, model)
-        counts = {status: sum(row.status == status for row in ordered) for status in ("done", "skipped", "failed")}
+        counts = {
+            status: sum(row.status == status for row in ordered) for status in ("done", "skipped", "failed", "unread")
+        }
         words = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         summary, page = request.output / SUMMARY, request.output / PAGE
         print(f"{words} in {time.monotonic() - begin:.1f} s; summary: {summary}, {page}")
@@ -305,7 +307,7 @@ def _kept_output(output: Path) -> Iterator[None]:
 
 def _kept(row: CaseSummary, request: InferenceRequest) -> CaseSummary:
     """A row as it holds at the end: a result that somebody has removed meanwhile is none."""
-    if row.status == "failed" or (request.output / request.options.names(row.case).path("json")).is_file():
+    if row.failed or (request.output / request.options.names(row.case).path("json")).is_file():
         return row
     reason = f"case {row.case}: its result has vanished in mid-run; give the same command again"
     return CaseSummary(row.case, "failed", reasons=(reason,), seconds=row.seconds)
@@ -313,7 +315,9 @@ def _kept(row: CaseSummary, request: InferenceRequest) -> CaseSummary:
 
 def _sweep_output(request: InferenceRequest, cases: Sequence[InputCase]) -> None:
     """Removes what killed runs and workers left behind."""
-    for parent in sorted({request.output / request.options.names(case.name).folder.parent for case in cases}):
+    for parent in sorted(
+        {request.output / request.options.names(case.name).folder.parent for case in cases if case.files}
+    ):
         with contextlib.suppress(OSError):  # the next run tries again
             sweep(parent)
     with contextlib.suppress(OSError):
@@ -331,7 +335,7 @@ def _settled_rows(cases: Sequence[InputCase], request: InferenceRequest, model: 
     differing: list[str] = []
     for case in cases:
         if case.files is None:
-            rows.append(CaseSummary(case.name, "failed", reasons=(case.problem,)))
+            rows.append(CaseSummary(case.name, "unread", reasons=(case.problem,)))
             continue
         names = request.options.names(case.name)
         refuse_foreign(request.output, case.files, names)
@@ -367,16 +371,17 @@ def _refuse_request(request: InferenceRequest, cases: Sequence[InputCase]) -> No
             without a subject, or something in the output folder in the place of one of its own files.
     """
     refuse_in_the_way(request.output, OWN_FILES)
-    if request.anchor is not None and len(cases) != 1:
+    whole = [case for case in cases if not case.left_over]
+    if request.anchor is not None and len(whole) != 1:
         raise UserError(
-            f"--anchor pins a level of one case, but INPUT holds {len(cases)}; give one case, or --anchors with a table"
+            f"--anchor pins a level of one case, but INPUT holds {len(whole)}; give one case, or --anchors with a table"
         )
     known = {case.name for case in cases}
     if strange := sorted(request.anchors.keys() - known):
         near = difflib.get_close_matches(strange[0], known, n=1)
         advice = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"--anchors names {', '.join(strange[:8])}, which INPUT does not hold{advice}")
-    names = [request.options.names(case.name) for case in cases]
+    names = [request.options.names(case.name) for case in cases if case.files]
     refuse_shared_folders(names)
     for one in names:
         if str(one.folder).casefold() in OWN_FILES:
@@ -384,7 +389,7 @@ def _refuse_request(request: InferenceRequest, cases: Sequence[InputCase]) -> No
                 f"case {one.case} has the name of a file that is written to --output; rename it, or use --case"
             )
     if request.compares_visits:
-        subjects_of([case.name for case in cases], request.output, request.subject_pattern, request.subject_table)
+        subjects_of([case.name for case in whole], request.output, request.subject_pattern, request.subject_table)
 
 
 def _write_changes(request: InferenceRequest) -> None:

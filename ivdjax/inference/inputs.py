@@ -1,50 +1,43 @@
 """What `infer.py` was given: case folders, folders of them, single images or channel=path pairs, as cases.
 
 A case has one or more of the model's channels. It is a folder of image files named by their channels; or of DICOM
-files of one or several series; or of folders of such files, all of one study. Where image files are named by channels,
-DICOM files beside them are left aside. Cases are looked for in the given folder and in those directly in it, DICOM
-series one level below a case; links to DICOM files are followed, links to folders outside are not.
+files, to any depth, of one study (see `folder_cases`). Where image files are named by channels, DICOM files beside them
+are left aside. Links to DICOM files are followed, links to folders outside are not.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ivdjax.commands.commands import is_utf8, printable
+from ivdjax.commands.commands import is_utf8
 from ivdjax.data.channel_names import named_channel, split_channel
-from ivdjax.data.datasets import LABELS, CaseFiles, case_name, find_case, is_case
-from ivdjax.data.dicom_cases import find_dicom_case, is_dicom_case, series_folders
+from ivdjax.data.datasets import LABELS, CaseFiles, case_name
+from ivdjax.data.dicom_cases import find_dicom_file
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, split_suffix
+from ivdjax.imaging.files.dicom_file import is_dicom
 from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
-from ivdjax.imaging.files.dicom_headers import is_dicom
-from ivdjax.inference.layouts import Found, case_of, laid_out, likely_commands, listed_cases, what_lies_in
+from ivdjax.inference.folder_cases import InputCase, folder_cases, input_case, laid_cases
+from ivdjax.inference.layouts import case_of, listed_cases
 from ivdjax.volume import CaseError, UserError
 
 LONGEST_NAME = 200
 """Bytes of a case's name: file systems take 255, of which the endings of results and of temporary names need some."""
 
 
-@dataclass(frozen=True)
-class InputCase:
-    """One case to work on: its files, or the problem that keeps it from being one."""
-
-    name: str
-    files: CaseFiles | None = None
-    problem: str = ""
-
-
-def find_inputs(inputs: Sequence[str], channels: Sequence[str], name: str | None = None) -> list[InputCase]:
+def find_inputs(
+    inputs: Sequence[str], channels: Sequence[str], name: str | None = None, output: Path | None = None
+) -> list[InputCase]:
     """The cases that command line inputs stand for, in their order; reference labels beside images are left aside.
 
     Args:
         inputs: case folders, folders of case folders, image files (whose names tell the channel where the model has
-            several), or channel=path pairs, whose paths are image files or folders of one DICOM series.
+            several; also a DICOM file of several frames), or channel=path pairs, whose paths are image files or folders
+            of one DICOM series.
         channels: that the model knows.
         name: of the one case that channel=path pairs or a single image make.
+        output: where results go: what lies there is no input.
 
     Raises:
         UserError: an input that does not exist or holds no case, two cases of one name, or a name that does not fit.
@@ -54,11 +47,12 @@ def find_inputs(inputs: Sequence[str], channels: Sequence[str], name: str | None
     if all("=" in text and not Path(text).exists() for text in inputs):
         found = [_from_pairs(inputs, channels, name)]
     else:
-        found = [case for text in inputs for case in _from_path(Path(text), channels)]
+        found = [case for text in inputs for case in _from_path(Path(text), channels, output)]
         if name is not None:
-            if len(found) != 1:
-                raise UserError(f"--case {name} names one case, but INPUT holds {len(found)}")
-            found = [_renamed(found[0], name)]
+            count = sum(not case.left_over for case in found)
+            if count != 1:
+                raise UserError(f"--case {name} names one case, but INPUT holds {count}")
+            found = [case if case.left_over else _renamed(case, name) for case in found]
     _refuse_doubles(found)
     return [_with_sound_name(case) for case in found]
 
@@ -83,116 +77,46 @@ def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None
                 )
         elif not paths[channel].is_file():
             raise UserError(f"{text}: there is no file or folder {path}")
-        else:
-            _refuse_dicom_file(paths[channel])
-    try:
+        elif is_dicom(paths[channel]) and find_dicom_file(paths[channel], channels, told=channel) is None:
+            raise UserError(f"{path} is a file of a DICOM series; give the folder that holds the series")
+    remarks: list[str] = []
+
+    def find() -> CaseFiles:
         sources: dict[str, Source] = {
-            channel: channel_series(paths[channel], channel, name) if paths[channel].is_dir() else paths[channel]
+            channel: channel_series(paths[channel], channel, name, remarks.append)
+            if paths[channel].is_dir() or is_dicom(paths[channel]) else paths[channel]
             for channel in channels
             if channel in paths
-        }
-    except CaseError as error:
-        return InputCase(name, problem=str(error))
-    except OSError as error:
-        return InputCase(name, problem=f"case {name}: {error.filename} cannot be read: {error.strerror}")
-    return InputCase(name, CaseFiles(name, name, sources))
+        }  # fmt: skip
+        return CaseFiles(name, name, sources, remarks=tuple(remarks))
+
+    return input_case(name, Path(next(iter(paths.values()))), find)
 
 
-def _from_path(path: Path, channels: Sequence[str]) -> list[InputCase]:
+def _from_path(path: Path, channels: Sequence[str], output: Path | None) -> list[InputCase]:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
-        return _found(listed_cases(path, channels))
+        return laid_cases(listed_cases(path, channels))
     if path.is_file():
         return [_from_image(path, channels)]
     if not path.is_dir():
         raise UserError(f"there is no file or folder {path}")
-    if is_case(path, channels):
-        return [_from_folder(path, channels, find_case)]
-    # By their names alone, so that no file of a large folder of cases is opened.
-    named = {p: case for p in sorted(path.iterdir()) if (case := _named_case(p, channels)) is not None}
-    if not named and (laid := laid_out(path, channels)):
-        return _found(laid)
-    if not named and _may_be_dicom(path, is_dicom_case):
-        return [_from_folder(path, channels, find_dicom_case)]
-    found = [
-        named.get(p) or _from_folder(p, channels, find_dicom_case)
-        for p in sorted(path.iterdir())
-        if p in named or (_is_visible_folder(p) and _may_be_dicom(p, _holds_series))
-    ]
-    if found:
-        _tell_left_out(path, {case.name for case in found}, channels)
-    else:
-        raise UserError(
-            f"no case was found in {path}, which holds {what_lies_in(path)}. A case is a folder NAME with "
-            f"NAME_{channels[0]}.nii.gz (or .nii, .mha, .nrrd) and such a file for each other channel of the model "
-            f"({', '.join(channels)}); or a folder of DICOM files or of series folders. Perhaps you meant one of\n"
-            f"{likely_commands(path, channels)}"
-        )
-    return found
+    return folder_cases(path, channels, output)
 
 
-def _found(laid: Found) -> list[InputCase]:
-    return [InputCase(name, problem=case) if isinstance(case, str) else InputCase(name, case)
-            for name, case in laid.items()]  # fmt: skip
-
-
-def _tell_left_out(path: Path, names: set[str], channels: Sequence[str]) -> None:
-    """Warns of folders beside cases that hold images, but none that is named by a channel: a misnamed case is lost."""
-    for folder in sorted(path.iterdir()):
-        if folder.name in names or folder.name.casefold() == LABELS or not _is_visible_folder(folder):
-            continue
-        with contextlib.suppress(OSError):
-            images = sorted(p.name for p in folder.iterdir() if split_suffix(p)[1] and not p.name.startswith("."))
-            if images:
-                text = (
-                    f"warning: {folder} holds {', '.join(images[:4])}{' ...' * (len(images) > 4)}, but no file for "
-                    f"channel {' or '.join(channels)}; it is left out as no case"
-                )
-                print(printable(text), file=sys.stderr)
-
-
-def _named_case(path: Path, channels: Sequence[str]) -> InputCase | None:
-    """The case of image files in a folder of a folder; None if it is none."""
+def _from_dicom_file(path: Path, channels: Sequence[str]) -> InputCase:
+    """The case of one DICOM file that holds several frames; of a file of a series the folder is needed."""
     try:
-        return _from_folder(path, channels, find_case) if path.is_dir() and is_case(path, channels) else None
-    except OSError as error:
-        return InputCase(case_name(path), problem=f"case {case_name(path)}: {path} cannot be read: {error.strerror}")
-
-
-def _is_visible_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
-
-
-def _holds_series(path: Path) -> bool:
-    return holds_dicom(path) or bool(series_folders(path))
-
-
-def _may_be_dicom(path: Path, question: Callable[[Path], bool]) -> bool:
-    """The answer to a question about a folder's DICOM files; yes, where they cannot be read: the case will say why."""
-    try:
-        return question(path)
-    except OSError:
-        return True
-
-
-def _from_folder(path: Path, channels: Sequence[str], find: Callable[..., CaseFiles]) -> InputCase:
-    """The case in a folder, by `find_case` or `find_dicom_case`; one of the channels is enough."""
-    name = case_name(path)
-    try:
-        files = find(path, channels, partial=True)
+        files = find_dicom_file(path, channels)
     except CaseError as error:
-        return InputCase(name, problem=str(error))
-    except OSError as error:
-        return InputCase(name, problem=f"case {name}: {path} cannot be read: {error.strerror}")
-    return InputCase(files.name, replace(files, labels=None))
-
-
-def _refuse_dicom_file(path: Path) -> None:
-    if not split_suffix(path)[1] and is_dicom(path):
+        return InputCase(path.stem, problem=str(error))
+    if files is None:
         raise UserError(f"{path} is a file of a DICOM series; give the folder that holds the series")
+    return InputCase(files.name, files)
 
 
 def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
-    _refuse_dicom_file(path)
+    if is_dicom(path):
+        return _from_dicom_file(path, channels)
     stem, suffix = split_suffix(path)
     split = split_channel(stem, channels)
     channel = None if split is None else named_channel(split[1], channels)
@@ -234,7 +158,7 @@ def _with_sound_name(case: InputCase) -> InputCase:
         return InputCase(
             shown, problem=f"case {shown}: the name is no valid UTF-8; rename it, or set a locale of UTF-8"
         )
-    if len(case.name.encode()) > LONGEST_NAME:
+    if case.files is not None and len(case.name.encode()) > LONGEST_NAME:
         return InputCase(case.name, problem=(
             f"case {case.name}: the name has {len(case.name.encode())} bytes, and results could not be stored under "
             f"more than {LONGEST_NAME}; rename the folder or the image, or give --case"

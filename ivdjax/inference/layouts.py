@@ -14,6 +14,7 @@ from ivdjax.commands.commands import describe_os_error
 from ivdjax.data.channel_names import named_channel, split_channel
 from ivdjax.data.datasets import LABELS, CaseFiles
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, split_suffix
+from ivdjax.imaging.files.dicom_file import is_dicom
 from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
 from ivdjax.volume import CaseError, UserError
 
@@ -166,6 +167,11 @@ def likely_commands(folder: Path, channels: Sequence[str]) -> str:
     )
 
 
+def is_label_name(path: Path) -> bool:
+    """Whether a file holds labels by its name."""
+    return re.split("[_.-]", split_suffix(path)[0].casefold())[-1] in _NOT_IMAGES
+
+
 def _counted(names: Sequence[str], word: str) -> str:
     if not names:
         return ""
@@ -179,11 +185,9 @@ def _is_called(stem: str, channel: str) -> bool:
 
 def _images(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        stem, suffix = split_suffix(path)
-        if path.is_file() and suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            last = re.split("[_.-]", stem.casefold())[-1]
-            if last not in _NOT_IMAGES:
-                yield path
+        image = split_suffix(path)[1] in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if image and path.is_file() and not is_label_name(path):
+            yield path
 
 
 def _sessions(root: Path) -> Iterator[Path]:
@@ -241,7 +245,7 @@ def _listed(case: str, paths: Mapping[str, Path], channels: Sequence[str]) -> Ca
     for channel in (channel for channel in channels if channel in paths):
         path = paths[channel]
         try:
-            if path.is_dir() and holds_dicom(path):
+            if (path.is_dir() and holds_dicom(path)) or is_dicom(path):
                 sources[channel] = channel_series(path, channel, case)
             elif path.is_file():
                 sources[channel] = path

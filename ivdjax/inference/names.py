@@ -122,6 +122,11 @@ class CaseNames:
         return self.folder / self.files[kind]
 
 
+def is_result_file(name: str) -> bool:
+    """Whether a file's name is that of a case's measures in an output, plain or BIDS."""
+    return name.endswith((_PLAIN["json"].removeprefix("{case}"), _BIDS["json"].removeprefix("{stem}")))
+
+
 def plain_names(case: str) -> CaseNames:
     """`<case>/<case>_discs.nii.gz` and so on."""
     return CaseNames(case, PurePosixPath(case), {kind: name.format(case=case) for kind, name in _PLAIN.items()})

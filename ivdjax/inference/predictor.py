@@ -25,6 +25,7 @@ from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.imaging.arrays import volume_of
 from ivdjax.imaging.files import read_volume
 from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.dicom_file import is_dicom
 from ivdjax.imaging.files.dicom_folder import channel_series
 from ivdjax.imaging.files.source import Source
 from ivdjax.inference.corrections import Corrections
@@ -189,7 +190,8 @@ class DiscModel:
         self._refuse_unknown(tuple(given))
         if not given:
             raise CaseError(f"case {name}: none of the model's channels {', '.join(self.channels)} is there")
-        ordered = {channel: _source(given[channel], channel, name) for channel in self.channels if channel in given}
+        ordered = {channel: _source(given[channel], channel, name, remarks.append)
+                   for channel in self.channels if channel in given}  # fmt: skip
         on_disk = all(isinstance(source, (Path, DicomSeries)) for source in ordered.values())
         return read_volume(ordered, name, remarks.append), ordered if on_disk else {}
 
@@ -219,11 +221,11 @@ class DiscModel:
         )  # fmt: skip
 
 
-def _source(image: Image, channel: str, name: str) -> Image:
-    """What `read_volume` takes: a folder is that of a DICOM series."""
+def _source(image: Image, channel: str, name: str, on_remark: Callable[[str], None]) -> Image:
+    """What `read_volume` takes: a folder is that of a DICOM series, a file may hold one."""
     if isinstance(image, (str, Path)):
         path = Path(image)
-        return channel_series(path, channel, name) if path.is_dir() else path
+        return channel_series(path, channel, name, on_remark) if path.is_dir() or is_dicom(path) else path
     return image
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ivdjax.commands.commands import describe_os_error
-from ivdjax.imaging.files.dicom_headers import ignore_header_words
+from ivdjax.imaging.files.dicom_file import ignore_header_words
 from ivdjax.volume import CaseError, UserError
 
 Step = Callable[[Any], Any]

@@ -55,8 +55,8 @@ class CohortRow(CaseSummary):
 
     @property
     def state(self) -> str:
-        """The verdict, or "failed"."""
-        return "failed" if self.status == "failed" else self.verdict
+        """The verdict, or "failed" where there is no result."""
+        return "failed" if self.failed else self.verdict
 
 
 def write_cohort_page(path: Path, rows: Sequence[CohortRow]) -> None:

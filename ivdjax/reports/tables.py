@@ -45,8 +45,8 @@ class CaseSummary:
 
     Attributes:
         case: its name.
-        status: "done", "skipped" (it was there already) or "failed".
-        verdict: "ok" or "review"; empty for a failed case.
+        status: "done", "skipped" (it was there already), "failed", or "unread" (no case could be made out of it).
+        verdict: "ok" or "review"; empty without a result.
         reasons: for the verdict, or why it failed.
         discs: how many were found; None where that is not known.
         seconds: that it took; None where that is not known.
@@ -58,6 +58,11 @@ class CaseSummary:
     reasons: tuple[str, ...] = ()
     discs: int | None = None
     seconds: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no result."""
+        return self.status in ("failed", "unread")
 
 
 def disc_rows(discs: Sequence[Disc]) -> list[dict[str, Any]]:

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ivdjax.data.datasets import read_case
 from ivdjax.imaging.files import source_name
+from ivdjax.inference.cohort import case_line
 from ivdjax.inference.inputs import find_inputs
+from ivdjax.inference.results import OutputOptions
+from ivdjax.reports.tables import CaseSummary
 from ivdjax.volume import UserError
-from tests.dicom_series import SIEMENS, sagittal_affine, write_series
+from tests.dicom_series import SIEMENS, sagittal_affine, write_enhanced, write_series
 
 DIXON = ("fat", "wat")
 
@@ -120,11 +124,13 @@ def test_a_linked_image_and_a_linked_folder_are_named_by_the_folder_that_the_use
         assert [case.name for case in find_inputs([str(tmp_path / given)], ("t2",))] == [given[:3]]
 
 
-def test_a_warning_holds_nothing_that_a_terminal_obeys(tmp_path, capsys):
+def test_a_case_that_lacks_a_name_is_left_over_and_named(tmp_path):
     add_case(tmp_path, "a")
     touch(tmp_path / "bad\x1b[2J\nname" / "x.nii")
-    find_inputs([str(tmp_path)], DIXON)
-    assert r"bad\x1b[2J\nname holds x.nii" in capsys.readouterr().err
+    _, left = find_inputs([str(tmp_path)], DIXON)
+    assert left.left_over and "holds x.nii: no file for channel fat or wat by its name" in left.problem
+    line = case_line(CaseSummary(left.name, "unread", reasons=(left.problem,)), tmp_path, OutputOptions())
+    assert r"bad\x1b[2J\nname holds x.nii" in line and "\x1b" not in line
 
 
 @pytest.mark.parametrize("name", ["", "  ", ".", "..", ".S01.abcdefgh.part", "a/b", "a\\b", "a\udcff"])
@@ -220,7 +226,7 @@ def test_a_dicom_case_that_cannot_be_told_is_its_own_problem(tmp_path):
     add_dicom(tmp_path / "b", study="1.2.4")
     first, second = find_inputs([str(tmp_path)], ("t2",))
     assert channels_of(first) == {"t2": "a"}
-    assert second.files is None and "case b: no DICOM series of channel t2; found series 1" in second.problem
+    assert second.files is None and "case b: several DICOM series may be t2: series 1" in second.problem
     damaged = min((tmp_path / "a").iterdir())
     damaged.write_bytes(damaged.read_bytes()[:150])
     first, _ = find_inputs([str(tmp_path)], ("t2",))
@@ -250,6 +256,14 @@ def test_channel_folder_pairs(tmp_path):
     add_dicom(tmp_path / "two")
     (case,) = find_inputs([f"wat={tmp_path / 'two'}"], DIXON, "P1")
     assert case.files is None and "case P1: several DICOM series may be wat" in case.problem
+
+
+def test_one_file_of_several_frames_is_a_case(tmp_path):
+    path = write_enhanced(tmp_path / "x" / "P9.dcm", {SIEMENS["wat"]: ARRAY, SIEMENS["fat"]: ARRAY}, sagittal_affine())
+    (case,) = find_inputs([str(path)], DIXON)
+    assert case.name == "P9" and channels_of(case) == {"fat": "x", "wat": "x"}
+    (case,) = find_inputs([f"wat={path}"], DIXON, "P1")
+    assert case.files is not None and read_case(case.files, DIXON, partial=True).volume.channels == ("wat",)
 
 
 def test_no_file_of_a_folder_of_named_cases_is_opened(tmp_path, monkeypatch):

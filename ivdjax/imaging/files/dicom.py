@@ -1,21 +1,23 @@
 """DICOM series of MR images, through pydicom: their order, their place, their voxels.
 
-Pixels come from pydicom, whose stored values are rescaled here slice by slice: SimpleITK's series reader applies the
-first slice's type and the first frame's slope to all. JPEG Lossless, for which pydicom needs one more library, is
-decoded by SimpleITK. The world of DICOM runs to the left and to posterior (LPS).
+Stored values (see `dicom_pixels`) are rescaled here slice by slice: SimpleITK's series reader applies the first slice's
+type and the first frame's slope to all. Values of Philips scanners are divided by their scale slope as well, without
+which two series of one scan are no measure of each other. The world of DICOM runs to the left and to posterior (LPS).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.imaging.files.dicom_headers import Slice, raise_if_of_the_disk, silent_pydicom, slices_of
+from ivdjax.imaging.files.dicom_file import raise_if_of_the_disk, silent_pydicom
+from ivdjax.imaging.files.dicom_headers import Slice, slices_of
+from ivdjax.imaging.files.dicom_pixels import stored_values
 from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
 from ivdjax.volume import CaseError
 
@@ -38,10 +40,10 @@ class DicomSeries:
     """The files of one DICOM series (or of one Dixon image type or echo within it), sorted along the slice direction.
 
     Attributes:
-        folder: that holds the files.
+        folder: that holds the files, itself or in folders within it.
         uid: SeriesInstanceUID.
-        files: one a slice, or one alone that holds every frame (Enhanced MR).
-        frames: of an Enhanced file, the indices (from 0) of the frames that make the volume, in slice order; else
+        files: one a slice, or those that hold several frames each (Enhanced MR).
+        frames: of each Enhanced file, the indices (from 0) of the frames that are of the volume, in slice order; else
             empty.
         frame_of_reference: FrameOfReferenceUID; empty where the headers give none.
     """
@@ -49,7 +51,7 @@ class DicomSeries:
     folder: Path
     uid: str
     files: tuple[Path, ...]
-    frames: tuple[int, ...] = ()
+    frames: tuple[tuple[int, ...], ...] = ()
     frame_of_reference: str = ""
 
     @property
@@ -65,14 +67,11 @@ def series_of(slices: Sequence[Slice], folder: Path, case: str) -> DicomSeries:
         CaseError: the images do not make a volume; see `ordered`.
     """
     slices = ordered(slices, folder, case)
-    enhanced = slices[0].frame is not None
-    return DicomSeries(
-        folder,
-        slices[0].series,
-        (slices[0].path,) if enhanced else tuple(item.path for item in slices),
-        tuple(item.frame for item in slices if item.frame is not None),
-        slices[0].frame_of_reference,
+    files = tuple(dict.fromkeys(item.path for item in slices))
+    frames = tuple(
+        tuple(item.frame for item in slices if item.path == path and item.frame is not None) for path in files
     )
+    return DicomSeries(folder, slices[0].series, files, frames if any(frames) else (), slices[0].frame_of_reference)
 
 
 def read(series: DicomSeries, case: str) -> FileImage:
@@ -87,8 +86,8 @@ def read(series: DicomSeries, case: str) -> FileImage:
     """
     read_slices: list[Slice] = []
     planes: list[NDArray] = []
-    for path in series.files:
-        slices, images = _decoded(path, series.frames, case)
+    for path, frames in zip(series.files, series.frames or repeat(())):  # noqa: B905 - endless
+        slices, images = _decoded(path, frames, case)
         read_slices += slices
         planes += images
     places = {(item.path, item.frame): index for index, item in enumerate(read_slices)}
@@ -98,7 +97,10 @@ def read(series: DicomSeries, case: str) -> FileImage:
     if any(plane.shape != shape[1::-1] for plane in planes):
         raise CaseError(f"case {case}: images of {series.folder} are not of the size that their headers say")
     affine = checked_affine(affine_of(slices), shape, series.folder, case)
-    return FileImage(checked_values(np.stack(planes, axis=-1).swapaxes(0, 1), series.folder, case), affine)
+    values = np.stack(planes, axis=-1).swapaxes(0, 1)
+    if slices[0].inverted:
+        values = _turned_bright(values)
+    return FileImage(checked_values(values, series.folder, case), affine)
 
 
 def ordered(slices: Sequence[Slice], folder: Path, case: str) -> list[Slice]:
@@ -118,11 +120,13 @@ def ordered(slices: Sequence[Slice], folder: Path, case: str) -> list[Slice]:
                 "where it lies is unknown; export it again as MR images"
             )
         if not item.gray:
-            raise CaseError(f"{who} holds no gray values (MONOCHROME2) in {item.path.name}; give the original images")
+            raise CaseError(f"{who} holds colors in {item.path.name}; give the original images")
     first = slices[0]
     if any(item.shape != first.shape for item in slices):
         sizes = sorted({f"{item.shape[0]} x {item.shape[1]}" for item in slices})
         raise CaseError(f"{who} mixes images of several sizes ({', '.join(sizes)}); keep one volume in the folder")
+    if any(item.inverted != first.inverted for item in slices):
+        raise CaseError(f"{who} mixes images in which high values are bright and dark; export it again")
     if any(np.abs(np.subtract(item.spacing_mm, first.spacing_mm)).max() > 1e-3 for item in slices):
         raise CaseError(f"{who} mixes images of several pixel spacings; keep one volume in the folder")
     if len(planes_of(slices)) > 1:
@@ -193,11 +197,11 @@ def _decoded(path: Path, frames: Sequence[int], case: str) -> tuple[list[Slice],
 
     try:
         with silent_pydicom():
-            dataset = pydicom.dcmread(path)
+            dataset = pydicom.dcmread(path, force=True)
             slices = slices_of(dataset, path)
             columns, rows = slices[0].shape
             checked_shape((max(columns, 1), max(rows, 1), len(slices)), path, case)  # before memory is taken for them
-            stored, rescaled = _stored_values(dataset, slices, path, case)
+            images = stored_values(dataset, path, case)
     except CaseError:
         raise
     except FileNotFoundError:
@@ -211,37 +215,27 @@ def _decoded(path: Path, frames: Sequence[int], case: str) -> tuple[list[Slice],
             f"case {case}: {path} cannot be read as a DICOM image, it is truncated, damaged or holds no pixels "
             f"({type(error).__name__}); copy or export it again"
         ) from None
-    images = stored if len(slices) > 1 or stored.ndim == 3 else stored[None]
     if len(images) != len(slices):
         raise CaseError(f"case {case}: {path} holds {len(images)} images, but its header tells of {len(slices)}")
     wanted = list(frames) if frames else list(range(len(slices)))
     if max(wanted) >= len(slices):
         raise CaseError(f"case {case}: {path} holds {len(slices)} frames, not {max(wanted) + 1}; it was changed")
-    return [slices[i] for i in wanted], [
-        images[i] if rescaled else _rescaled(images[i], slices[i]) for i in wanted
-    ]  # fmt: skip
-
-
-def _stored_values(dataset: Any, slices: Sequence[Slice], path: Path, case: str) -> tuple[NDArray, bool]:
-    """Pixels as they are stored, and whether slope and intercept have been applied to them already."""
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEGLossless, JPEGLosslessSV1
-
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in (JPEGLossless, JPEGLosslessSV1) or get_decoder(syntax).is_available:
-        return dataset.pixel_array, False
-    import SimpleITK
-
-    if len({(item.slope, item.intercept) for item in slices}) > 1:
-        raise CaseError(
-            f"case {case}: {path} is compressed (JPEG Lossless) and has several rescale slopes, which cannot be read "
-            "together; decompress it first, as with dcmdjpeg"
-        )
-    array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-    return array.reshape(-1, *array.shape[-2:]), True
+    return [slices[i] for i in wanted], [_rescaled(images[i], slices[i]) for i in wanted]
 
 
 def _rescaled(values: NDArray, item: Slice) -> NDArray:
-    if item.slope == 1 and item.intercept == 0:
+    """Values by slope and intercept, and for Philips by the scale slope: (stored x RS + RI) / (RS x SS)."""
+    slope, intercept = item.slope, item.intercept
+    if item.scale_slope is not None:
+        slope, intercept = 1.0 / item.scale_slope, intercept / (slope * item.scale_slope)
+    if slope == 1 and intercept == 0:
         return values
-    return (values * np.float32(item.slope) + np.float32(item.intercept)).astype(np.float32)
+    return (values * np.float32(slope) + np.float32(intercept)).astype(np.float32)
+
+
+def _turned_bright(values: NDArray) -> NDArray:
+    """Values of images whose high values are dark (MONOCHROME1) the other way round, over the same range."""
+    if values.dtype.kind == "f":
+        return np.nanmax(values) + np.nanmin(values) - values
+    low, high = int(values.min()), int(values.max())
+    return (low + high - values.astype(np.int64)).astype(values.dtype)

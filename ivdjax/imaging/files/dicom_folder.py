@@ -1,76 +1,20 @@
-"""Folders of DICOM files: which series they hold, and which of them is which channel."""
+"""Which series of DICOM files is which channel of a case."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from ivdjax.imaging.files import split_suffix
-from ivdjax.imaging.files.dicom import DicomSeries, planes_of, series_of
-from ivdjax.imaging.files.dicom_headers import Slice, is_dicom, looks_cut, read_slices
-from ivdjax.imaging.files.dixon import MAP, channel_part, names_channel, parts_of, phase_by_echo
+from ivdjax.imaging.files.dicom import DicomSeries, series_of
+from ivdjax.imaging.files.dicom_file import is_dicom
+from ivdjax.imaging.files.dicom_stack import Stack, stacks_of
+from ivdjax.imaging.files.dicom_tree import DicomFile, dicom_file, scan_tree, visible_entries
+from ivdjax.imaging.files.dixon import channel_part, names_channel, phase_by_echo
+from ivdjax.imaging.files.weighting import Weighting, weighting_of_channel
 from ivdjax.volume import CaseError
 
-_NO_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
-_COMPUTED = {"PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP", "MINIP", "MNIP", "SUBTRACTION"}
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Images of one folder that may make a volume: of one series, one Dixon part and one echo.
-
-    Attributes:
-        folder: that holds them.
-        images: in no order.
-        parts: what they show of a Dixon scan; see `parts_of`.
-    """
-
-    folder: Path
-    images: tuple[Slice, ...]
-    parts: frozenset[str]
-
-    @property
-    def label(self) -> str:
-        """What people find it by; it holds no words of the header."""
-        first = self.images[0]
-        number = "a series without number" if first.number is None else f"series {first.number}"
-        echo = "" if first.echo_time_ms is None else f", echo time {first.echo_time_ms:g} ms"
-        return f"{number} in {self.folder.resolve().name} ({len(self.images)} {self.plane}images{echo})"
-
-    @property
-    def plane(self) -> str:
-        """ "sagittal ", "coronal " or "axial ", whatever is nearest; empty for images in several planes or in none."""
-        if not all(image.placed for image in self.images) or len(planes_of(self.images)) != 1:
-            return ""
-        orientation = self.images[0].orientation
-        across = max(range(3), key=lambda axis: abs(np.cross(orientation[:3], orientation[3:])[axis]))
-        return ("sagittal ", "coronal ", "axial ")[across]
-
-    @property
-    def drawback(self) -> str:
-        """Why it is no channel of any scan; empty where nothing speaks against it."""
-        tokens = set(self.images[0].image_type[2:])
-        if any(image.modality != "MR" for image in self.images):
-            return "no MR images"
-        if any(0 in image.shape for image in self.images):
-            return "no images"
-        if not all(image.placed for image in self.images):
-            return "no ImagePositionPatient, ImageOrientationPatient or PixelSpacing"
-        if "LOCALIZER" in tokens or len(planes_of(self.images)) > 1:
-            return "a localizer or other images in several planes"
-        if len(self.images) < 2:
-            return "a single image"
-        if not all(image.gray for image in self.images):
-            return "colors"
-        if tokens & _NO_MAGNITUDE:
-            return "no magnitude images"
-        if tokens & _COMPUTED:
-            return "a projection or subtraction"
-        return "a fat fraction or another map" if MAP in self.parts else ""
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -88,98 +32,53 @@ class FoundSeries:
     remarks: tuple[str, ...] = ()
 
 
-def visible_entries(folder: Path) -> list[Path]:
-    """What lies in a folder by rising name, but for hidden entries and links to folders outside of it.
-
-    Links to files are followed, as those of image files are: programs that keep versions of data store nothing else in
-    a folder. Links to folders could lead in circles, or to the cases of others.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    home = folder.resolve()
-    found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return [p for p in found if not (p.is_symlink() and p.is_dir()) or p.resolve().is_relative_to(home)]
-
-
 def holds_dicom(folder: Path) -> bool:
-    """Whether a DICOM file lies directly in a folder.
+    """Whether a DICOM file lies in a folder or in folders within it, to any depth.
 
     Raises:
-        OSError: the folder or a file in it cannot be read.
+        OSError: a folder or a file cannot be read.
     """
-    return any(not split_suffix(path)[1] and is_dicom(path) for path in visible_entries(folder))
+    entries = visible_entries(folder)
+    return any(is_dicom(path) for path in entries) or any(
+        holds_dicom(path) for path in entries if path.is_dir() and not path.is_symlink()
+    )
 
 
-def first_study(folder: Path) -> str:
-    """StudyInstanceUID of the first sound DICOM file in a folder; empty where there is none.
-
-    Raises:
-        OSError: the folder or a file in it cannot be read.
-    """
-    for path in visible_entries(folder):
-        try:
-            if not split_suffix(path)[1] and is_dicom(path):
-                return read_slices(path)[0].study
-        except ValueError:
-            continue  # said when the case is read
-    return ""
-
-
-def scan_folder(folder: Path, case: str) -> tuple[list[Stack], list[str]]:
-    """The stacks of images in a folder by series number, and the names of its other files; only headers are read.
-
-    Raises:
-        CaseError: a DICOM file is damaged, or a file that may have been one; a link that leads nowhere.
-        OSError: the folder or a file in it cannot be read.
-    """
-    images: list[Slice] = []
-    others: list[str] = []
-    for path in visible_entries(folder):
-        if path.is_dir():
-            continue
-        if path.is_symlink() and not path.exists():
-            raise CaseError(
-                f"case {case}: {path} is a link to a file that is not there; fetch its content, or mend or remove the "
-                "link"
-            )
-        if is_dicom(path):
-            images += _slices(path, case)
-        elif looks_cut(path):
-            raise CaseError(f"case {case}: {path} is empty or damaged; copy it again, or remove it if it is no image")
-        else:
-            others.append(path.name)
-    stacks = [Stack(folder, tuple(part), parts_of(part[0])) for part in _split(images)]
-    return sorted(stacks, key=lambda stack: (stack.images[0].number or 0, stack.images[0].echo_time_ms or 0)), others
-
-
-def find_channels(folders: Sequence[Path], channels: Sequence[str], case: str) -> FoundSeries:
+def find_channels(
+    files: Sequence[DicomFile], others: Sequence[Path], root: Path, channels: Sequence[str], case: str
+) -> FoundSeries:
     """The series that are a case's channels. A folder named as a channel (`<channel>` or `<case>_<channel>`) is it;
-    others are told by their headers, see `dixon`. A single series is the channel of a model that has but one.
+    others are told by their headers, see `dixon` and `weighting`. A single series is the channel of a model that has
+    but one, unless its header says that it is something else.
+
+    Args:
+        files: of the case.
+        others: that are not DICOM.
+        root: the folder of the case, which is not named as a channel.
+        channels: that are looked for.
+        case: its name.
 
     Raises:
         CaseError: no channel at all; several series for one, or one for several; channels of several studies; a
             damaged file; a series whose images make no volume (see `series_of`).
-        OSError: a folder or a file cannot be read.
     """
-    chosen: dict[str, Stack] = {}
-    loose: list[Stack] = []
-    ignored: list[str] = []
-    for folder in folders:
-        stacks, others = scan_folder(folder, case)
-        ignored += others
-        role = _named_channel(folder, channels, case)
-        if role is not None and role in chosen:
-            raise CaseError(f"case {case}: {chosen[role].folder} and {folder} both give {role}; keep one of them")
-        if role is None:
-            loose += stacks
-        else:
-            chosen[role] = _the_one(stacks, role, folder, case)
+    _refuse_problems(files, case)
+    by_role: dict[str | None, list[DicomFile]] = {}
+    homes: dict[str, Path] = {}
+    for file in files:
+        role, home = _named_channel(file.path, root, channels, case)
+        if role is not None and home is not None and homes.setdefault(role, home) != home:
+            raise CaseError(f"case {case}: {homes[role]} and {home} both give {role}; keep one of them")
+        by_role.setdefault(role, []).append(file)
+    remarks: list[str] = []
+    chosen = {role: _the_one(_stacks(found), role, homes[role], case, remarks)
+              for role, found in by_role.items() if role is not None}  # fmt: skip
+    loose = _stacks(by_role.get(None, []))
     named = set(chosen)
     usable = [stack for stack in loose if not stack.drawback]
-    remarks = _choose(usable, [c for c in channels if c not in chosen], len(channels) == 1, chosen, case)
+    remarks += _choose(usable, [c for c in channels if c not in chosen], len(channels) == 1, chosen, case)
     if not chosen:
-        listed = "; ".join(f"{stack.label}: {stack.drawback or 'not told by its headers'}" for stack in loose)
+        listed = "; ".join(f"{stack.label}: {_why_not(stack)}" for stack in loose)
         raise CaseError(
             f"case {case}: no DICOM series of channel {', '.join(channels)}; found {listed or 'no image at all'}; "
             "say which is which by channel=folder"
@@ -188,88 +87,124 @@ def find_channels(folders: Sequence[Path], channels: Sequence[str], case: str) -
     told = [f"{channel} = {chosen[channel].label}" for channel in channels if channel in set(chosen) - named]
     if told:
         remarks.append(f"case {case}: told by DICOM headers: {', '.join(told)}")
+    for channel, stack in chosen.items():
+        remarks += _stack_remarks(stack, channel, case)
+    remarks += _scale_remarks(chosen, case)
     taken = [id(stack) for stack in chosen.values()]
-    ignored += [f"{s.label}: {s.drawback or 'no channel'}" for s in loose if id(s) not in taken]
+    ignored = [path.name for path in others if path.name.casefold() != "dicomdir"]
+    ignored += [f"{s.label}: {_why_not(s)}" for s in loose if id(s) not in taken]
     series = {c: series_of(chosen[c].images, chosen[c].folder, case) for c in channels if c in chosen}
     return FoundSeries(series, tuple(ignored), tuple(remarks))
 
 
-def channel_series(folder: Path, channel: str, case: str) -> DicomSeries:
-    """The series in a folder that the user has said to be a channel; of several the one whose headers say so too.
+def channels_in(folder: Path, channels: Sequence[str], case: str) -> FoundSeries:
+    """The channels of a case whose folder this is; see `find_channels`.
+
+    Raises:
+        CaseError: as `find_channels`.
+        OSError: a folder or a file cannot be read.
+    """
+    tree = scan_tree(Path(folder))
+    return find_channels(tree.all_files, tree.all_others, tree.folder, channels, case)
+
+
+def channel_series(
+    folder: Path, channel: str, case: str, on_remark: Callable[[str], None] | None = None
+) -> DicomSeries:
+    """The series in a folder, or in one file of several frames, that the user has said to be a channel; of several the
+    one whose headers say so too.
 
     Raises:
         CaseError: no DICOM series, or several that may be it; a damaged file; images that make no volume.
         OSError: the folder or a file in it cannot be read.
     """
-    stacks, _ = scan_folder(folder, case)
-    stack = _the_one(stacks, channel, folder, case)
-    return series_of(stack.images, folder, case)
+    folder = Path(folder)
+    one = dicom_file(folder) if folder.is_file() else None
+    files = [one] if one is not None else list(scan_tree(folder).all_files)
+    _refuse_problems(files, case)
+    remarks: list[str] = []
+    stack = _the_one(_stacks(files), channel, folder, case, remarks)
+    for remark in (*remarks, *_stack_remarks(stack, channel, case)):
+        if on_remark:
+            on_remark(remark)
+    return series_of(stack.images, stack.folder, case)
 
 
-def _slices(path: Path, case: str) -> list[Slice]:
-    try:
-        return read_slices(path)
-    except ValueError as error:
-        raise CaseError(f"case {case}: {path}: {error}; copy or export it again, or remove it") from error
+def _refuse_problems(files: Sequence[DicomFile], case: str) -> None:
+    for file in files:
+        if file.problem:
+            raise CaseError(f"case {case}: {file.path}{file.problem}")
 
 
-def _split(images: Iterable[Slice]) -> list[list[Slice]]:
-    """Images by series; a series by Dixon part, and where images lie at one place further by type and by echo time."""
-    result = []
-    for series in _grouped(images, lambda image: (image.series, image.path if image.frame is not None else None)):
-        for part in _grouped(series, parts_of):
-            pieces = [part]
-            for key in (lambda image: image.image_type, lambda image: image.echo_time_ms):
-                pieces = [
-                    smaller for piece in pieces for smaller in (_grouped(piece, key) if _doubled(piece) else [piece])
-                ]
-            result += pieces
-    return result
+def _stacks(files: Sequence[DicomFile]) -> list[Stack]:
+    return stacks_of(image for file in files for image in file.images)
 
 
-def _grouped(images: Iterable[Slice], key: Callable[[Slice], Hashable]) -> list[list[Slice]]:
-    groups: dict[Hashable, list[Slice]] = defaultdict(list)
-    for image in images:
-        groups[key(image)].append(image)
-    return list(groups.values())
+def _named_channel(path: Path, root: Path, channels: Sequence[str], case: str) -> tuple[str, Path] | tuple[None, None]:
+    """The channel that a folder between a file and the case's is named by, and that folder."""
+    for folder in path.parents:
+        if folder == root or not folder.is_relative_to(root):
+            break
+        name = folder.name.casefold()
+        for channel in channels:
+            if name in (channel.casefold(), f"{case}_{channel}".casefold()):
+                return channel, folder
+    return None, None
 
 
-def _doubled(images: Sequence[Slice]) -> bool:
-    places = {(image.orientation, tuple(round(x, 2) for x in image.position_mm)) for image in images}
-    return len(places) < len(images)
+def _matching(stacks: Sequence[Stack], channel: str, case: str, remarks: list[str]) -> list[Stack]:
+    """The stacks whose headers tell of one channel; of several contrasts alike those that fit best."""
+    part, wanted = channel_part(channel), weighting_of_channel(channel)
+    if part is not None:
+        for stack in stacks:
+            if part in stack.parts and len(stack.parts) > 1:
+                raise CaseError(
+                    f"case {case}: {stack.label} matches {' and '.join(sorted(stack.parts))} by its headers; say which "
+                    f"it is by channel=folder ({channel}=...)"
+                )
+        return [stack for stack in stacks if part in stack.parts]
+    named = [stack for stack in stacks if names_channel(stack.images[0], channel)]
+    if wanted is None:
+        return named
+    found = [
+        stack for stack in stacks if _fits(stack.weighting, wanted) or (stack.weighting is None and stack in named)
+    ]
+    return _nearest(found, named, wanted, channel, case, remarks)
 
 
-def _named_channel(folder: Path, channels: Sequence[str], case: str) -> str | None:
-    name = folder.name.casefold()
-    return next((c for c in channels if name in (c.casefold(), f"{case}_{c}".casefold())), None)
+def _fits(found: Weighting | None, wanted: Weighting) -> bool:
+    return found is not None and found.kind == wanted.kind and (found.fat_suppressed or not wanted.fat_suppressed)
 
 
-def _matching(stacks: Sequence[Stack], channel: str, case: str) -> list[Stack]:
-    """The stacks whose headers tell of one channel."""
-    part = channel_part(channel)
-    if part is None:
-        return [stack for stack in stacks if names_channel(stack.images[0], channel)]
-    for stack in stacks:
-        if part in stack.parts and len(stack.parts) > 1:
-            raise CaseError(
-                f"case {case}: {stack.label} matches {' and '.join(sorted(stack.parts))} by its headers; say which it "
-                f"is by channel=folder ({channel}=...)"
-            )
-    return [stack for stack in stacks if part in stack.parts]
+def _nearest(found: list[Stack], named: Sequence[Stack], wanted: Weighting, channel: str, case: str,
+             remarks: list[str]) -> list[Stack]:  # fmt: skip
+    """Of several series of one contrast the one that is meant, where that is plain, and it is said."""
+    for test, words in (
+        (lambda stack: bool(stack.weighting) and stack.weighting.fat_suppressed == wanted.fat_suppressed, ""),
+        (lambda stack: not stack.parts or stack.parts == {"inn"}, "shows fat and water together"),
+        (lambda stack: stack.plane == "sagittal ", "is sagittal"),
+        (lambda stack: stack in named, ""),
+    ):
+        fitting = [stack for stack in found if test(stack)]
+        if words and len(fitting) == 1 < len(found):
+            remarks.append(f"case {case}: of {len(found)} series of {channel} the one is taken that {words}")
+        if 0 < len(fitting) < len(found):
+            found = fitting
+    return found
 
 
 def _choose(stacks: Sequence[Stack], channels: Sequence[str], alone: bool, chosen: dict[str, Stack],
             case: str) -> list[str]:  # fmt: skip
     """Adds to `chosen` what headers tell of the channels; gives remarks. `alone`: the model has but one channel."""
-    remarks = []
+    remarks: list[str] = []
     for channel in channels:
-        found = _matching(stacks, channel, case)
+        found = _matching(stacks, channel, case, remarks)
         if not found and channel_part(channel) in ("inn", "opp"):
             plain = [stack for stack in stacks if not stack.parts]
             found = [stack for stack in plain if phase_by_echo(stack.images[0]) == channel_part(channel)]
             if found:
                 remarks.append(f"case {case}: {channel} is told by its echo time alone")
-        if not found and alone and len(stacks) == 1 and (not stacks[0].parts or channel_part(channel) is None):
+        if not found and alone and len(stacks) == 1 and _may_be(stacks[0], channel):
             found = list(stacks)
             remarks.append(f"case {case}: its one MR series is taken as {channel}")
         if len(found) > 1:
@@ -282,11 +217,18 @@ def _choose(stacks: Sequence[Stack], channels: Sequence[str], alone: bool, chose
     return remarks
 
 
-def _the_one(stacks: Sequence[Stack], channel: str, folder: Path, case: str) -> Stack:
+def _may_be(stack: Stack, channel: str) -> bool:
+    """Whether nothing in a header speaks against its being a channel."""
+    if channel_part(channel) is not None:
+        return not stack.parts
+    return stack.weighting is None or weighting_of_channel(channel) is None
+
+
+def _the_one(stacks: Sequence[Stack], channel: str, folder: Path, case: str, remarks: list[str]) -> Stack:
     """The stack of a folder that is said to be a channel."""
     usable = [stack for stack in stacks if not stack.drawback]
     if len(usable) > 1:
-        usable = _matching(usable, channel, case) or usable
+        usable = _matching(usable, channel, case, remarks) or usable
     if len(usable) > 1:
         raise CaseError(_several(usable, channel, case))
     # One stack alone is what was meant, even where it is odd; what cannot be read is said when it is put in order.
@@ -297,6 +239,45 @@ def _the_one(stacks: Sequence[Stack], channel: str, folder: Path, case: str) -> 
             f"case {case}: {folder} holds no DICOM series of MR images for {channel}; found {listed or 'none'}"
         )
     return found[0]
+
+
+def _why_not(stack: Stack) -> str:
+    """Why a series is no channel that was looked for."""
+    if stack.drawback:
+        return stack.drawback
+    told = " and ".join(sorted(stack.parts)) or stack.weighting
+    return f"{told} by its header" if told else "not told by its header"
+
+
+def _stack_remarks(stack: Stack, channel: str, case: str) -> list[str]:
+    """What is to be said of a series that is taken as a channel."""
+    remarks = []
+    if stack.copies:
+        remarks.append(f"case {case}: {stack.copies} files are copies of others of {stack.label} and count once")
+    if stack.strays:
+        more = len(stack.strays) - _MOST_NAMED
+        listed = ", ".join(stack.strays[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        remarks.append(f"case {case}: left out of {stack.label}: {listed}")
+    wanted, found = weighting_of_channel(channel), stack.weighting
+    if wanted and found and found.kind != wanted.kind:
+        remarks.append(f"case {case}: {channel} was said to be {stack.label}, which is {found} by its header")
+    elif wanted and found and found.fat_suppressed != wanted.fat_suppressed:
+        remarks.append(f"case {case}: {stack.label}, taken as {channel}, is {found} by its header")
+    return remarks
+
+
+def _scale_remarks(chosen: dict[str, Stack], case: str) -> list[str]:
+    """Philips scales every series by a slope of its own; what is told where the private one that undoes it is gone."""
+    images = [stack.images[0] for stack in chosen.values()]
+    philips = any(image.philips or image.scale_slope is not None for image in images)
+    gone = [channel for channel, stack in chosen.items() if stack.images[0].scale_slope is None]
+    slopes = {(image.slope, image.scale_slope is None) for image in images}
+    if not philips or not gone or len(slopes) < 2:
+        return []
+    return [
+        f"case {case}: Philips scales each series in its own way, and the header of {', '.join(gone)} does not tell "
+        "how any more (scale slope): quantities that compare channels, as fat fractions do, mean nothing"
+    ]
 
 
 def _several(stacks: Sequence[Stack], channel: str, case: str) -> str:

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
-import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ivdjax.imaging.files.dicom_file import open_header, raise_if_of_the_disk, silent_pydicom
+
 _TAGS = (
-    "SOPClassUID", "ImageType", "Modality", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
-    "SeriesNumber", "SeriesDescription", "ScanningSequence", "ScanOptions", "EchoTime", "EffectiveEchoTime",
+    "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "Manufacturer", "StudyInstanceUID", "SeriesInstanceUID",
+    "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription", "ScanningSequence", "ScanOptions",
+    "SequenceName", "PulseSequenceName", "EchoTime", "EffectiveEchoTime", "RepetitionTime", "InversionTime",
     "MagneticFieldStrength", "ComplexImageComponent", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "RescaleSlope",
-    "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "RescaleIntercept", "EchoPulseSequence", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 
-_MR_CLASSES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
+_PHILIPS_BLOCK = "Philips MR Imaging DD 001"
+_PHILIPS_FRAMES = "Philips MR Imaging DD 005"
+_PHILIPS_TAGS = tuple(0x20050000 | element for block in range(0x10, 0x16)
+                      for element in (block, block << 8 | 0x0E, block << 8 | 0x0F))  # fmt: skip
+"""The names of private blocks, the scale slope within one of them, and the items that hold it in Enhanced files."""
+
+MR_CLASSES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
 """MR Image, Enhanced MR Image and Legacy Converted Enhanced MR Image Storage."""
 
-_ONE_AT_A_TIME = threading.RLock()
 
-_MAGIC = b"DICM"
-_MAGIC_AT = 128
+@dataclass(frozen=True)
+class Acquisition:
+    """How an image was acquired, as far as the header tells.
+
+    Attributes:
+        scanning: ScanningSequence, or the Enhanced EchoPulseSequence, upper case ("SE", "IR", "GRADIENT").
+        name: SequenceName or PulseSequenceName, upper case.
+        echo_time_ms: of the (effective) echo.
+        repetition_time_ms: of the sequence.
+        inversion_time_ms: of the (first) inversion pulse.
+        suppressed: what a spectral pulse suppresses, upper case ("FAT").
+    """
+
+    scanning: tuple[str, ...] = ()
+    name: str = ""
+    echo_time_ms: float | None = None
+    repetition_time_ms: float | None = None
+    inversion_time_ms: float | None = None
+    suppressed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,80 +57,69 @@ class Slice:
     Attributes:
         path: of the file.
         frame: index (from 0) in an Enhanced file; None for a file of one image.
+        instance: SOPInstanceUID.
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
-        frame_of_reference: FrameOfReferenceUID; these three are empty where the header gives none.
+        frame_of_reference: FrameOfReferenceUID; these four are empty where the header gives none.
         number: SeriesNumber, if there is one of at most five digits, as scanners give them: messages repeat it, and a
             larger one may be a date or a patient's number.
-        modality: as the header has it.
+        magnetic_resonance: whether it is an MR image by Modality or by its class; also where the header tells of
+            neither.
         description: SeriesDescription. People type names into it: it is looked at, and never shown.
         image_type: ImageType, or the frame's FrameType, with the complex component; upper case.
         scan_options: ScanOptions, upper case.
-        gradient_echo: whether the scanning sequence is a gradient echo.
-        echo_time_ms: if known.
+        acquisition: how it was made.
         field_strength_t: if known.
         shape: (columns, rows); zeros where the object is no image.
-        gray: whether a voxel has one gray value that rises with brightness.
+        gray: whether a voxel has one gray value.
+        inverted: whether high values are dark (MONOCHROME1).
         position_mm: LPS mm of the first voxel's centre; empty where the header gives none.
         orientation: directions (LPS) along a row and down a column, six numbers; or empty.
         spacing_mm: between rows, between columns; or empty.
         slope: of the stored values.
         intercept: of the stored values.
+        philips: whether a Philips scanner made it, whose rescale slope differs from series to series.
+        scale_slope: Philips' private one, by which values of several series become comparable; None without it.
     """
 
     path: Path
     frame: int | None = None
+    instance: str = ""
     study: str = ""
     series: str = ""
     frame_of_reference: str = ""
     number: int | None = None
-    modality: str = ""
+    magnetic_resonance: bool = True
     description: str = ""
     image_type: tuple[str, ...] = ()
     scan_options: tuple[str, ...] = ()
-    gradient_echo: bool = False
-    echo_time_ms: float | None = None
+    acquisition: Acquisition = field(default_factory=Acquisition)
     field_strength_t: float | None = None
     shape: tuple[int, int] = (0, 0)
     gray: bool = True
+    inverted: bool = False
     position_mm: tuple[float, ...] = ()
     orientation: tuple[float, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     slope: float = 1.0
     intercept: float = 0.0
+    philips: bool = False
+    scale_slope: float | None = None
 
     @property
     def placed(self) -> bool:
         """Whether the header says where the image lies."""
         return bool(self.position_mm and self.orientation and self.spacing_mm)
 
+    @property
+    def echo_time_ms(self) -> float | None:
+        """If known."""
+        return self.acquisition.echo_time_ms
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's preamble; its ending does not matter. A folder's table of contents does not count.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    if path.name.casefold() == "dicomdir" or not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
-
-
-def looks_cut(path: Path) -> bool:
-    """Whether a file that is not DICOM looks as if it had been: by its ending, or empty, or nothing but zeros where
-    DICOM's preamble stands.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    if path.name.casefold() == "dicomdir" or not path.is_file():
-        return False
-    if path.suffix.casefold() in (".dcm", ".ima"):
-        return True
-    with path.open("rb") as stream:
-        start = stream.read(_MAGIC_AT + len(_MAGIC))
-    return not any(start[:_MAGIC_AT]) and _MAGIC.startswith(start[_MAGIC_AT:])
+    @property
+    def gradient_echo(self) -> bool:
+        """Whether the scanning sequence is a gradient echo."""
+        return any(word in ("GR", "GRADIENT") for word in self.acquisition.scanning)
 
 
 def read_slices(path: Path) -> list[Slice]:
@@ -118,50 +129,21 @@ def read_slices(path: Path) -> list[Slice]:
         ValueError: the header is damaged or cut short. The message holds nothing of it.
         OSError: the file cannot be read.
     """
-    import pydicom
-
     with silent_pydicom():
         try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            dataset, pixels = open_header(path, (*_TAGS, *_PHILIPS_TAGS))
             kinds = (dataset.file_meta.get("MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
-            # pydicom takes the end of a file for the end of its header.
-            if not kinds[1] or (not dataset.get("Rows") and any(kind in _MR_CLASSES for kind in kinds)):
-                raise EOFError
-            return slices_of(dataset, path)
+            # Objects that are no images have no pixels, and say what they are.
+            image = dataset.get("Rows") or any(kind in MR_CLASSES for kind in kinds) or not kinds[1]
+            found = slices_of(dataset, path)
         except MemoryError:  # by a length in a damaged header, as a rule: a header itself is small
             raise ValueError("the header tells of more bytes than memory holds") from None
         except Exception as error:
             raise_if_of_the_disk(error)
             raise ValueError(f"the header cannot be read ({type(error).__name__})") from None
-
-
-@contextlib.contextmanager
-def silent_pydicom() -> Iterator[None]:
-    """Within it pydicom neither checks values, which are none of our business, nor warns, which would repeat them.
-
-    One thread at a time: both settings are the process's, and a thread that leaves would switch them on for another.
-    """
-    import pydicom
-
-    with _ONE_AT_A_TIME, pydicom.config.disable_value_validation(), warnings.catch_warnings():
-        ignore_header_words()
-        yield
-
-
-def ignore_header_words() -> None:
-    """Leaves out warnings of the libraries that read DICOM, whose words may be a header's, from now on."""
-    warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
-
-
-def raise_if_of_the_disk(error: Exception) -> None:
-    """Raises an error again that is no fault of a file's content: on damaged bytes pydicom may raise anything else.
-
-    Raises:
-        OSError: by the operating system.
-        MemoryError: no memory left.
-    """
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
-        raise error
+    if not pixels and image:
+        raise ValueError("the header cannot be read: the file ends before its pixels")
+    return found
 
 
 def slices_of(dataset: Any, path: Path) -> list[Slice]:
@@ -183,6 +165,9 @@ _GROUPS = {
     "FrameType": "MRImageFrameTypeSequence",
     "ComplexImageComponent": "MRImageFrameTypeSequence",
     "EffectiveEchoTime": "MREchoSequence",
+    "RepetitionTime": "MRTimingAndRelatedParametersSequence",
+    "InversionTimes": "MRModifierSequence",
+    "SpectrallySelectedSuppression": "MRModifierSequence",
 }
 """Where an Enhanced file keeps what an image of one frame has at the top."""
 
@@ -198,30 +183,83 @@ def _slice(path: Path, frame: int | None, top: Any, groups: tuple[Any, ...]) -> 
         return None
 
     image_type = own("FrameType") if frame is not None else None
-    echo = own("EffectiveEchoTime") if frame is not None else top.get("EchoTime")
-    slope = own("RescaleSlope")
+    slope = _number(own("RescaleSlope"))
+    photometric = str(top.get("PhotometricInterpretation") or "MONOCHROME2")
     return Slice(
         path=path,
         frame=frame,
+        instance=str(top.get("SOPInstanceUID") or ""),
         study=str(top.get("StudyInstanceUID") or ""),
         series=str(top.get("SeriesInstanceUID") or ""),
         frame_of_reference=str(top.get("FrameOfReferenceUID") or ""),
         number=_series_number(top.get("SeriesNumber")),
-        modality=str(top.get("Modality") or ""),
+        magnetic_resonance=_is_mr(top),
         description=str(top.get("SeriesDescription") or ""),
         image_type=(*_texts(image_type or top.get("ImageType")), *_texts(own("ComplexImageComponent"))),
         scan_options=_texts(top.get("ScanOptions")),
-        gradient_echo="GR" in _texts(top.get("ScanningSequence")),
-        echo_time_ms=_number(echo),
+        acquisition=_acquisition(top, own, frame is not None),
         field_strength_t=_number(top.get("MagneticFieldStrength")),
         shape=(int(top.get("Columns") or 0), int(top.get("Rows") or 0)),
-        gray=int(top.get("SamplesPerPixel") or 1) == 1 and top.get("PhotometricInterpretation") == "MONOCHROME2",
+        gray=int(top.get("SamplesPerPixel") or 1) == 1 and photometric in ("MONOCHROME1", "MONOCHROME2"),
+        inverted=photometric == "MONOCHROME1",
         position_mm=_numbers(own("ImagePositionPatient"), 3),
         orientation=_numbers(own("ImageOrientationPatient"), 6),
         spacing_mm=_numbers(own("PixelSpacing"), 2),
-        slope=1.0 if slope is None else float(slope),
+        slope=slope or 1.0,  # a slope of 0 says nothing
         intercept=_number(own("RescaleIntercept")) or 0.0,
+        philips="philips" in str(top.get("Manufacturer") or "").lower(),
+        scale_slope=_scale_slope(groups, frame is not None),
     )
+
+
+def _acquisition(top: Any, own: Any, enhanced: bool) -> Acquisition:
+    if not enhanced:
+        return Acquisition(
+            _texts(top.get("ScanningSequence")),
+            " ".join(_texts(top.get("SequenceName") or top.get("PulseSequenceName"))),
+            _number(top.get("EchoTime")),
+            _number(top.get("RepetitionTime")),
+            _number(top.get("InversionTime")),
+        )
+    times = own("InversionTimes")
+    first = next(iter(times), None) if isinstance(times, Iterable) and not isinstance(times, str) else times
+    return Acquisition(
+        _texts(top.get("EchoPulseSequence")),
+        " ".join(_texts(top.get("PulseSequenceName"))),
+        _number(own("EffectiveEchoTime")),
+        _number(own("RepetitionTime")),
+        _number(first),
+        tuple(text for text in _texts(own("SpectrallySelectedSuppression")) if text != "NONE"),
+    )
+
+
+def _is_mr(top: Any) -> bool:
+    """Whether a header tells of an MR image, or of nothing that speaks against it."""
+    modality, kind = str(top.get("Modality") or ""), str(top.get("SOPClassUID") or "")
+    if modality:
+        return modality == "MR"
+    return kind in MR_CLASSES or not kind
+
+
+def _scale_slope(groups: tuple[Any, ...], enhanced: bool) -> float | None:
+    """Philips' scale slope of one image, by which its values have to be divided once they are rescaled."""
+    for group in groups:
+        places = [group]
+        if enhanced:
+            places = [item for block in range(0x10, 0x16) for item in _items(group.get((0x2005, block << 8 | 0x0F)))]
+        for place in places:
+            for block in range(0x10, 0x16):
+                creator = place.get((0x2005, block))
+                element = place.get((0x2005, block << 8 | 0x0E))
+                if creator is not None and element is not None and str(creator.value).strip() == _PHILIPS_BLOCK:
+                    found = _number(element.value)
+                    if found is not None and found > 0:
+                        return found
+    return None
+
+
+def _items(element: Any) -> list[Any]:
+    return list(element.value) if element is not None and element.VR == "SQ" else []
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ What is handed on for that is free of the patient: see `templates`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,11 @@ def read_images(source: DicomSeries, case: str) -> Images:
     import pydicom
 
     headers, slices = {}, []
-    for path in source.files:
+    for path, frames in zip(source.files, source.frames or repeat(())):  # noqa: B905 - endless
         try:
-            headers[path] = header = pydicom.dcmread(path, stop_before_pixels=True)
+            headers[path] = header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             found = slices_of(header, path)
-            slices += [found[frame] for frame in source.frames] if source.frames else found
+            slices += [found[frame] for frame in frames] if frames else found
             missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
         except FileNotFoundError:
             raise CaseError(f"case {case}: no file {path}") from None
@@ -121,7 +122,7 @@ def templates(images: Images) -> list[Any]:
             # highdicom would want every frame of an Enhanced file, of other echoes too; as images of one frame each
             # it takes those of this volume. `name_frames` then says which they are.
             template.SOPClassUID, template.SOPInstanceUID = _MR_IMAGE, _frame_uid(item, header)
-        template.Modality = item.modality or "MR"
+        template.Modality = str(header.get("Modality") or "MR")
         template.ImagePositionPatient = decimals(item.position_mm)
         template.ImageOrientationPatient = decimals(first.orientation)
         template.PixelSpacing = decimals(first.spacing_mm)
@@ -143,17 +144,21 @@ def name_frames(derived: Any, images: Images) -> None:
     """
     if images[0][0].frame is None:
         return
-    header = images[0][1]
-    numbers = {_frame_uid(item, header): (item.frame or 0) + 1 for item, header in images}
+    frames = {_frame_uid(item, header): ((item.frame or 0) + 1, header) for item, header in images}
     for group in derived.PerFrameFunctionalGroupsSequence:
         image = group.DerivationImageSequence[0].SourceImageSequence[0]
-        if image.ReferencedSOPInstanceUID in numbers:  # highdicom shares one item among all segments in a place
-            image.ReferencedFrameNumber = numbers[image.ReferencedSOPInstanceUID]
+        if image.ReferencedSOPInstanceUID in frames:  # highdicom shares one item among all segments in a place
+            image.ReferencedFrameNumber, header = frames[image.ReferencedSOPInstanceUID]
             image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    reference = derived.SourceImageSequence[0]
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    derived.SourceImageSequence = [reference]
-    derived.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [reference]
+    # One reference a file: where several frames of it were referred to, the first stays.
+    references = {frames[item.ReferencedSOPInstanceUID][1].SOPInstanceUID: item
+                  for item in reversed(derived.SourceImageSequence)}  # fmt: skip
+    headers = {header.SOPInstanceUID: header for _, header in images}
+    for uid, reference in references.items():
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = headers[uid].SOPClassUID, uid
+    kept = [references[uid] for uid in headers]
+    derived.SourceImageSequence = kept
+    derived.ReferencedSeriesSequence[0].ReferencedInstanceSequence = list(kept)
 
 
 def _frame_uid(item: Slice, header: Any) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ivdjax import __version__
 from ivdjax.imaging.files.dicom import DicomSeries
-from ivdjax.imaging.files.dicom_headers import silent_pydicom
+from ivdjax.imaging.files.dicom_file import silent_pydicom
 from ivdjax.imaging.files.dicom_reference import Images, labels_on, name_frames, read_images, templates
 from ivdjax.imaging.files.segment import Segment, ordered
 from ivdjax.imaging.folders import write_whole

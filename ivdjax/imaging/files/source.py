@@ -36,7 +36,7 @@ def source_sha256(source: Source) -> str:
         return digests[0]
     total = hashlib.sha256(bytes.fromhex("".join(digests)))
     if isinstance(source, DicomSeries):
-        total.update(",".join(str(frame) for frame in source.frames).encode())
+        total.update(";".join(",".join(map(str, frames)) for frames in source.frames).encode())
     return total.hexdigest()
 
 

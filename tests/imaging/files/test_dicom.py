@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from ivdjax.imaging.files import dicom, read_channel, read_volume
@@ -85,18 +85,28 @@ def test_series_that_pydicom_has_compressed(tmp_path, syntax, dtype):
     np.testing.assert_array_equal(dicom.read(found(tmp_path / "s"), "P").array, array)
 
 
-def compress(path: Path, compressor: str, syntax: str) -> None:
-    """Compresses a file of one unsigned image in place, by GDCM."""
-    dataset = pydicom.dcmread(path)
-    aside = path.with_name("aside.dcm")
+def through_gdcm(array: np.ndarray, compressor: str, folder: Path) -> pydicom.Dataset:
+    """What GDCM makes of one unsigned image (rows, columns)."""
+    aside = folder / "aside.dcm"
     writer = SimpleITK.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
     writer.SetUseCompression(True)
     writer.SetCompressor(compressor)
     writer.SetFileName(str(aside))
-    writer.Execute(SimpleITK.GetImageFromArray(dataset.pixel_array[None]))
+    writer.Execute(SimpleITK.GetImageFromArray(array[None]))
     packed = pydicom.dcmread(aside)
     aside.unlink()
+    return packed
+
+
+def jpeg_lossless(array: np.ndarray, folder: Path) -> bytes:
+    return next(generate_frames(through_gdcm(array, "JPEG", folder).PixelData, number_of_frames=1))
+
+
+def compress(path: Path, compressor: str, syntax: str) -> None:
+    """Compresses a file of one unsigned image in place, by GDCM."""
+    dataset = pydicom.dcmread(path)
+    packed = through_gdcm(dataset.pixel_array, compressor, path.parent)
     assert packed.file_meta.TransferSyntaxUID == syntax
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.PixelData = packed.PixelData
@@ -127,7 +137,7 @@ def test_an_enhanced_file_gives_each_of_its_volumes(tmp_path):
     path = write_enhanced(tmp_path / "s" / "all.dcm", arrays, sagittal_affine(), slopes=slopes)
     for name in ("wat", "fat", "inn"):
         series = found(tmp_path / "s", name)
-        assert series.files == (path,) and len(series.frames) == SHAPE[2]
+        assert series.files == (path,) and len(series.frames[0]) == SHAPE[2]
         image = dicom.read(series, "P")
         np.testing.assert_allclose(image.array, arrays[PHILIPS[name]] * slopes[PHILIPS[name]])
         np.testing.assert_allclose(image.affine, sagittal_affine(), atol=1e-6)
@@ -139,6 +149,58 @@ def test_an_enhanced_file_without_rescaling_keeps_its_type(tmp_path):
     image = dicom.read(found(tmp_path / "s"), "P")
     assert image.array.dtype == np.int16
     np.testing.assert_array_equal(image.array, voxels())
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_enhanced_files_of_a_few_frames_each_are_joined(tmp_path, frames):
+    kind, array = ("ORIGINAL", "PRIMARY", "T2", "NONE"), voxels((10, 12, 8))
+    for part in range(0, 8, frames):
+        affine = sagittal_affine()
+        affine[:3, 3] += affine[:3, 2] * part
+        path = write_enhanced(tmp_path / "s" / f"{part}", {kind: array[:, :, part : part + frames]}, affine)
+        moved(path, StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3", FrameOfReferenceUID="1.2.4")
+    series = found(tmp_path / "s")
+    assert len(series.files) == 8 // frames and len(series.frames[0]) == frames
+    image = dicom.read(series, "P")
+    np.testing.assert_array_equal(image.array, array)
+    np.testing.assert_allclose(image.affine, sagittal_affine(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("slope", [None, 0.5])
+def test_dark_high_values_are_turned(tmp_path, dtype, slope):
+    array = voxels(dtype=dtype)
+    dark = (int(array.max()) + int(array.min()) - array.astype(int)).astype(dtype)
+    write_series(tmp_path / "s", dark, sagittal_affine(), slope=slope,
+                 extra={"PhotometricInterpretation": "MONOCHROME1"})  # fmt: skip
+    image = dicom.read(found(tmp_path / "s"), "P")
+    np.testing.assert_allclose(image.array, array * (slope or 1))
+
+
+def with_scale_slope(path: Path, scale_slope: float, block: int = 0x10) -> None:
+    dataset = pydicom.dcmread(path)
+    if block > 0x10:
+        dataset.add_new((0x2005, 0x0010), "LO", "Philips Imaging DD 001")
+    dataset.add_new((0x2005, block), "LO", "Philips MR Imaging DD 001")
+    dataset.add_new((0x2005, block << 8 | 0x0E), "FL", scale_slope)
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("block", [0x10, 0x12])
+def test_the_scale_slope_of_philips(tmp_path, block):
+    """Two series of one scan, each stored over its whole range, are one measure once RS and SS are undone."""
+    truth = voxels().astype(np.float64)
+    for name, slope, scale in (("wat", 2.0, 0.25), ("fat", 0.5, 0.125)):
+        stored = np.rint(truth * scale).astype(np.int16)
+        for path in write_series(tmp_path / name, stored, sagittal_affine(), slope=slope):
+            with_scale_slope(path, scale, block)
+        found_values = dicom.read(found(tmp_path / name, name), "P").array
+        np.testing.assert_allclose(found_values, np.rint(truth * scale) / scale, rtol=1e-6)
+
+
+def test_a_slope_of_zero_says_nothing(tmp_path):
+    write_series(tmp_path / "s", voxels(), sagittal_affine(), slope=0.0)
+    np.testing.assert_array_equal(dicom.read(found(tmp_path / "s"), "P").array, voxels())
 
 
 def test_channels_of_another_frame_of_reference_or_place_are_refused(tmp_path):
@@ -168,8 +230,8 @@ def test_missing_and_doubled_slices(tmp_path):
     paths = write_series(tmp_path / "s", voxels(), sagittal_affine())
     paths[2].unlink()
     refused("uneven gaps: 8.00 mm between slices 2 and 3 of 4, 4.00 mm elsewhere; slices are missing", tmp_path / "s")
-    write_series(tmp_path / "two" / "s", voxels(), sagittal_affine(), series="1.2.3")
-    write_series(tmp_path / "two" / "s", voxels(), sagittal_affine(), series="1.2.3", seed=1)
+    write_series(tmp_path / "two" / "s", voxels(), sagittal_affine(), series="1.2.3", study="1.2.9")
+    write_series(tmp_path / "two" / "s", voxels(), sagittal_affine(), series="1.2.3", study="1.2.9", seed=1)
     refused("5 of 10 images at the place of another", tmp_path / "two" / "s")
 
 
@@ -194,26 +256,38 @@ def test_rounded_positions_pass_and_odd_ones_do_not(tmp_path):
     refused("up to 0.9. mm off a straight stack", tmp_path / "s")
 
 
-def test_images_that_do_not_go_together(tmp_path):
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ({"PixelSpacing": [1.1, 1.3]}, "several pixel spacings"),
+        ({"Rows": 6, "PixelData": b"\0" * 120}, "several sizes"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, "2 planes, as a localizer"),
+        ({"ImagePositionPatient": None}, "no ImagePositionPatient"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PixelData": b"\0" * 720}, "colors"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "high values are bright and dark"),
+    ],
+)
+def test_images_that_do_not_go_together(tmp_path, odd, words):
+    """One among many is left out and named; as many as the others are refused."""
+    paths = write_series(tmp_path / "s", voxels((10, 12, 6)), sagittal_affine())
+    moved(paths[0], **odd)
+    remarks: list[str] = []
+    image = dicom.read(channel_series(tmp_path / "s", "t2", "P", remarks.append), "P")
+    np.testing.assert_array_equal(image.array, voxels((10, 12, 6))[:, :, 1:])
+    (remark,) = remarks
+    assert remark.startswith("case P: left out of series 1 in s (5 sagittal images") and paths[0].name in remark
+    for path in paths[1:3]:
+        moved(path, **odd)
+    refused(words, tmp_path / "s")
+
+
+def test_a_stray_in_the_midst_leaves_a_gap(tmp_path):
     paths = write_series(tmp_path / "s", voxels(), sagittal_affine())
-    original = paths[0].read_bytes()
-    moved(paths[0], PixelSpacing=[1.1, 1.3])
-    refused("several pixel spacings", tmp_path / "s")
-    paths[0].write_bytes(original)
-    moved(paths[0], Rows=6, PixelData=b"\0" * 120)
-    refused("several sizes", tmp_path / "s")
-    paths[0].write_bytes(original)
-    moved(paths[0], ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    refused("2 planes, as a localizer", tmp_path / "s")
-    paths[0].write_bytes(original)
-    moved(paths[0], ImagePositionPatient=None)
-    refused(f"no ImagePositionPatient.* in {paths[0].name}", tmp_path / "s")
-    paths[0].write_bytes(original)
-    moved(paths[0], SamplesPerPixel=3, PhotometricInterpretation="RGB")
-    refused("no gray values", tmp_path / "s")
+    moved(paths[2], ImagePositionPatient=None)
+    refused("uneven gaps", tmp_path / "s")
     for path in paths[1:]:
         path.unlink()
-    paths[0].write_bytes(original)
+    moved(paths[0])
     refused("a single image", tmp_path / "s")
 
 
@@ -224,7 +298,7 @@ def test_files_that_are_damaged_or_gone(tmp_path):
     refused("cannot be read as a DICOM image, it is truncated", tmp_path / "s")
     moved_bytes = whole[: whole.index(b"\xe0\x7f\x10\x00")]
     paths[1].write_bytes(moved_bytes)
-    refused("holds no pixels", tmp_path / "s")
+    refused("the file ends before its pixels", tmp_path / "s")
     for length in (200, 400, 425, 700):  # 425: within the SOP class
         paths[1].write_bytes(whole[:length])
         refused(f"{paths[1].name}: the header cannot be read", tmp_path / "s")
@@ -236,22 +310,23 @@ def test_files_that_are_damaged_or_gone(tmp_path):
 def test_a_file_that_was_changed_since_it_was_found(tmp_path):
     kind = ("ORIGINAL", "PRIMARY", "T2", "NONE")
     write_enhanced(tmp_path / "s" / "one.dcm", {kind: voxels()}, sagittal_affine())
-    series = replace(found(tmp_path / "s"), frames=(0, 1, 7))
+    series = replace(found(tmp_path / "s"), frames=((0, 1, 7),))
     with pytest.raises(CaseError, match="holds 5 frames, not 8; it was changed"):
         dicom.read(series, "P")
 
 
-def test_an_enhanced_file_with_several_slopes_in_jpeg_lossless_is_refused(tmp_path):
-    slopes = {PHILIPS["wat"]: 1.0, PHILIPS["fat"]: 2.0}
-    path = tmp_path / "s" / "one.dcm"
-    write_enhanced(path, dict.fromkeys(slopes, voxels()), sagittal_affine(), slopes=slopes)
+def test_an_enhanced_file_with_several_slopes_in_jpeg_lossless(tmp_path):
+    """pydicom has no decoder, and GDCM would apply the first frame's slope to all."""
+    slopes = {PHILIPS["wat"]: 0.5, PHILIPS["fat"]: 2.0}
+    arrays = {kind: voxels(dtype=np.uint16, seed=seed) for seed, kind in enumerate(slopes)}
+    path = write_enhanced(tmp_path / "s" / "one.dcm", arrays, sagittal_affine(), slopes=slopes)
     dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([jpeg_lossless(frame, tmp_path) for frame in dataset.pixel_array])
     dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
-    dataset.PixelData = encapsulate([b"\xff\xd8" * 8] * len(dataset.PerFrameFunctionalGroupsSequence))
     dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
     dataset.save_as(path)
-    with pytest.raises(CaseError, match="several rescale slopes.*decompress it first"):
-        dicom.read(found(tmp_path / "s", "wat"), "P")
+    for channel, kind in (("wat", PHILIPS["wat"]), ("fat", PHILIPS["fat"])):
+        np.testing.assert_allclose(dicom.read(found(tmp_path / "s", channel), "P").array, arrays[kind] * slopes[kind])
 
 
 def test_no_word_about_the_patient_is_kept(tmp_path):
@@ -276,7 +351,7 @@ def test_a_length_beyond_all_memory_is_a_damaged_header(tmp_path, monkeypatch):
     def starved(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr(pydicom, "dcmread", starved)
+    monkeypatch.setattr("pydicom.filereader.read_partial", starved)
     with pytest.raises(CaseError, match="tells of more bytes than memory holds; copy or export it again"):
         found(tmp_path / "s")
 

@@ -351,7 +351,7 @@ def test_frames_of_an_enhanced_file_are_referenced_by_number(tmp_path, caplog):
     groups = list(header.PerFrameFunctionalGroupsSequence)
     frames = tuple(i for i, group in enumerate(groups) if list(group.MRImageFrameTypeSequence[0].FrameType) == [*fat])
     labels = labelled(affine)
-    assert write(tmp_path / "seg.dcm", labels, DicomSeries(path.parent, "", (path,), frames))
+    assert write(tmp_path / "seg.dcm", labels, DicomSeries(path.parent, "", (path,), (frames,)))
     assert_same_place(tmp_path / "seg.dcm", labels)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")

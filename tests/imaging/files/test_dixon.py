@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ivdjax.imaging.files.dicom_headers import Slice
+from ivdjax.imaging.files.dicom_headers import Acquisition, Slice
 from ivdjax.imaging.files.dixon import MAP, channel_part, names_channel, parts_of, phase_by_echo
 from tests.dicom_series import GE, PHILIPS, SIEMENS
 
@@ -97,5 +97,6 @@ def test_channel_names():
     ],
 )  # fmt: skip
 def test_phases_by_echo_time(field_t, echo_ms, part):
-    assert phase_by_echo(image(gradient_echo=True, echo_time_ms=echo_ms, field_strength_t=field_t)) == part
-    assert phase_by_echo(image(gradient_echo=False, echo_time_ms=echo_ms, field_strength_t=field_t)) is None
+    for scanning, expected in (("GR", part), ("SE", None)):
+        acquisition = Acquisition((scanning,), echo_time_ms=echo_ms)
+        assert phase_by_echo(image(acquisition=acquisition, field_strength_t=field_t)) == expected

@@ -29,7 +29,7 @@ def test_a_series(tmp_path):
     for path in paths:  # other names, the same slices
         path.rename(path.with_name(f"x{path.name}"))
     assert source_sha256(channel_series(tmp_path / "s", "t2", "P")) == digest
-    assert source_sha256(replace(channel_series(tmp_path / "s", "t2", "P"), frames=(0, 1))) != digest
+    assert source_sha256(replace(channel_series(tmp_path / "s", "t2", "P"), frames=((0, 1),))) != digest
     first = tmp_path / "s" / f"x{paths[0].name}"
     first.write_bytes(first.read_bytes()[:-2] + b"\1\1")
     assert source_sha256(channel_series(tmp_path / "s", "t2", "P")) != digest
