@@ -13,7 +13,7 @@ from ivdjax.commands.commands import printable
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.cohort_table import write_disc_table
 from ivdjax.inference.results import OutputOptions, read_document
-from ivdjax.reports.cohort import CohortRow, write_cohort_page
+from ivdjax.reports.cohort import CohortRow, by_need, write_cohort_page
 from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv
 from ivdjax.volume import UserError
 
@@ -33,7 +33,7 @@ def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOpti
     Raises:
         OSError: a file cannot be written.
     """
-    known = [*_earlier_rows(output, {row.case for row in rows}, options), *rows]
+    known = [*read_summary(output, {row.case for row in rows}, options), *rows]
     write_whole(output / SUMMARY, summary_csv(known))
     write_disc_table(output, [row.case for row in known if row.status != "failed"], options)
     write_cohort_page(output / PAGE, [_page_row(row, output, options) for row in known])
@@ -80,8 +80,16 @@ def _lowest(discs: Sequence[dict[str, Any]], column: str) -> float | None:
     return min((disc[column] for disc in discs if disc.get(column) is not None), default=None)
 
 
-def _earlier_rows(output: Path, names: set[str], options: OutputOptions) -> list[CaseSummary]:
-    """Rows of an earlier summary about other cases. A table that somebody has spoilt costs its rows and a warning."""
+def cohort_rows(output: Path, options: OutputOptions) -> list[CohortRow]:
+    """The cases of an output folder as its page shows them, those in need of a look first (`by_need`)."""
+    return by_need([_page_row(row, output, options) for row in read_summary(output, set(), options)])
+
+
+def read_summary(output: Path, names: set[str], options: OutputOptions) -> list[CaseSummary]:
+    """Rows of an earlier summary, those of other cases than `names`; none where there is no summary.
+
+    A table that somebody has spoilt costs its rows and a warning. A case whose result is gone is left out.
+    """
     path = output / SUMMARY
     if not path.is_file():
         return []
@@ -109,10 +117,15 @@ def _parsed_rows(
             case,
             status,
             row.get("verdict") or "",
-            tuple(text for text in (row.get("reasons") or "").split("; ") if text),
+            _texts(row.get("reasons")),
             int(discs) if discs.isdecimal() else None,
             float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
+            _texts(row.get("corrected")),
         )
+
+
+def _texts(cell: str | None) -> tuple[str, ...]:
+    return tuple(text for text in (cell or "").split("; ") if text)
 
 
 def _has_result(output: Path, case: str, options: OutputOptions) -> bool:

@@ -6,7 +6,7 @@ Nothing here needs JAX, so that another case's networks run meanwhile, and a cas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,8 +95,8 @@ def conclude(
     discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
     reasons = (*_missing_reasons(prepared), *contrast_doubts(case.volume, labels), *numbering.reasons, *unsure)
     fine = restore_probability(evidence.probability, prepared) if keep_probability else None
-    verdict, reasons, remarks = _judged(reasons, decided)
-    return CaseResult(case, labels, tuple(discs), verdict, reasons, (*prepared.warnings, *remarks), fine)
+    verdict = "review" if reasons else "ok"
+    return judged(CaseResult(case, labels, tuple(discs), verdict, reasons, prepared.warnings, fine), decided)
 
 
 def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
@@ -106,18 +106,22 @@ def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
     except ValueError as error:
         raise CaseError(f"case {case.name}: {error}") from error
     discs = measure_discs(labels, case.volume, dict.fromkeys(labels.levels, 1.0))
-    verdict, reasons, remarks = _judged((), decided)
-    return CaseResult(case, labels, tuple(discs), verdict, reasons, (*prepared.warnings, *remarks))
+    return judged(CaseResult(case, labels, tuple(discs), "ok", (), prepared.warnings), decided)
 
 
-def _judged(reasons: tuple[str, ...], decided: Corrections) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Verdict, its reasons, and what is remarked: a person's acceptance outweighs every reason, and says so."""
+def judged(result: CaseResult, decided: Corrections) -> CaseResult:
+    """A result with what people said of it beside its discs: marks, notes, and acceptance, which outweighs any reason.
+
+    Args:
+        result: that the program judged alone.
+        decided: what people decided about the case.
+    """
     remarks = [f"{entry.words()}." for entry in decided.in_force if entry.action in ("transitional", "note")]
     if not decided.accepted_by:
-        return "review" if reasons else "ok", reasons, tuple(remarks)
-    accepted = f"Accepted by {', '.join(decided.accepted_by)}"
-    spite = f" although {'; '.join(reasons)}" if reasons else ""
-    return "ok", (), (f"{accepted}{spite}.", *remarks)
+        return replace(result, warnings=(*result.warnings, *remarks))
+    spite = f" although {'; '.join(result.reasons)}" if result.reasons else ""
+    accepted = f"Accepted by {', '.join(decided.accepted_by)}{spite}."
+    return replace(result, verdict="ok", reasons=(), warnings=(*result.warnings, accepted, *remarks))
 
 
 def _calibration(model: Model) -> Mapping[str, object] | None:

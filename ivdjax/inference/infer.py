@@ -241,7 +241,10 @@ def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], C
             write_result(
                 request.output, work.files, result, model, work.source, request.options, work.corrections, kept, own
             )
-        return CaseSummary(work.files.name, "done", result.verdict, result.reasons, len(result.discs))
+        decided = tuple(entry.words() for entry in work.corrections.in_force)
+        return CaseSummary(
+            work.files.name, "done", result.verdict, result.reasons, len(result.discs), corrected=decided
+        )
 
     return write
 

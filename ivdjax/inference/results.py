@@ -195,8 +195,9 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
         if _is_dicom(files) and stored["anonymous"] != options.anonymous:
             return None
         return CaseSummary(
-            files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0
-        )
+            files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0,
+            tuple(stored.get("corrections") or ()),
+        )  # fmt: skip
     except (KeyError, TypeError):
         return None
 

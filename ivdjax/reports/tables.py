@@ -50,6 +50,7 @@ class CaseSummary:
         reasons: for the verdict, or why it failed.
         discs: how many were found; None where that is not known.
         seconds: that it took; None where that is not known.
+        corrected: what people have decided about it, in words; empty: the program's own result.
     """
 
     case: str
@@ -58,6 +59,7 @@ class CaseSummary:
     reasons: tuple[str, ...] = ()
     discs: int | None = None
     seconds: float | None = None
+    corrected: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -107,11 +109,11 @@ def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[D
 
 
 def summary_csv(cases: Iterable[CaseSummary]) -> str:
-    """One row a case: case, status, verdict, reasons (joined by semicolons), discs, seconds."""
+    """One row a case: case, status, verdict, reasons, discs, seconds, corrected; texts joined by semicolons."""
     names = [field.name for field in fields(CaseSummary)]
     rows = [{name: getattr(case, name) for name in names} for case in cases]
     for row in rows:
-        row["reasons"] = "; ".join(row["reasons"])
+        row["reasons"], row["corrected"] = "; ".join(row["reasons"]), "; ".join(row["corrected"])
         row["seconds"] = None if row["seconds"] is None else round(row["seconds"], 1)
     return csv_text(names, rows)
 

@@ -79,7 +79,7 @@ def viewer_data(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> dict
     """
     if not volume.grid.matches(labels.grid):
         raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
-    box = _region(labels)
+    box = surroundings(labels)
     grid = cropped(volume.grid, box)
     discs_array = np.ascontiguousarray(labels.array[box])
     first, _ = shown_channel(volume)
@@ -110,7 +110,7 @@ def viewer_data(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> dict
     }  # fmt: skip
 
 
-def _region(labels: LabelMap) -> tuple[slice, slice, slice]:
+def surroundings(labels: LabelMap) -> tuple[slice, slice, slice]:
     """The box round all discs with its surroundings; the whole grid without a disc."""
     d, h, w = (slice(0, size) for size in labels.array.shape)
     used = labels.array > 0

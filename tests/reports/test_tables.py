@@ -78,8 +78,8 @@ def test_summary_csv():
         summary_csv([CaseSummary("a", "done", "review", ("one", "two, three"), 6, 12.34), CaseSummary("b", "failed")])
     )
     assert rows[0] == {"case": "a", "status": "done", "verdict": "review", "reasons": "one; two, three", "discs": "6",
-                       "seconds": "12.3"}  # fmt: skip
-    assert rows[1] == {"case": "b", "status": "failed", "verdict": "", "reasons": "", "discs": "", "seconds": ""}
+                       "seconds": "12.3", "corrected": ""}  # fmt: skip
+    assert rows[1] == {"case": "b", "status": "failed", "verdict": "", "reasons": "", "discs": "", "seconds": "", "corrected": ""}
 
 
 def score(case, level, dice, mm):

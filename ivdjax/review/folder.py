@@ -1,0 +1,134 @@
+"""The output folder that is reviewed: its form, its cases, and each case's result as it lies on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ivdjax.data.datasets import CaseFiles, read_case
+from ivdjax.imaging.files import read_labels
+from ivdjax.imaging.folders import alone
+from ivdjax.inference.cohort import cohort_rows
+from ivdjax.inference.findings import CaseResult
+from ivdjax.inference.kept import Kept, moved, read_kept
+from ivdjax.inference.names import CaseNames
+from ivdjax.inference.results import OutputOptions, read_document
+from ivdjax.reports.cohort import CohortRow
+from ivdjax.reports.tables import SUMMARY
+from ivdjax.volume import Case, CaseError, Disc, UserError
+
+_BIDS_MARK = "dataset_description.json"
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """An output folder of `infer.py`.
+
+    Attributes:
+        path: of the folder.
+        bids: whether its files have the names of a BIDS derivative dataset.
+        images: where the cases' images are now, by case; a case that is not here has them where they were.
+    """
+
+    path: Path
+    bids: bool
+    images: Mapping[str, CaseFiles]
+
+    def names(self, case: str) -> CaseNames:
+        """What the files of a case are called."""
+        return OutputOptions(self.bids).names(case)
+
+    def rows(self) -> list[CohortRow]:
+        """The cases of the summary, those in need of a look first."""
+        return cohort_rows(self.path, OutputOptions(self.bids))
+
+    def options(self, case: str) -> OutputOptions:
+        """Which outputs a case has, to be written again."""
+        names = self.names(case)
+        document = read_document(self.path / names.path("json"))
+        return OutputOptions(
+            self.bids, (self.path / names.path("probability")).is_file(), document.get("anonymous") is True
+        )
+
+    def kept(self, case: str) -> Kept:
+        """What numbering a case again takes.
+
+        Raises:
+            CaseError: it is not there or damaged.
+        """
+        kept = read_kept(self.path / self.names(case).path("evidence"), case)
+        files = self.images.get(case)
+        return kept if files is None else moved(kept, files)
+
+    def images_of(self, kept: Kept) -> Case:
+        """The images of a case.
+
+        Raises:
+            CaseError: they are not where they were, or cannot be read.
+        """
+        try:
+            return read_case(kept.files, kept.model.channels, partial=True)
+        except (CaseError, OSError) as error:
+            raise CaseError(
+                f"the images cannot be read: {error}; if they have moved, start the review with --images FOLDER"
+            ) from error
+
+    def stored(self, case: str, images: Case, own: bool = False) -> CaseResult:
+        """A case's result as it lies on the disk.
+
+        Args:
+            case: its name.
+            images: of the case.
+            own: the program's own result, where a corrected one has taken its place.
+
+        Raises:
+            CaseError: there is none, or it is damaged.
+        """
+        names = self.names(case)
+        own = own and (self.path / names.path("own_json")).is_file()
+        labels = read_labels(self.path / names.path("own_labels" if own else "labels"), case)
+        document = read_document(self.path / names.path("own_json" if own else "json"))
+        try:
+            discs = tuple(_disc(row) for row in document["discs"])
+            return CaseResult(
+                images, labels, discs, document["verdict"], tuple(document["reasons"]),
+                tuple(document.get("warnings") or ()),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise CaseError(f"case {case}: its result is damaged ({error}); run infer.py again") from error
+
+
+@contextmanager
+def reviewed_folder(path: Path, images: Mapping[str, CaseFiles]) -> Iterator[ResultFolder]:
+    """An output folder, kept from other reviews and from runs of `infer.py` while the block runs.
+
+    Raises:
+        UserError: it is no output folder, or somebody else is at work in it.
+    """
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}; give the --output of an earlier infer.py")
+    if not (path / SUMMARY).is_file():
+        raise UserError(f"{path} holds no {SUMMARY}, as infer.py writes it; give the --output of an earlier infer.py")
+    with alone(path) as undisturbed:
+        if not undisturbed:
+            raise UserError(f"a run of infer.py or another review is at work in {path}; wait for it, or end it")
+        yield ResultFolder(path, (path / _BIDS_MARK).is_file(), images)
+
+
+_OWN = {
+    "level", "level_name", "level_confidence", "outline_confidence", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm",
+    "volume_mm3", "cut_at",
+}  # fmt: skip
+_FIELDS = {field.name for field in fields(Disc)} & _OWN
+
+
+def _disc(row: Mapping[str, Any]) -> Disc:
+    """A disc from its row of the JSON table (`disc_rows`)."""
+    return Disc(
+        centroid_mm=(float(row["centroid_x_mm"]), float(row["centroid_y_mm"]), float(row["centroid_z_mm"])),
+        measures={name: value for name, value in row.items() if name not in _OWN},
+        **{name: row[name] for name in _FIELDS if name in row},
+    )
