@@ -36,6 +36,9 @@ def add_options(parser: ArgumentParser) -> None:
     given.add_argument("--case", metavar="NAME", help="name of the case, for channel=path pairs or one image")
     given.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     given.add_argument("--timeout", type=float, metavar="S", help="give a case up after S seconds")
+    given.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only the cases with that "
+                       "value in the summary of an earlier run, such as verdict=review; may be repeated")  # fmt: skip
+    given.add_argument("--summary", metavar="CSV", help="that summary, or its folder (default: the one in --output)")
     levels = parser.add_argument_group("corrections, kept for later runs")
     levels.add_argument("--anchor", metavar="L4/5=X,Y,Z", help="a point in the disc of that level, in RAS+ mm or as "
                         '"L 7.6 P 122.8 I 222.2"; for one case')  # fmt: skip
@@ -59,6 +62,8 @@ def run(options: Namespace) -> int:
     if options.timeout is not None and not 0 < options.timeout <= MOST_S:
         raise UserError(f"--timeout must be above 0 and at most {MOST_S:g} seconds, not {options.timeout:g}; "
                         "without it a case may take any time")  # fmt: skip
+    if options.summary is not None and not options.where:
+        raise UserError("--summary goes with --where, which selects from it")
     anchor = parse_anchor(options.anchor) if options.anchor is not None else None
     anchors = read_anchors(Path(options.anchors)) if options.anchors is not None else {}
     from ivdjax.inference.infer import InferenceRequest, infer  # after the options are known to be right
@@ -80,6 +85,8 @@ def run(options: Namespace) -> int:
             options=OutputOptions(options.bids, options.save_probabilities, options.anonymous),
             subject_pattern=options.subject_pattern,
             subject_table=options.subject_table,
+            where=tuple(options.where),
+            summary=None if options.summary is None else Path(options.summary),
         )
     )
     return int(any(row.failed for row in rows))

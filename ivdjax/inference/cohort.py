@@ -45,7 +45,7 @@ def renew_disc_table(output: Path, options: OutputOptions) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    rows = _earlier_rows(output, set(), options)
+    rows = read_summary(output, set(), options)
     write_disc_table(output, [row.case for row in rows if row.status != "failed"], options)
 
 

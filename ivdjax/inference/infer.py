@@ -36,6 +36,7 @@ from ivdjax.inference.results import (
     stored_summary,
     write_result,
 )
+from ivdjax.inference.selection import selected
 from ivdjax.inference.supervisor import Task, run_cohort
 from ivdjax.inference.visits.compare import CSV_FILE, JSON_FILE, PAGE_FILE, bids_visits, compared_visits, write_changes
 from ivdjax.inference.visits.visits import find_visits, subjects_of
@@ -76,6 +77,8 @@ class InferenceRequest:
         options: which further outputs there are, and how all are named.
         subject_pattern: regular expression whose first group is a case's subject: visits of one are then compared.
         subject_table: CSV with the columns case and subject, in place of the pattern.
+        where: conditions on the rows of an earlier summary, which choose the cases (`ivdjax.inference.selection`).
+        summary: that summary, or its folder; None: the one in the output folder.
     """
 
     model: Path
@@ -91,6 +94,8 @@ class InferenceRequest:
     options: OutputOptions = field(default_factory=OutputOptions)
     subject_pattern: str = ""
     subject_table: str = ""
+    where: tuple[str, ...] = ()
+    summary: Path | None = None
 
     def corrections(self, case: str) -> Corrections:
         """What people have decided about a case: what lies beside its result, and what this request adds to it.
@@ -124,6 +129,7 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
     begin = time.monotonic()
     model = override_inference(read_model(request.model), request.overrides)
     cases = find_inputs(request.inputs, model.channels, request.case, request.output)
+    cases = _chosen(request, cases)
     _refuse_request(request, cases)
     with _own_output(request.output):
         ordered = _infer_alone(request, cases, model)
@@ -136,6 +142,21 @@ def infer(request: InferenceRequest) -> list[CaseSummary]:
         if request.compares_visits or any(row.status == "done" for row in ordered):
             _write_changes(request)
     return ordered
+
+
+def _chosen(request: InferenceRequest, cases: list[InputCase]) -> list[InputCase]:
+    """The cases that fulfil the request's conditions; all where it has none.
+
+    Raises:
+        UserError: no summary, a condition that cannot be used, or none of the cases fulfils them.
+    """
+    if not request.where:
+        return cases
+    wanted = selected(request.summary or request.output, request.where)
+    chosen = [case for case in cases if case.name in wanted]
+    if not chosen:
+        raise UserError(f"{' and '.join(request.where)} chooses {len(wanted)} cases, of which INPUT holds none")
+    return chosen
 
 
 def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: Model) -> list[CaseSummary]:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from ivdjax.commands.commands import describe_os_error, printable
 from ivdjax.inference.cohort import read_summary, write_summary
 from ivdjax.inference.results import OutputOptions, read_document, stored_corrections
+from ivdjax.inference.visits.compare import compared_visits, write_changes
 from ivdjax.reports.cohort import CohortRow
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.review.folder import ResultFolder
@@ -164,6 +165,10 @@ class Session:
             earlier = read_summary(self.folder.path, set(), options)
             rows = [_renewed(row, changed.get(row.case)) for row in earlier]
             write_summary(self.folder.path, rows, options)
+            if visits := compared_visits(self.folder.path):  # what was compared before is compared anew
+                write_changes(self.folder.path, visits)
+        except UserError as error:
+            self._say("", f"visits were not compared: {error}")
         except OSError as error:
             self._changed = changed | self._changed
             self._say("", f"the summary was not written: {describe_os_error(error)}")
