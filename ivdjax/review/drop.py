@@ -70,6 +70,7 @@ class DropBox:
         self._lock = threading.RLock()
         self._progress = Progress()
         self._begun = 0.0
+        self._number = 0  # of the present run: what is heard of an earlier one no longer counts
         self._size = self._count = 0
         self._process: multiprocessing.process.BaseProcess | None = None
         self._line: Connection | None = None
@@ -157,7 +158,9 @@ class DropBox:
                 archive.unlink()
             self._begun = time.monotonic()
             self._progress = Progress("running", 0 if self._process is None else 1)
-        threading.Thread(target=self._follow, args=(home,), name="drop", daemon=True).start()
+            self._number += 1
+            number = self._number
+        threading.Thread(target=self._follow, args=(home, number), name="drop", daemon=True).start()
 
     def cancel(self) -> None:
         """Ends the run under way at once; nothing where there is none."""
@@ -165,38 +168,44 @@ class DropBox:
             if self._progress.state != "running":
                 return
             self._progress = Progress("cancelled", seconds=time.monotonic() - self._begun)
-        self._end_process()
+            self._number += 1
+            self._end_process()
 
-    def _follow(self, home: Path) -> None:
+    def _follow(self, home: Path, number: int) -> None:
         """Hears what the process says of a run until it is over."""
         try:
             with self._lock:
-                if self._progress.state != "running":
+                if number != self._number:
                     return
                 line = self._started()
                 line.send((str(home), str(self._folder / "out")))
             while True:
                 kind, value = line.recv()
                 if kind == "step":
-                    self._tell(Progress("running", value))
+                    self._tell(Progress("running", value), number)
                     continue
-                self._tell(Progress("done" if kind == "done" else "failed", len(STEPS), value))
+                self._tell(Progress("done" if kind == "done" else "failed", len(STEPS), value), number)
                 if kind == "refused":
-                    self._end_process()
+                    self._end_run(number)
                 return
         except (EOFError, OSError):
-            process = self._process
-            if process is not None:
-                process.join(5)
-            why = describe_exit(process.exitcode) if process is not None else "it was ended"
-            self._end_process()
-            self._tell(Progress("failed", 0, f"the run ended: {why}"))
+            self._tell(Progress("failed", 0, f"the run ended: {self._end_run(number)}"), number)
 
-    def _tell(self, progress: Progress) -> None:
-        """Notes how a run stands, unless it was cancelled."""
+    def _tell(self, progress: Progress, number: int) -> None:
+        """Notes how a run stands, unless another has taken its place."""
         with self._lock:
-            if self._progress.state == "running":
+            if number == self._number:
                 self._progress = replace(progress, seconds=time.monotonic() - self._begun)
+
+    def _end_run(self, number: int) -> str:
+        """Ends the process of a run, unless another run has it; why it ended."""
+        with self._lock:
+            if number != self._number or self._process is None:
+                return "it was cancelled"
+            self._process.join(5)
+            why = describe_exit(self._process.exitcode)
+            self._end_process()
+            return why
 
     def _started(self) -> Connection:
         """The line to the process, started where there is none."""

@@ -16,7 +16,6 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 
 from ivdjax.commands.commands import describe_os_error
-from ivdjax.imaging.files.seg_nrrd import SUFFIX
 from ivdjax.inference.corrections import LARGEST_LEVEL
 from ivdjax.review.decision import DEEDS, Decision
 from ivdjax.review.guard import Access, Guard
@@ -137,8 +136,7 @@ def _decide(session: Session, request: Request, decision: Decision, reader: str,
 def _draw(session: Session, request: Request, file: str, content: bytes, reader: str, seen: int) -> Any:
     name = request.path_params["case"]
     case = session.opened(name)
-    suffix = SUFFIX if file.lower().endswith(SUFFIX) else ""
-    case.draw(edited_outlines(file, content, case.own, segments=bool(suffix)), reader, seen, file)
+    case.draw(edited_outlines(file, content, case.own), reader, seen, file)
     session.note_changed(case)
     return case_view(session, name)
 

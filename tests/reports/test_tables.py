@@ -79,7 +79,15 @@ def test_summary_csv():
     )
     assert rows[0] == {"case": "a", "status": "done", "verdict": "review", "reasons": "one; two, three", "discs": "6",
                        "seconds": "12.3", "corrected": ""}  # fmt: skip
-    assert rows[1] == {"case": "b", "status": "failed", "verdict": "", "reasons": "", "discs": "", "seconds": "", "corrected": ""}
+    assert rows[1] == {
+        "case": "b",
+        "status": "failed",
+        "verdict": "",
+        "reasons": "",
+        "discs": "",
+        "seconds": "",
+        "corrected": "",
+    }
 
 
 def score(case, level, dice, mm):

@@ -9,10 +9,11 @@
   let current = null; // name of the case that is shown
   let state = null; // what the server last said of it
   let chosen = 0; // level of the disc that is marked
-  let busy = false;
+  let busy = false; // a decision is on its way
+  let shown = null; // name of the case whose picture and table are all there
   let viewer = null;
   const images = new Map(); // of cases that were looked at lately, by name and channel
-  window.ivdjaxReview = { get state() { return state; }, get viewer() { return viewer; }, get busy() { return busy; },
+  window.ivdjaxReview = { get state() { return state; }, get viewer() { return viewer; }, get ready() { return shown !== null && shown === current && !busy; },
     timings: [] }; // for tests and the curious
 
   const who = () => new URLSearchParams({ reader: $("reader").value, blind: $("blind").checked ? "1" : "0" });
@@ -55,9 +56,9 @@
   }
 
   function showList() {
-    const shown = matching();
-    $("shown").textContent = shown.length === cases.length ? "" : `${shown.length} of ${cases.length}`;
-    $("cases").replaceChildren(...shown.map((row) => {
+    const found = matching();
+    $("shown").textContent = found.length === cases.length ? "" : `${found.length} of ${cases.length}`;
+    $("cases").replaceChildren(...found.map((row) => {
       const line = document.createElement("li");
       line.dataset.case = row.case;
       line.className = row.state;
@@ -88,9 +89,9 @@
   }
 
   function neighbour(step, wanted = () => true) {
-    const shown = matching();
-    const place = shown.findIndex((row) => row.case === current);
-    for (let at = place + step; at >= 0 && at < shown.length; at += step) if (wanted(shown[at])) return shown[at].case;
+    const found = matching();
+    const place = found.findIndex((row) => row.case === current);
+    for (let at = place + step; at >= 0 && at < found.length; at += step) if (wanted(found[at])) return found[at].case;
     return null;
   }
 
@@ -100,6 +101,7 @@
     const begin = performance.now();
     current = name;
     state = null;
+    shown = null;
     history.replaceState(null, "", `#${encodeURIComponent(name)}`);
     showList();
     $("name").textContent = name;
@@ -112,6 +114,7 @@
       await showState();
       say("");
       choose(told.discs[Math.floor(told.discs.length / 2)]?.level ?? 0);
+      shown = name;
       window.ivdjaxReview.timings.push({ what: "open", ms: performance.now() - begin });
       prefetch();
     } catch (error) {
@@ -245,8 +248,16 @@
   }
 
   // Decisions --------------------------------------------------------------------------------------------------------
-  async function decide(decision, text) {
-    if (!state || busy) return false;
+  // Decisions wait for each other. One that was meant for a case that is no longer shown is dropped: nobody decides
+  // about what they have not seen.
+  let last = Promise.resolve();
+  function decide(decision, text) {
+    const meant = current;
+    last = last.then(() => (shown !== null && shown === meant && current === meant ? carryOut(decision, text) : false));
+    return last;
+  }
+
+  async function carryOut(decision, text) {
     busy = true;
     const begin = performance.now();
     const name = current;
@@ -304,8 +315,9 @@
   const deeds = {
     accept: async () => {
       if (!await decide({ deed: "accept" }, "Accepted.")) return;
-      const next = neighbour(1, (row) => !row.decided.length && row.state !== "failed");
-      if (next !== null) await open(next); else say("Accepted. No undecided case follows in this list.");
+      const undecided = (row) => !row.decided.length && row.state !== "failed";
+      const next = neighbour(1, undecided) ?? matching().find(undecided)?.case ?? null;
+      if (next !== null) await open(next); else say("Accepted. Every case of this list is decided.");
     },
     up: () => decide({ deed: "shift", steps: 1 }),
     down: () => decide({ deed: "shift", steps: -1 }),

@@ -1,0 +1,3 @@
+"""The browser that the tests of the report use."""
+
+from tests.reports.conftest import browser  # noqa: F401
