@@ -26,7 +26,7 @@ FLOOR = {
     "commands": 3, "learning": 3,
     "model": 4,
     "training": 5, "inference": 5,
-    "evaluation": 6,
+    "evaluation": 6, "review": 6,
     "cli": 7,
     "__main__": 8, "train": 8, "infer": 8, "evaluate": 8, "cross_validate": 8,
 }  # fmt: skip
@@ -157,7 +157,7 @@ def modules(rooms: set[str]) -> list[str]:
     ("rooms", "forbidden"),
     [
         ({"config", "volume"} | HOST, GRAPH_LIBRARIES | LAZY),
-        ({"config", "volume", "commands", "model", "training", "inference", "evaluation"} | GRAPH, LAZY),
+        ({"config", "volume", "commands", "model", "training", "inference", "evaluation", "review"} | GRAPH, LAZY),
     ],
     ids=["host", "graph and what joins both"],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ivdjax.commands.anchor import parse_anchor, read_anchors
 from ivdjax.commands.command import Command
@@ -12,6 +13,9 @@ from ivdjax.commands.commands import local_output
 from ivdjax.config import InferenceConfig
 from ivdjax.settings import settings_of
 from ivdjax.volume import UserError
+
+if TYPE_CHECKING:
+    from ivdjax.inference.ray_cohort import RayOptions
 
 MOST_S = 1e6
 """The longest --timeout, eleven days."""
@@ -52,6 +56,14 @@ def add_options(parser: ArgumentParser) -> None:
     outputs.add_argument("--bids", action="store_true", help="name the outputs as a BIDS derivative dataset does")
     outputs.add_argument("--save-probabilities", action="store_true", help="write the probability of disc too")
     outputs.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM segmentation")
+    cluster = parser.add_argument_group("a cluster with Ray (pip install 'ivdjax[ray]')")
+    cluster.add_argument("--ray", metavar="ADDRESS", help="run on Ray: local, auto, or an address such as "
+                         "ray://HOST:10001")  # fmt: skip
+    cluster.add_argument("--ray-workers", type=int, default=0, metavar="N", help="workers (default: one a GPU, or one "
+                         "for every --ray-cores)")  # fmt: skip
+    cluster.add_argument("--ray-cores", type=int, default=4, metavar="N", help="cores of each worker (4)")
+    cluster.add_argument("--ray-memory", type=float, default=0.0, metavar="GIB", help="memory that a case may take "
+                         "beyond the model's (no limit)")  # fmt: skip
     settings = parser.add_argument_group("settings")
     settings.add_argument("--set", action="append", default=[], metavar="inference.KEY=VALUE", help="another setting "
                           "of the model; may be repeated")  # fmt: skip
@@ -86,10 +98,22 @@ def run(options: Namespace) -> int:
             subject_pattern=options.subject_pattern,
             subject_table=options.subject_table,
             where=tuple(options.where),
+            ray=_ray_options(options),
             summary=None if options.summary is None else Path(options.summary),
         )
     )
     return int(any(row.failed for row in rows))
+
+
+def _ray_options(options: Namespace) -> RayOptions | None:
+    """What the options say of a cluster; None for this machine's own worker."""
+    if options.ray is None:
+        return None
+    if options.ray_workers < 0 or options.ray_cores < 1 or not 0 <= options.ray_memory < 2**20:
+        raise UserError("--ray-workers must be 0 or more, --ray-cores 1 or more, --ray-memory 0 or more GiB")
+    from ivdjax.inference.ray_cohort import RayOptions
+
+    return RayOptions(options.ray, options.ray_workers, options.ray_cores, options.ray_memory)
 
 
 def _model_names(**_: object) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOpti
     """
     known = [*read_summary(output, {row.case for row in rows}, options), *rows]
     write_whole(output / SUMMARY, summary_csv(known))
-    write_disc_table(output, [row.case for row in known if row.status != "failed"], options)
+    write_disc_table(output, [row.case for row in known if not row.failed], options)
     write_cohort_page(output / PAGE, [_page_row(row, output, options) for row in known])
 
 
@@ -46,7 +46,7 @@ def renew_disc_table(output: Path, options: OutputOptions) -> None:
         OSError: it cannot be written.
     """
     rows = read_summary(output, set(), options)
-    write_disc_table(output, [row.case for row in rows if row.status != "failed"], options)
+    write_disc_table(output, [row.case for row in rows if not row.failed], options)
 
 
 def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
@@ -60,7 +60,7 @@ def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
 
 def _page_row(row: CaseSummary, output: Path, options: OutputOptions) -> CohortRow:
     """A case as the cohort page shows it, with the confidences of its JSON and links to what is there."""
-    shown = CohortRow(*astuple(row))
+    shown = CohortRow(**{field.name: getattr(row, field.name) for field in fields(row)})
     if row.failed:
         return shown
     names = options.names(row.case)
@@ -120,7 +120,7 @@ def _parsed_rows(
             _texts(row.get("reasons")),
             int(discs) if discs.isdecimal() else None,
             float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
-            _texts(row.get("corrected")),
+            corrected=_texts(row.get("corrected")),
         )
 
 

@@ -28,6 +28,7 @@ from ivdjax.inference.corrections import Correction, Corrections
 from ivdjax.inference.inputs import InputCase, find_inputs
 from ivdjax.inference.kept import Kept
 from ivdjax.inference.names import BIDS_IGNORE, bids_description, refuse_shared_folders
+from ivdjax.inference.ray_cohort import RayOptions, run_on_ray
 from ivdjax.inference.results import (
     OutputOptions,
     is_corrected_anew,
@@ -37,7 +38,7 @@ from ivdjax.inference.results import (
     write_result,
 )
 from ivdjax.inference.selection import selected
-from ivdjax.inference.supervisor import Task, run_cohort
+from ivdjax.inference.supervisor import Result, Task, run_cohort
 from ivdjax.inference.visits.compare import CSV_FILE, JSON_FILE, PAGE_FILE, bids_visits, compared_visits, write_changes
 from ivdjax.inference.visits.visits import find_visits, subjects_of
 from ivdjax.inference.worker import Pipeline
@@ -79,6 +80,7 @@ class InferenceRequest:
         subject_table: CSV with the columns case and subject, in place of the pattern.
         where: conditions on the rows of an earlier summary, which choose the cases (`ivdjax.inference.selection`).
         summary: that summary, or its folder; None: the one in the output folder.
+        ray: where to run on a cluster; None: in one worker process on this machine.
     """
 
     model: Path
@@ -96,6 +98,7 @@ class InferenceRequest:
     subject_table: str = ""
     where: tuple[str, ...] = ()
     summary: Path | None = None
+    ray: RayOptions | None = None
 
     def corrections(self, case: str) -> Corrections:
         """What people have decided about a case: what lies beside its result, and what this request adds to it.
@@ -185,7 +188,7 @@ def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: M
         tasks = [Task(case.name, case.files) for case in cases if case.name not in rows]
         try:
             pipeline = case_pipeline(request, model)
-            for result in run_cohort(tasks, pipeline, request.timeout_s, output / LOG):
+            for result in _results(tasks, pipeline, request):
                 row = CaseSummary(result.case, "failed", reasons=(result.reason,)) if result.failed else result.payload
                 settle(replace(row, seconds=round(result.seconds, 1)))
         except UserError:  # no worker became ready: nothing was started, and what was there stays as it is
@@ -195,6 +198,14 @@ def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: M
                 conclude()
             raise
         return conclude()
+
+
+def _results(tasks: Sequence[Task], pipeline: Pipeline, request: InferenceRequest) -> Iterator[Result]:
+    """The results of the tasks, from this machine's worker or from a cluster."""
+    log = request.output / LOG
+    if request.ray is None:
+        return run_cohort(tasks, pipeline, request.timeout_s, log)
+    return run_on_ray(tasks, pipeline, request.ray, request.timeout_s, log, request.output) if tasks else iter(())
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,7 +196,7 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
             return None
         return CaseSummary(
             files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0,
-            tuple(stored.get("corrections") or ()),
+            corrected=tuple(stored.get("corrections") or ()),
         )  # fmt: skip
     except (KeyError, TypeError):
         return None

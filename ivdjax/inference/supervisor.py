@@ -218,11 +218,8 @@ class _Cohort:
         elif not self._ready or len(running) > 1:
             self._suspect(self._recalled())
         else:
-            reason = (
-                f"took longer than the {self._timeout_s:g} s of --timeout and was stopped; allow more, or look at the "
-                "case's size"
-            )
-            yield self._convicted(late, reason)
+            assert self._timeout_s is not None
+            yield self._convicted(late, late_words(self._timeout_s))
 
     def _gone(self, reason: str) -> Iterator[Result]:
         """The worker has ended."""
@@ -356,6 +353,12 @@ class _Crew:
             line.close()
         if self._log is not None and self._log.is_file() and self._log.stat().st_size == 0:
             self._log.unlink()
+
+
+def late_words(timeout_s: float) -> str:
+    """Why a case was given up whose time was over."""
+    return (f"took longer than the {timeout_s:g} s of --timeout and was stopped; allow more, or look at the case's "
+            "size")  # fmt: skip
 
 
 def describe_exit(code: int | None) -> str:

@@ -145,7 +145,7 @@ class _Desk:
             self._unbuilt.discard(step)
             ready = not self._unbuilt
         if ready:
-            start = Cost(0.0, time.process_time(), _peak_mib())  # the supervisor knows the seconds better
+            start = Cost(0.0, time.process_time(), peak_mib())  # the supervisor knows the seconds better
             self.send(Message("ready", costs={"start": start}))
             self._ready.set()
 
@@ -167,21 +167,35 @@ class _Desk:
 
     def fail(self, job: _Job, error: BaseException) -> None:
         """Sends why a step gave nothing."""
-        kind = "starved" if _is_starved(error) else "failed"
+        kind = "starved" if is_starved(error) else "failed"
         self.send(Message(kind, job.number, reason=self.describe(error, f"case {job.case}"), costs=job.costs))
 
     def describe(self, error: BaseException, where: str) -> str:
         """The message for the user; the traceback of what is not the user's to mend goes to the log."""
-        if isinstance(error, (CaseError, UserError)):
-            return str(error)
+        words, log_text = describe_failure(error, where, self._log)
         with contextlib.suppress(OSError):  # a full disk takes no traceback, and the answer matters more
-            print(f"{where}:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr, flush=True)
-        if isinstance(error, OSError):
-            return describe_os_error(error)
-        seen = f"; the traceback is in {self._log}" if self._log is not None else ""
-        if _is_starved(error):
-            return f"memory ran out; use a smaller case or more memory ({type(error).__name__}{seen})"
-        return f"{type(error).__name__}: {error}{seen}"
+            if log_text:
+                print(log_text, end="", file=sys.stderr, flush=True)
+        return words
+
+
+def describe_failure(error: BaseException, where: str, log: Path | None) -> tuple[str, str]:
+    """The message for the user, and the traceback that goes to the log; none for what is the user's to mend.
+
+    Args:
+        error: that a step raised.
+        where: it was raised, for the log.
+        log: that the message refers to.
+    """
+    if isinstance(error, (CaseError, UserError)):
+        return str(error), ""
+    text = f"{where}:\n{''.join(traceback.format_exception(error))}"
+    if isinstance(error, OSError):
+        return describe_os_error(error), text
+    seen = f"; the traceback is in {log}" if log is not None else ""
+    if is_starved(error):
+        return f"memory ran out; use a smaller case or more memory ({type(error).__name__}{seen})", text
+    return f"{type(error).__name__}: {error}{seen}", text
 
 
 def _work(
@@ -224,7 +238,7 @@ def _advance(job: _Job, name: str, step: Step, desk: _Desk) -> bool:
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
 
     def note_cost() -> None:
-        job.costs[name] = Cost(time.perf_counter() - begin_s, time.process_time() - begin_cpu_s, _peak_mib())
+        job.costs[name] = Cost(time.perf_counter() - begin_s, time.process_time() - begin_cpu_s, peak_mib())
 
     try:
         job.value = step(value)
@@ -237,12 +251,13 @@ def _advance(job: _Job, name: str, step: Step, desk: _Desk) -> bool:
     return True
 
 
-def _is_starved(error: BaseException) -> bool:
+def is_starved(error: BaseException) -> bool:
     """Whether memory ran out, of the machine or, as XLA words it, of its device."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """The most memory that this process has had, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 

@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class CaseSummary:
     reasons: tuple[str, ...] = ()
     discs: int | None = None
     seconds: float | None = None
-    corrected: tuple[str, ...] = ()
+    corrected: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def failed(self) -> bool:
@@ -110,7 +110,7 @@ def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[D
 
 def summary_csv(cases: Iterable[CaseSummary]) -> str:
     """One row a case: case, status, verdict, reasons, discs, seconds, corrected; texts joined by semicolons."""
-    names = [field.name for field in fields(CaseSummary)]
+    names = [column.name for column in fields(CaseSummary)]
     rows = [{name: getattr(case, name) for name in names} for case in cases]
     for row in rows:
         row["reasons"], row["corrected"] = "; ".join(row["reasons"]), "; ".join(row["corrected"])

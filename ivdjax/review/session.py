@@ -86,7 +86,7 @@ class Session:
             UserError: its corrections cannot be read.
         """
         row = self.row(name)
-        if row.status == "failed":
+        if row.failed:
             raise CaseError(f"case {name} has no result: {'; '.join(row.reasons)}")
         with self._lock:
             opening = self._opening.setdefault(name, threading.Lock())
@@ -182,7 +182,7 @@ class Session:
         """Cases whose result does not say that it follows their corrections."""
         for row in self.rows():
             names = self.folder.names(row.case)
-            if row.status == "failed" or not (self.folder.path / names.path("corrections")).is_file():
+            if row.failed or not (self.folder.path / names.path("corrections")).is_file():
                 continue
             try:
                 corrections = stored_corrections(self.folder.path, row.case, OutputOptions(self.folder.bids))

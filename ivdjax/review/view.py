@@ -31,7 +31,7 @@ def list_view(session: Session, blind_reader: str = "") -> list[dict[str, Any]]:
             "case": row.case, "state": row.state, "reasons": list(row.reasons), "discs": row.discs,
             "decided": list(row.corrected), "picture": bool(row.overview),
         }  # fmt: skip
-        if blind_reader and row.status != "failed":
+        if blind_reader and not row.failed:
             one |= _blind_row(session, row.case, blind_reader)
         shown.append(one)
     return shown
@@ -88,7 +88,7 @@ def agreements(session: Session) -> list[dict[str, Any]]:
     """
     readings: dict[str, dict[str, Reading]] = {}
     for row in session.rows():
-        if row.status == "failed":
+        if row.failed:
             continue
         corrections = _stored(session, row.case)
         blind = sorted({entry.by for entry in corrections.history if entry.blind})

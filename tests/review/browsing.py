@@ -53,7 +53,9 @@ class Page:
         try:
             until(self.page, expression, seconds)
         except AssertionError as error:
-            said = self.page.evaluate("['name', 'message', 'saved'].map((id) => document.getElementById(id).textContent)")
+            said = self.page.evaluate(
+                "['name', 'message', 'saved'].map((id) => document.getElementById(id).textContent)"
+            )
             raise AssertionError(f"{error}; the page says {said} and complained of {self.complaints}") from None
 
     def press(self, *keys):
