@@ -23,6 +23,9 @@ LEVEL_NAMES: tuple[str, ...] = (
 LUMBAR_DISCS = 7
 """The discs the challenge annotates: L5/S1 up to T11/12 (paper, section 1)."""
 
+TISSUES: tuple[str, ...] = ("disc", "vertebra", "canal")
+"""Names of the values 1, 2 and 3 of a tissue map: discs, vertebrae with their posterior elements, spinal canal."""
+
 
 class CaseError(ValueError):
     """One case cannot be read or processed; the message names the case, the file, the value met and the remedy."""
@@ -156,13 +159,17 @@ class LabelMap:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One visit of one subject: its volume, its reference labels if any, and what was remarked on reading."""
+    """One visit of one subject: its volume, its references if there are any, and what was remarked on reading.
+
+    `labels` numbers the discs; `tissues` has the values of `TISSUES`. Both lie on the volume's grid.
+    """
 
     name: str
     subject: str
     volume: Volume
     labels: LabelMap | None = None
     warnings: tuple[str, ...] = ()
+    tissues: LabelMap | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ivdjax.volume import Grid, UserError
 
 SUFFIX = ".prepared.npz"
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever preparation changes what it gives; older stored cases are then prepared again."""
 
 Progress = Callable[[int, int, str], None]
@@ -46,6 +46,8 @@ def write_prepared(folder: Path, prepared: Prepared, key: str = "") -> Path:
     arrays |= {"image": prepared.image, "told": np.array(json.dumps(told))}
     if prepared.labels is not None and prepared.occupancy is not None:
         arrays |= {"labels": prepared.labels, "occupancy": prepared.occupancy}
+    if prepared.tissues is not None:
+        arrays["tissues"] = prepared.tissues
     with whole_file(path) as part, part.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
     return path
@@ -130,7 +132,7 @@ def _preparation_key(config: Config) -> dict[str, Any]:
 
 def _key(case: CaseFiles, config: Config) -> str:
     """What a stored case depends on, as text."""
-    sources = {**case.channels, "labels": case.labels}
+    sources = {**case.channels, "labels": case.labels, "tissues": case.tissues}
     files = {role: _state(source) for role, source in sources.items() if source is not None}
     return json.dumps({"files": files, "preparation": _preparation_key(config)}, sort_keys=True)
 
@@ -163,7 +165,7 @@ def _read(path: Path) -> tuple[Prepared, str]:
             prepared = Prepared(
                 told["name"], told["subject"], tuple(told["channels"]), stored["image"], stored.get("labels"),
                 stored.get("occupancy"), int(told["ignore_above"]), grids["grid"], grids["source"], grids["native"],
-                tuple(told["warnings"]), told["fold"],
+                tuple(told["warnings"]), told["fold"], tissues=stored.get("tissues"),
             )  # fmt: skip
             return prepared, told["key"]
     except (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile, zlib.error) as error:

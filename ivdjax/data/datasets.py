@@ -1,7 +1,8 @@
 """Which cases a dataset folder holds, how they are read, and who trains and who validates.
 
 Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (also .nii, .mha, .mhd, .nrrd, .nhdr), and
-`<case>_Labels.nii.gz` beside them or in `<root>/labels/`. Upper and lower case do not matter in these endings.
+`<case>_Labels.nii.gz` beside them or in `<root>/labels/`. A tissue map (1 disc, 2 vertebra, 3 canal) may lie beside the
+channels as `<case>_Tissues.nii.gz`. Upper and lower case do not matter in these endings.
 """
 
 from __future__ import annotations
@@ -22,10 +23,23 @@ from ivdjax.data.folds import fold_of, hold_out, read_subject_table
 from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, split_suffix
 from ivdjax.imaging.geometry import cropped, resample, view_distance_mm
-from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Case, CaseError, Grid, LabelMap, UserError, level_name
+from ivdjax.volume import (
+    LEVEL_NAMES,
+    LUMBAR_DISCS,
+    TISSUES,
+    Case,
+    CaseError,
+    Grid,
+    LabelMap,
+    UserError,
+    level_name,
+)
 
 LABELS = "labels"
 """Ending of a reference's file name, and the name of the folder that may hold all of them."""
+
+TISSUE_MAP = "tissues"
+"""Ending of a tissue map's file name."""
 
 MIN_DISC_MM3 = 200.0
 """Smaller components of a binary reference mask are no discs."""
@@ -46,6 +60,7 @@ class CaseFiles:
         ignored: names of other files in the case's folder, and DICOM series that are no channel.
         fold: the fold that the subject table assigns, if it does.
         remarks: what was remarked on finding the files.
+        tissues: the tissue map's file, if there is one.
     """
 
     name: str
@@ -55,6 +70,7 @@ class CaseFiles:
     ignored: tuple[str, ...] = ()
     fold: int | None = None
     remarks: tuple[str, ...] = ()
+    tissues: Path | None = None
 
 
 def find_cases(root: Path, data: DataConfig) -> list[CaseFiles]:
@@ -63,8 +79,8 @@ def find_cases(root: Path, data: DataConfig) -> list[CaseFiles]:
     Folders without a channel's file are no cases.
 
     Raises:
-        UserError: no such folder, no case in it, two names (links) for one folder, a channel of the name "labels", or
-            a pattern or table that gives a case no subject.
+        UserError: no such folder, no case in it, two names (links) for one folder, a channel of the name "labels" or
+            "tissues", or a pattern or table that gives a case no subject.
         CaseError: a case lacks a channel or has two files for one.
     """
     root = Path(root)
@@ -121,11 +137,12 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
     Raises:
         CaseError: no such folder, a channel without a file (of a partial case: no channel with one), or two files for
             one channel or for the labels.
-        UserError: a channel of the name "labels".
+        UserError: a channel of the name "labels" or "tissues".
     """
     folder = Path(folder)
-    if LABELS in (c.casefold() for c in channels):
-        raise UserError('"labels" ends the reference\'s file name and is never a channel; rename the channel')
+    for reserved in (LABELS, TISSUE_MAP):
+        if reserved in (c.casefold() for c in channels):
+            raise UserError(f'"{reserved}" ends a reference\'s file name and is never a channel; rename the channel')
     if not folder.is_dir():
         raise CaseError(f"case {folder.name}: there is no folder {folder}")
     name, names = case_name(folder), case_names(folder)
@@ -151,7 +168,7 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
     labels = roles.get(LABELS) or _labels_aside(folder.parent / LABELS, names)
     return CaseFiles(
         name, name, {c: roles[c] for c in channels if c in roles}, labels, tuple(n for n in ignored if n[0] != "."),
-        remarks=tuple(remarks),
+        remarks=tuple(remarks), tissues=roles.get(TISSUE_MAP),
     )  # fmt: skip
 
 
@@ -206,7 +223,22 @@ def read_case(files: CaseFiles, channels: Sequence[str], partial: bool = False) 
         remarks += notes
         labels, notes = _on_image(numbered, volume.grid, volume.native, files.name, files.labels.name)
         remarks += notes
-    return Case(files.name, files.subject, volume, labels, tuple(remarks))
+    tissues = None
+    if files.tissues is not None:
+        found = read_labels(files.tissues, files.name, remarks.append)
+        _refuse_other_values(found, files.name, files.tissues.name)
+        tissues, notes = _on_image(found, volume.grid, volume.native, files.name, files.tissues.name)
+        remarks += notes
+    return Case(files.name, files.subject, volume, labels, tuple(remarks), tissues)
+
+
+def _refuse_other_values(tissues: LabelMap, case: str, file: str) -> None:
+    """A CaseError where a tissue map has a value that no tissue has."""
+    if tissues.levels and tissues.levels[-1] > len(TISSUES):
+        known = ", ".join(f"{value} {name}" for value, name in enumerate(TISSUES, start=1))
+        raise CaseError(
+            f"case {case}: the values of {file} must be 0 or {known}, not {tissues.levels[-1]}; change it to these"
+        )
 
 
 def number_reference(labels: LabelMap, case: str, file: str) -> tuple[LabelMap, list[str]]:
@@ -313,12 +345,12 @@ def _refuse_twins(folders: Sequence[Path]) -> None:
 
 
 def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | None:
-    """The channel that a file holds, or `LABELS`, or None for any other file."""
+    """The channel that a file holds, or `LABELS`, or `TISSUE_MAP`, or None for any other file."""
     stem, suffix = split_suffix(path)
     if not suffix or path.name.startswith("."):
         return None
     stem = folded(stem)
-    for role in (*channels, LABELS) if suffix in IMAGE_SUFFIXES else (LABELS,):
+    for role in (*channels, LABELS, TISSUE_MAP) if suffix in IMAGE_SUFFIXES else (LABELS,):
         if stem in (folded(role), *(folded(f"{case}_{role}") for case in cases)):
             return role
     return None

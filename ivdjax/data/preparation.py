@@ -51,6 +51,7 @@ class Prepared:
         fold: the fold that the subject table assigns, if it does.
         missing: channels that the case lacks, or that have one value everywhere; they are 0 everywhere.
         region: bool (D, H, W), the spine region, outside of which there are no discs; None: unknown, or not wanted.
+        tissues: uint8 (D, H, W) with the values of `ivdjax.volume.TISSUES`, 0 elsewhere; None without a reference.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Prepared:
     fold: int | None = None
     missing: tuple[str, ...] = ()
     region: NDArray[np.bool_] | None = None
+    tissues: NDArray[np.uint8] | None = None
 
 
 def prepare(
@@ -110,10 +112,13 @@ def prepare(
         occupancy = to_uint8(shares)
         if not all_discs_outlined:
             ignore_above = _first_row(labels, grid)
+    tissues = None
+    if case.tissues is not None:
+        tissues, _ = resample_labels(case.tissues.array, case.tissues.grid, grid)
     return Prepared(
         case.name, case.subject, wanted, image, labels, occupancy, ignore_above, grid, source,
         case.volume.native or source, tuple(remarks),
-        missing=tuple(channel for channel in wanted if channel not in there or channel in empty),
+        missing=tuple(channel for channel in wanted if channel not in there or channel in empty), tissues=tissues,
     )  # fmt: skip
 
 
@@ -128,9 +133,12 @@ def regrid(prepared: Prepared, spacing_mm: tuple[float | None, float, float]) ->
     if prepared.labels is not None:
         labels, shares = resample_labels(prepared.labels, prepared.grid, grid)
         occupancy = to_uint8(shares)
+    tissues = None
+    if prepared.tissues is not None:
+        tissues, _ = resample_labels(prepared.tissues, prepared.grid, grid)
     rows = prepared.ignore_above * prepared.grid.spacing_mm[1] / grid.spacing_mm[1]
     return replace(
-        prepared, image=image, labels=labels, occupancy=occupancy, grid=grid, region=None,
+        prepared, image=image, labels=labels, occupancy=occupancy, grid=grid, region=None, tissues=tissues,
         ignore_above=min(int(np.ceil(rows - 1e-6)), grid.shape[1]),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ivdjax.data.phantom.shapes import Array, Frame, occupancy
+from ivdjax.volume import TISSUES
 
 Box = tuple[slice, slice, slice]
 
@@ -25,6 +26,7 @@ class Canvas:
         affine: from (d, h, w, 1) to those coordinates.
         edge_mm: width over which a surface fades, about one voxel.
         grain: fine random texture (D, H, W), mean 0 and deviation 1, fixed to the patient.
+        tissues: uint8 (D, H, W), what has been painted so far of `ivdjax.volume.TISSUES`; 0 elsewhere.
     """
 
     planes: Array
@@ -32,6 +34,7 @@ class Canvas:
     affine: NDArray[np.float64]
     edge_mm: float
     grain: Array
+    tissues: NDArray[np.uint8]
 
     def box(self, centre_mm: NDArray[np.float64], reach_mm: float | tuple[float, float, float]) -> Box | None:
         """Index slices that hold all points within `reach_mm` of a centre along each patient axis; None: no voxel."""
@@ -66,6 +69,10 @@ class Canvas:
     def cover(self, box: Box, distance: Array, signal: NDArray[np.float32], grain: float = 0.05) -> None:
         """Paints a solid given by its signed distance in mm, with edges a voxel wide."""
         self.paint(box, occupancy(distance, self.edge_mm), signal, grain)
+
+    def mark(self, box: Box, distance: Array, tissue: str) -> None:
+        """Notes a solid given by its signed distance in mm as one of the tissues of the reference, over what is there."""
+        self.tissues[box][distance <= 0] = TISSUES.index(tissue) + 1
 
     def noise(self, rng: np.random.Generator, scale_mm: float | tuple[float, float, float]) -> Array:
         """A random field (D, H, W) fixed to the patient; see `smooth_noise`."""
@@ -118,4 +125,5 @@ def make_canvas(rng: np.random.Generator, planes: int, shape: tuple[int, int, in
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     grain = smooth_noise(rng, shape, affine, 2.6) + 0.8 * smooth_noise(rng, shape, affine, 9.0)
     empty = np.zeros((planes, *shape), dtype=np.float32)
-    return Canvas(empty, points, affine, float(np.mean(spacing[1:])), grain.astype(np.float32))
+    blank = np.zeros(shape, np.uint8)
+    return Canvas(empty, points, affine, float(np.mean(spacing[1:])), grain.astype(np.float32), blank)

@@ -74,7 +74,8 @@ class PhantomSet:
 
 def write_phantoms(output: str | Path, phantoms: PhantomSet, overwrite: bool = False,
                    progress: Callable[[range], Any] = lambda indices: indices) -> Path:  # fmt: skip
-    """Writes a dataset: `<output>/<case>/<case>_<channel>.nii.gz`, `_Labels` beside them, and `truth.json`.
+    """Writes a dataset: `<output>/<case>/<case>_<channel>.nii.gz`, `_Labels` and `_Tissues` beside them, and
+    `truth.json`.
 
     A set in a new or empty folder appears whole or not at all. In place of an earlier set, it is made whole first and
     then moved case by case; a kill in between leaves no `truth.json`, and the same call again makes it good. What
@@ -169,6 +170,8 @@ def write_case(folder: Path, phantom: Phantom) -> None:
     for channel, array in zip(volume.channels, volume.array, strict=True):
         write_volume(folder / f"{folder.name}_{channel}.nii.gz", array.astype(np.int16), volume.native)
     write_labels(folder / f"{folder.name}_Labels.nii.gz", labels)
+    if phantom.case.tissues is not None:
+        write_labels(folder / f"{folder.name}_Tissues.nii.gz", phantom.case.tissues)
 
 
 def _in_use(output: Path) -> bool:

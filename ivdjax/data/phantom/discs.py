@@ -127,6 +127,8 @@ def _paint_body(canvas: Canvas, spine: Spine, signals: Signals, index: int, box:
     points = canvas.at(box)
     distance = _body_distance(spine, index, points) + np.float32(0.25) * mottle[box]
     fused = lower.level <= 0
+    if not fused:
+        canvas.mark(box, distance, "vertebra")
     canvas.cover(box, distance - _LIGAMENT_MM, signals["ligament"])
     canvas.cover(box, distance, signals["cortex"])
     inner = occupancy(distance + (_FUSED_MM if fused else _ENDPLATE_MM), canvas.edge_mm)

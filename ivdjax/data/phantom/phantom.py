@@ -114,7 +114,9 @@ def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 
     kept = np.where(every <= LUMBAR_DISCS, every, 0).astype(np.uint8)
     labels = LabelMap((kept > 0).astype(np.uint8) if options.binary_labels else kept, pose.world, pose.file_grid)
     volume = Volume(array, pose.world, options.channels, pose.file_grid)
-    case = Case(name or f"phantom_{seed}_{visit}", f"phantom_{seed}", volume, labels)
+    # Discs come last: a bulge lies over the canal, and what is labelled is always disc.
+    tissues = LabelMap(np.where(every > 0, np.uint8(1), canvas.tissues), pose.world, pose.file_grid)
+    case = Case(name or f"phantom_{seed}_{visit}", f"phantom_{seed}", volume, labels, tissues=tissues)
     return Phantom(case, truth, LabelMap(every, pose.world, pose.file_grid), options.hard)
 
 

@@ -64,6 +64,7 @@ def paint_canal(canvas: Canvas, spine: Spine, signals: Signals, right: Array, be
     canvas.cover(box, sac - 0.5, signals["fascia"])
     inside = occupancy(sac, canvas.edge_mm)
     canvas.paint(box, inside, signals["csf"], 0.03)
+    canvas.mark(box, sac, "canal")
     # Below the conus the roots lie in the back of the sac as threads along it.
     threads = canvas.noise(rng, (1.9, 1.9, 45.0))[box]
     low = np.clip(((u - center) / (_SAC_AP_MM * size) + np.float32(rng.uniform(0.2, 0.7))) * 1.5, 0, 1)
@@ -94,6 +95,8 @@ def paint_arches(canvas: Canvas, spine: Spine, signals: Signals, rng: np.random.
         canvas.cover(box, bone - 0.6, signals["flavum"])
         canvas.cover(box, bone, signals["cortex"])
         canvas.paint(box, occupancy(bone + 1.0, canvas.edge_mm), signals.blend("marrow", "fatty_marrow", 0.3), 0.12)
+        if lower.level >= 1:  # as in the references of patients, the sacrum is not outlined
+            canvas.mark(box, bone, "vertebra")
 
 
 def paint_ligaments(canvas: Canvas, right: Array, behind: Array, box: Box, signals: Signals, spine: Spine,
