@@ -105,8 +105,19 @@ class AugmentationConfig:
         remap: strength, 0 to 1, of a random monotone or non-monotone remapping of intensities.
         remap_probability: how often a sample is remapped.
         bias: largest relative change of a smooth multiplicative field over the crop.
-        blur: largest standard deviation in voxels of an in-plane blur, standing for coarser scans.
+        blur: largest standard deviation in voxels of a blur along rows and along columns, standing for coarser scans.
         channel_dropout: probability with which each channel is blanked; one always stays.
+        redistribution: probability that each class of tissue grows brighter or darker against the others.
+        new_means: probability that each class gets a brightness drawn anew, its own texture kept.
+        inversion: probability that bright and dark are exchanged.
+        equalization: probability of a histogram equalization.
+        random_convolution: probability of half a convolution with a random kernel.
+        edges: probability of half an edge filter, or of sharpening.
+        slice_mm: largest thickness of the slice that a 2D box is averaged over; 0: slices stay as acquired.
+        slice_probability: how often that is done.
+        cut: largest shares of a volume's height and depth that are cut from the field of view above, below, in front
+            and behind.
+        cut_probability: how often each of the four sides is cut.
     """
 
     rotation_deg: float = 15.0
@@ -120,6 +131,16 @@ class AugmentationConfig:
     bias: float = 0.2
     blur: float = 0.0
     channel_dropout: float = 0.0
+    redistribution: float = 0.0
+    new_means: float = 0.0
+    inversion: float = 0.0
+    equalization: float = 0.0
+    random_convolution: float = 0.0
+    edges: float = 0.0
+    slice_mm: float = 0.0
+    slice_probability: float = 0.5
+    cut: tuple[float, float, float, float] = (0.5, 0.35, 0.3, 0.25)
+    cut_probability: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -183,12 +204,15 @@ class VNetConfig:
         slice_pooling: factors by which slices are pooled between the resolutions; in plane it is always 2, so that a
             slab of few slices survives.
         groups: channels in one group of the group normalisation.
+        places: whether the network is told where in its box a voxel lies. It then learns levels sooner, and leans on
+            the field of view.
     """
 
     widths: tuple[int, ...] = (8, 16, 32, 64, 96)
     layers: tuple[int, ...] = (1, 2, 2, 2, 3)
     slice_pooling: tuple[int, ...] = (1, 2, 2, 1)
     groups: int = 8
+    places: bool = True
 
 
 @dataclass(frozen=True)
@@ -202,12 +226,14 @@ class LossConfig:
         alpha: weights (background, disc) in eq. 1; equal values give the paper's single alpha.
         gamma: exponent in eq. 1; 0 is cross-entropy.
         auxiliary: weight of each resolution path's own loss beside the fused output's.
+        tissues: weight of a voxel's loss of vertebra and canal beside one of the discs, where they are outlined too.
     """
 
     cross_entropy_steps: int = 300
     alpha: tuple[float, float] = (1.0, 1.0)
     gamma: float = 2.0
     auxiliary: float = 0.3
+    tissues: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -307,11 +333,14 @@ class DiscConfig(StageConfig):
     """The stage that outlines discs (paper, section 2.1), on the working grid.
 
     Attributes:
-        within_region: whether the loss counts inside the predicted spine region alone (paper, section 2.3).
+        within_region: whether the loss of the discs counts inside the predicted spine region alone (paper, section
+            2.3).
+        outputs: what is outlined: disc (the paper's), or disc, vertebra and canal.
     """
 
     network: DiscNetConfig = field(default_factory=DiscNetConfig)
     within_region: bool = True
+    outputs: tuple[str, ...] = ("disc",)
 
 
 @dataclass(frozen=True)
@@ -323,11 +352,14 @@ class LocalizationConfig(StageConfig):
         dilation_mm: by how much each outlined disc is dilated to be this stage's target. On a coarse grid a disc is one
             or two voxels thin; which one it is can be learned from its surroundings far sooner than its outline,
             which the disc stage gives.
+        landmarks: whether the network learns, beside the seven discs, discs above them, the block of bone below L5/S1
+            and the body of L5.
     """
 
     network: VNetConfig = field(default_factory=VNetConfig)
     spacing_mm: tuple[float, float, float] = (6.0, 4.0, 4.0)
     dilation_mm: float = 6.0
+    landmarks: bool = False
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=4, crop=(4, 80, 80)))
 
 

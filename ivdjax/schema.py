@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from ivdjax.volume import LEVEL_NAMES, UserError
+from ivdjax.volume import LEVEL_NAMES, TISSUES, UserError
 
 
 class ConfigError(UserError):
@@ -212,22 +212,24 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
     ("at least 0", lambda v: v >= 0, {
         "": "seed",
         "data.": "phantom_cases phantom_seed",
-        "augmentation.": "rotation_deg elastic_mm noise bias blur",
+        "augmentation.": "rotation_deg elastic_mm noise bias blur slice_mm",
         "region.": "dilation_mm margin_mm",
         "disc.network.": "layers bottleneck path_layers",
         "localization.": "dilation_mm",
-        "stage.loss.": "cross_entropy_steps alpha gamma auxiliary",
+        "stage.loss.": "cross_entropy_steps alpha gamma auxiliary tissues",
         "stage.optimizer.": "warmup_steps weight_decay",
         "stage.training.": "validate_every validation_cases",
         "inference.": "slice_smoothing_mm min_disc_mm3",
     }),
     ("within 0 to 1", lambda v: 0 <= v <= 1, {
-        "augmentation.": "remap remap_probability channel_dropout",
+        "augmentation.": "remap remap_probability channel_dropout redistribution new_means inversion equalization "
+                         "random_convolution edges slice_probability cut_probability",
         "stage.optimizer.": "final_fraction",
         "stage.training.": "disc_fraction",
         "inference.": "sure sure_outline",
     }),
     ("at least 0 and below 1", lambda v: 0 <= v < 1, {
+        "augmentation.": "cut",
         "stage.optimizer.": "momentum average_decay",
         "inference.": "overlap",
     }),
@@ -301,6 +303,11 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     for key in ("augmentation.scale", "augmentation.gamma"):
         low, high = values[key]
         yield low <= high, f"{key} must be (smallest, largest), not {shown([low, high])}"
+    outputs = values["disc.outputs"]
+    yield (
+        outputs in (["disc"], list(TISSUES)),
+        f"disc.outputs must be [disc] or [{', '.join(TISSUES)}], not {shown(outputs)}",
+    )
     rates = values["disc.network.aspp_rates"]
     yield len(rates) > 0, f"disc.network.aspp_rates needs one or more rates, not {shown(rates)}"
     yield from _network_rules(values)

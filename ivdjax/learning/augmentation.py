@@ -8,12 +8,23 @@ device.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ivdjax.config import AugmentationConfig
+from ivdjax.learning.contrast import Classes, change_contrast
+
+COUNTED, OUTLINED = 1, 2
+"""Bits of `Residents.counted`."""
+
+_TISSUES = (2, 3)
+"""Classes that a network may outline beside the discs: vertebrae and canal."""
+
+_LEAST_VIEW_MM = 90.0
+"""Height and depth that a random cut of the field of view leaves at least."""
 
 
 class Residents(NamedTuple):
@@ -23,8 +34,11 @@ class Residents(NamedTuple):
         image: uint8 (N, D, H, W, C); 0 to 255 stand for 0 to 1.
         target: uint8 (N, D, H, W): the share of a voxel that is disc (or spine region), 0 to 255 for 0 to 1; or its
             level, 0 for background.
-        counted: uint8 (N, D, H, W), 1 where a voxel takes part in the loss, else 0.
-        low, high: int32 (N, 3), the first and last position of such a voxel along each axis.
+        counted: uint8 (N, D, H, W): `COUNTED` where a voxel takes part in the loss, and `OUTLINED` where it takes part
+            in that of the tissues; sums of both.
+        classes: uint8 (N, D, H, W), what each voxel is (`ivdjax.learning.contrast.Classes`).
+        class_mean, class_sd: float32 (N, CLASSES, C), how bright each volume shows each class.
+        low, high: int32 (N, 3), the first and last position of a counted voxel along each axis.
         extent: int32 (N, 3), the valid size of each volume.
         spacing_mm: float32 (N, 3).
         centres: float32 (N, K, 3), voxel positions of disc centroids; unused rows repeat the others.
@@ -34,6 +48,9 @@ class Residents(NamedTuple):
     image: jax.Array
     target: jax.Array
     counted: jax.Array
+    classes: jax.Array
+    class_mean: jax.Array
+    class_sd: jax.Array
     low: jax.Array
     high: jax.Array
     extent: jax.Array
@@ -59,11 +76,21 @@ class Crop(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One box: image float32 ([D,] H, W, C) in 0 to 1, target float32 ([D,] H, W), mask float32 ([D,] H, W)."""
+    """One box.
+
+    Attributes:
+        image: float32 ([D,] H, W, C), 0 to 1.
+        target: float32 ([D,] H, W), the share of disc or spine region, or the level.
+        mask: float32 ([D,] H, W), 1 where it counts.
+        tissues: float32 ([D,] H, W, 2), 1 where a voxel is vertebra, and canal.
+        tissue_mask: float32 ([D,] H, W), 1 where that counts.
+    """
 
     image: jax.Array
     target: jax.Array
     mask: jax.Array
+    tissues: jax.Array
+    tissue_mask: jax.Array
 
 
 def draw_sample(key: jax.Array, residents: Residents, crop: Crop, settings: AugmentationConfig) -> Sample:
@@ -77,13 +104,54 @@ def draw_sample(key: jax.Array, residents: Residents, crop: Crop, settings: Augm
     """
     flat = len(crop.box) == 2
     solid = crop._replace(box=(1, *crop.box), spacing_mm=(1.0, *crop.spacing_mm)) if flat else crop
-    keys = jax.random.split(key, 4)
+    keys = jax.random.split(key, 6)
     case = jax.random.randint(keys[0], (), 0, residents.image.shape[0])
     centre = _draw_centre(keys[1], residents, case, solid)
     where = _deformed_positions(keys[2], centre, residents.spacing_mm[case], solid, settings)
-    image, target, mask = _gather(residents, case, where, crop.levels)
-    sample = Sample(change_contrast(keys[3], image, settings), target, mask)
+    view = _draw_view(keys[4], residents, case, centre, settings)
+    thick = flat and settings.slice_mm > 0
+    reach = _draw_reach(keys[5], residents.spacing_mm[case], settings) if thick else jnp.zeros(())
+    image, target, counted, classes = _gather(residents, case, where, view, reach, crop.levels)
+    shown = Classes(classes, residents.class_mean[case], residents.class_sd[case])
+    sample = Sample(
+        change_contrast(keys[3], image, settings, shown),
+        target,
+        (counted & COUNTED > 0).astype(jnp.float32),
+        jnp.stack([classes == tissue for tissue in _TISSUES], axis=-1).astype(jnp.float32),
+        (counted & OUTLINED > 0).astype(jnp.float32),
+    )
     return jax.tree.map(lambda part: part[0], sample) if flat else sample
+
+
+def _draw_view(
+    key: jax.Array, residents: Residents, case: jax.Array, centre: jax.Array, settings: AugmentationConfig
+) -> tuple[jax.Array, jax.Array]:
+    """The first and last position (2,) in rows and columns that a scan of a smaller field of view would show.
+
+    Each side is cut by itself, above and below so that thoracic discs or the sacrum may be out of view. The centre of
+    the box stays in it.
+    """
+    keys = jax.random.split(key, 2)
+    extent = residents.extent[case, 1:].astype(jnp.float32)
+    spacing_mm = residents.spacing_mm[case, 1:]
+    share = jnp.array(settings.cut) * jax.random.uniform(keys[0], (4,))
+    share = jnp.where(jax.random.uniform(keys[1], (4,)) < settings.cut_probability, share, 0.0)
+    first, last = share[jnp.array([0, 2])] * extent, (1.0 - share[jnp.array([1, 3])]) * extent - 1.0
+    lacking = jnp.maximum(_LEAST_VIEW_MM / spacing_mm - (last - first), 0.0) / 2
+    near = 15.0 / spacing_mm
+    first = jnp.where(share[jnp.array([0, 2])] > 0, jnp.minimum(first - lacking, centre[1:] - near), -jnp.inf)
+    last = jnp.where(share[jnp.array([1, 3])] > 0, jnp.maximum(last + lacking, centre[1:] + near), jnp.inf)
+    return first, last
+
+
+def _draw_reach(key: jax.Array, spacing_mm: jax.Array, settings: AugmentationConfig) -> jax.Array:
+    """How many slices to either side a thick slice is read; 0 for one as thin as the volume's own.
+
+    A slice of thickness t has the spread of two readings t / sqrt(12) to either side.
+    """
+    keys = jax.random.split(key)
+    reach = settings.slice_mm / math.sqrt(12.0) * jax.random.uniform(keys[0]) / spacing_mm[0]
+    return jnp.where(jax.random.uniform(keys[1]) < settings.slice_probability, reach, 0.0)
 
 
 def _draw_centre(key: jax.Array, residents: Residents, case: jax.Array, crop: Crop) -> jax.Array:
@@ -144,11 +212,14 @@ def _rotation(angles: jax.Array) -> jax.Array:
 
 
 def _gather(
-    residents: Residents, case: jax.Array, where: jax.Array, levels: bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Image (D, H, W, C), target and mask (D, H, W) at voxel positions (D, H, W, 3), trilinear; levels at the nearest.
+    residents: Residents, case: jax.Array, where: jax.Array, view: tuple[jax.Array, jax.Array], reach: jax.Array,
+    levels: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:  # fmt: skip
+    """Image (D, H, W, C), target, what counts and classes (D, H, W) at voxel positions (D, H, W, 3).
 
-    A box of one slice holds its positions inside the volume across slices. Otherwise what lies outside is 0 and, as in
+    Image and shares are trilinear, or with a `reach` the mean of two slices that far to either side; levels, what
+    counts and classes are those of the nearest voxel. A box of one slice holds its positions inside the volume across
+    slices. Otherwise what lies outside of volume and view is 0 and, as in
     a box that inference pads, background that does not count.
     """
     _, depth, height, width, channels = residents.image.shape
@@ -157,8 +228,14 @@ def _gather(
     position = where.at[..., 0].set(across)
     last = extent[None, None, None] - 1
     inside = ((position >= -0.5) & (position <= last + 0.5)).all(axis=-1)
+    first_seen, last_seen = (side[None, None, None] for side in view)
+    inside &= ((position[..., 1:] >= first_seen) & (position[..., 1:] <= last_seen)).all(axis=-1)
     low = jnp.floor(position).astype(jnp.int32)
     part = position - low
+    d_near = jnp.where(reach > 0, jnp.round(across - reach).astype(jnp.int32), low[..., 0])
+    d_far = jnp.where(reach > 0, jnp.round(across + reach).astype(jnp.int32), low[..., 0] + 1)
+    low = low.at[..., 0].set(d_near)
+    part = part.at[..., 0].set(jnp.where(reach > 0, 0.5, part[..., 0]))
     base = case * (depth * height * width)
     flat_image = residents.image.reshape(-1, channels)
     flat_target = residents.target.reshape(-1)
@@ -174,89 +251,17 @@ def _gather(
             for dw in (0, 1):
                 step = jnp.array([[[[dd, dh, dw]]]])
                 weight = jnp.prod(jnp.where(step == 1, part, 1.0 - part), axis=-1)
-                index = index_of(low + step)
+                corner = low + step
+                index = index_of(corner.at[..., 0].set(d_far) if dd else corner)
                 image = image + weight[..., None] * flat_image[index]
                 if not levels:
                     share = share + weight * flat_target[index]
     nearest = index_of(jnp.round(position).astype(jnp.int32))
-    mask = inside & (residents.counted.reshape(-1)[nearest] > 0)
+    counted = jnp.where(inside, residents.counted.reshape(-1)[nearest], 0)
+    classes = jnp.where(inside, residents.classes.reshape(-1)[nearest], 0).astype(jnp.int32)
     blank = inside.astype(jnp.float32)
     target = flat_target[nearest] * blank if levels else share * blank / 255.0
-    return image * (blank / 255.0)[..., None], target, mask.astype(jnp.float32)
-
-
-def change_contrast(key: jax.Array, image: jax.Array, settings: AugmentationConfig) -> jax.Array:
-    """Random gamma, remapping, bias field, blur, noise and channel dropout of one box ([D,] H, W, C) in 0 to 1."""
-    keys = jax.random.split(key, 7)
-    channels = image.shape[-1]
-    every = (1,) * (image.ndim - 1)  # axes over which a channel's number is the same
-    exponents = jnp.exp(
-        jax.random.uniform(
-            keys[0], (channels,), minval=jnp.log(settings.gamma[0]), maxval=jnp.log(settings.gamma[1])
-        )
-    )  # fmt: skip
-    image = jnp.maximum(image, 1e-6) ** exponents.reshape(*every, channels)
-    if settings.remap > 0:
-        image = _remapped(keys[1], image, settings)
-    if settings.bias > 0:
-        points = (*(min(3, side) for side in image.shape[:-1]), 1)
-        control = settings.bias * jax.random.uniform(keys[2], points, minval=-1.0, maxval=1.0)
-        image = image * (1.0 + jax.image.resize(control, (*image.shape[:-1], 1), "cubic"))
-    if settings.blur > 0:
-        image = _blurred(image, settings.blur * jax.random.uniform(keys[3]))
-    if settings.noise > 0:
-        strength = settings.noise * jax.random.uniform(keys[4]) ** 2
-        image = image + strength * jax.random.normal(keys[5], image.shape)
-    if settings.channel_dropout > 0 and channels > 1:
-        image = image * _kept_channels(keys[6], channels, settings.channel_dropout).reshape(*every, channels)
-    return jnp.clip(image, 0.0, 1.0)
-
-
-def _remapped(key: jax.Array, image: jax.Array, settings: AugmentationConfig) -> jax.Array:
-    """Intensities through a random piecewise linear curve, one a channel, mixed with the identity by `remap`.
-
-    The curve's values at eight knots are sorted (rising), sorted downward (an inverted contrast) or left as they fall,
-    so that a network cannot lean on one sequence's brightness.
-    """
-    knots, channels = 8, image.shape[-1]
-    keys = jax.random.split(key, 4)
-    values = jax.random.uniform(keys[0], (knots, channels))
-    rising = jnp.sort(values, axis=0)
-    kind = jax.random.uniform(keys[1], (1, channels))
-    curve = jnp.where(kind < 0.5, rising, jnp.where(kind < 0.75, rising[::-1], values))
-    identity = jnp.linspace(0.0, 1.0, knots)[:, None]
-    strength = settings.remap * jax.random.uniform(keys[2], (1, channels))
-    curve = (1.0 - strength) * identity + strength * curve
-    place = jnp.clip(image, 0.0, 1.0) * (knots - 1)
-    low = jnp.minimum(jnp.floor(place), knots - 2)
-    part = place - low
-    every = (1,) * (image.ndim - 1)
-    columns = jnp.arange(channels).reshape(*every, channels)
-    low = low.astype(jnp.int32)
-    mapped = (1.0 - part) * curve[low, columns] + part * curve[low + 1, columns]
-    used = jax.random.uniform(keys[3], (channels,)) < settings.remap_probability
-    # Air and padding stay dark: what is outside of the body tells nothing of a sequence's contrast.
-    return jnp.where(used.reshape(*every, channels) & (image > 0.02), mapped, image)
-
-
-def _blurred(image: jax.Array, sigma: jax.Array) -> jax.Array:
-    """An in-plane blur of ([D,] H, W, C) by a five-tap Gaussian of `sigma` voxels, applied along both axes."""
-    taps = jnp.exp(-0.5 * (jnp.arange(-2, 3) / jnp.maximum(sigma, 1e-3)) ** 2)
-    taps = taps / taps.sum()
-    for axis in (image.ndim - 3, image.ndim - 2):
-        padded = jnp.pad(image, [(2, 2) if a == axis else (0, 0) for a in range(image.ndim)], mode="edge")
-        size = image.shape[axis]
-        shifted = [taps[t] * jax.lax.slice_in_dim(padded, t, t + size, axis=axis) for t in range(5)]
-        image = jnp.asarray(sum(shifted))
-    return image
-
-
-def _kept_channels(key: jax.Array, channels: int, dropout: float) -> jax.Array:
-    """Factors (C,): 0 for a dropped channel, else 1; one channel always stays."""
-    keys = jax.random.split(key)
-    kept = jax.random.uniform(keys[0], (channels,)) >= dropout
-    spared = jnp.arange(channels) == jax.random.randint(keys[1], (), 0, channels)
-    return (kept | spared).astype(jnp.float32)
+    return image * (blank / 255.0)[..., None], target, counted, classes
 
 
 def _log_uniform(key: jax.Array, bounds: tuple[float, float]) -> jax.Array:

@@ -68,6 +68,36 @@ def path_losses(
     return total + weight * aside / paths, count
 
 
+def tissue_loss(
+    fused: jax.Array,
+    auxiliary: jax.Array,
+    target: jax.Array,
+    mask: jax.Array,
+    alpha: tuple[float, float],
+    gamma: jax.Array | float,
+    weight: float,
+) -> jax.Array:
+    """The mean over tissues of the sums of `path_losses`, each tissue being outlined by itself.
+
+    Args:
+        fused: logits (N, H, W, T).
+        auxiliary: logits (P, N, H, W, T).
+        target: (N, H, W, T), 0 or 1.
+        mask: (N, H, W).
+        alpha: as in `focal_loss`.
+        gamma: as in `focal_loss`.
+        weight: of the paths beside the fused outputs.
+
+    Returns:
+        The sum alone: it is divided by the count of the discs' loss, beside which it stands.
+    """
+    tissues = range(target.shape[-1])
+    sums = [
+        path_losses(fused[..., t], auxiliary[..., t], target[..., t], mask, alpha, gamma, weight)[0] for t in tissues
+    ]
+    return jnp.stack(sums).mean()
+
+
 def level_loss(
     logits: jax.Array, target: jax.Array, mask: jax.Array, alpha: tuple[float, float], gamma: jax.Array | float
 ) -> Sums:

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from ivdjax.config import AugmentationConfig, StageConfig
 from ivdjax.learning.augmentation import Crop, Residents, Sample, draw_sample
 from ivdjax.learning.devices import AXIS, SHARED, map_devices, per_device_batch
-from ivdjax.learning.losses import level_loss, level_overlap_sums, overlap_sums, path_losses
+from ivdjax.learning.losses import level_loss, level_overlap_sums, overlap_sums, path_losses, tissue_loss
 from ivdjax.learning.optimizer import build_optimizer, learning_rate_schedule
 from ivdjax.learning.precision import Apply, training_apply
 
@@ -108,10 +108,14 @@ def build_device_step(
             if crop.levels:
                 total, count = level_loss(fused, batch.target, batch.mask, stage.loss.alpha, gamma)
                 return total, (count, *level_overlap_sums(fused, batch.target, batch.mask))
-            total, count = path_losses(
-                fused, auxiliary, batch.target, batch.mask, stage.loss.alpha, gamma, stage.loss.auxiliary
-            )
-            return total, (count, *overlap_sums(fused, batch.target, batch.mask))
+            several = fused.ndim > batch.mask.ndim
+            disc, aside = (fused[..., 0], auxiliary[..., 0]) if several else (fused, auxiliary)
+            how = (stage.loss.alpha, gamma, stage.loss.auxiliary)
+            total, count = path_losses(disc, aside, batch.target, batch.mask, *how)
+            if several:
+                others = tissue_loss(fused[..., 1:], auxiliary[..., 1:], batch.tissues, batch.tissue_mask, *how)
+                total += stage.loss.tissues * others
+            return total, (count, *overlap_sums(disc, batch.target, batch.mask))
 
         def part_sums(index: jax.Array) -> Any:
             """((loss, others), gradients), all sums, over the samples of these places in the whole batch."""
@@ -153,7 +157,8 @@ def _sum_over(sums: Callable[[jax.Array], Any], parts: jax.Array) -> Any:
 def build_predict(apply: Apply, levels: bool = False) -> jax.stages.Wrapped:
     """The compiled prediction: parameters and uint8 boxes (N, ..., C) give probabilities.
 
-    Of disc (N, H, W); or with `levels` of each class, (N, D, H, W, K), class 0 being background.
+    Of disc (N, H, W), or of each output (N, H, W, K) of a network that has several; with `levels` of each class,
+    (N, D, H, W, K), class 0 being background.
     """
 
     def predict(params: Params, boxes: ArrayLike) -> jax.Array:

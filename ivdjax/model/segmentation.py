@@ -17,7 +17,7 @@ from ivdjax.discs.region import whole_region, widened
 from ivdjax.imaging.blocks import blend_blocks, block_origins, cut_blocks
 from ivdjax.imaging.boxes import Origin, blend_boxes, box_origins, cut_boxes, region_origins
 from ivdjax.imaging.geometry import resample
-from ivdjax.volume import Grid
+from ivdjax.volume import LUMBAR_DISCS, Grid
 
 Predict = Callable[[Any, NDArray[np.uint8]], jax.Array]
 """Parameters and uint8 boxes (N, ..., C) to probabilities (see `ivdjax.learning.steps.build_predict`)."""
@@ -45,7 +45,7 @@ def localization_case(prepared: Prepared, config: Config) -> Prepared:
 def region_probability(coarse: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
     """Probability (D, H, W) of spine region of a case on the region stage's grid (`region_case`)."""
     box = _flat(config.region.training.crop)
-    return _tiled(coarse, box_origins(coarse.grid.shape, box, _OVERLAP), box, REGION_BATCH, predict, params)
+    return _tiled(coarse, box_origins(coarse.grid.shape, box, _OVERLAP), box, REGION_BATCH, predict, params)[0]
 
 
 def with_region(prepared: Prepared, predict: Predict, params: Any, config: Config) -> Prepared:
@@ -67,7 +67,14 @@ def with_region(prepared: Prepared, predict: Predict, params: Any, config: Confi
 
 
 def disc_probability(prepared: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
-    """Probability (D, H, W) of disc, 0 to 1, on the case's working grid; 0 outside of its spine region, if it has one.
+    """Probability (D, H, W) of disc, 0 to 1, on the working grid; 0 outside of the spine region, if there is one."""
+    return outline_probability(prepared, predict, params, config)[0]
+
+
+def outline_probability(prepared: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
+    """Probability (K, D, H, W) of each of `disc.outputs`, 0 to 1, on the case's working grid.
+
+    That of disc, the first, is 0 outside of the spine region, if the case has one; the others go as far as the boxes.
 
     Boxes of the size the network was trained with cover each slice, or the region alone; the compiled shape depends on
     the configuration, never on the case. Batches are sent ahead while the one before is computed.
@@ -87,8 +94,10 @@ def disc_probability(prepared: Prepared, predict: Predict, params: Any, config: 
     probability = _tiled(prepared, origins, box, settings.batch_size, predict, params)
     if settings.slice_smoothing_mm > 0:
         sigma = settings.slice_smoothing_mm / prepared.grid.spacing_mm[0]
-        probability = ndimage.gaussian_filter1d(probability, sigma, axis=0, mode="nearest")
-    return probability if prepared.region is None else probability * prepared.region
+        probability = ndimage.gaussian_filter1d(probability, sigma, axis=1, mode="nearest")
+    if prepared.region is not None:
+        probability[0] *= prepared.region
+    return probability
 
 
 def level_probability(coarse: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
@@ -129,7 +138,7 @@ def working_dice(prepared: Prepared, probability: NDArray[np.float32], threshold
 
 
 def level_dice(coarse: Prepared, probability: NDArray[np.float32]) -> float:
-    """Mean Dice of the levels that the reference outlines, each against the voxels where it is the likeliest class.
+    """Mean Dice of the outlined ones of the seven levels, each against the voxels where it is the likeliest class.
 
     Args:
         coarse: the case on the localization grid, with its reference labels.
@@ -140,20 +149,21 @@ def level_dice(coarse: Prepared, probability: NDArray[np.float32]) -> float:
     """
     if coarse.labels is None:
         raise ValueError(f"case {coarse.name} has no reference labels to compare with")
-    found, classes = probability.argmax(axis=0), probability.shape[0]
-    levels = [level for level in range(1, classes) if (coarse.labels == level).any()]
+    found = probability.argmax(axis=0)
+    levels = [level for level in range(1, LUMBAR_DISCS + 1) if (coarse.labels == level).any()]
     return float(np.mean([_dice(found == level, coarse.labels == level) for level in levels])) if levels else 1.0
 
 
 def _tiled(
     case: Prepared, origins: list[Origin], box: tuple[int, int], batch: int, predict: Predict, params: Any
 ) -> NDArray[np.float32]:
-    """Probability (D, H, W) from boxes at these origins; 0 where no box lies."""
+    """Probabilities (K, D, H, W) from boxes at these origins; 0 where no box lies, and then one for all outputs."""
     if not origins:
-        return np.zeros(case.grid.shape, np.float32)
+        return np.zeros((1, *case.grid.shape), np.float32)
     running = [predict(params, boxes) for boxes in cut_boxes(case.image, origins, box, batch)]
     boxes = np.concatenate([np.asarray(part) for part in running])[: len(origins)]
-    return blend_boxes(boxes, origins, case.grid.shape)
+    outputs = boxes[..., None] if boxes.ndim == 3 else boxes
+    return np.stack([blend_boxes(outputs[..., k], origins, case.grid.shape) for k in range(outputs.shape[-1])])
 
 
 def _flat(crop: tuple[int, ...]) -> tuple[int, int]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ivdjax.config import Config, StageConfig
 from ivdjax.data.preparation import Prepared
-from ivdjax.discs.region import spine_region, whole_region
+from ivdjax.discs.region import whole_region
 from ivdjax.learning.augmentation import Crop
 from ivdjax.learning.steps import build_predict
 from ivdjax.model.segmentation import (
@@ -21,12 +20,11 @@ from ivdjax.model.segmentation import (
     disc_probability,
     level_dice,
     level_probability,
-    localization_case,
-    region_case,
     region_dice,
     region_probability,
     working_dice,
 )
+from ivdjax.model.targets import localization_target, region_target, with_classes
 from ivdjax.networks.disc_net import build_disc_net
 from ivdjax.networks.unet import build_unet
 from ivdjax.networks.vnet import build_vnet
@@ -86,8 +84,8 @@ def stage_network(config: Config, stage: str) -> Any:
     if stage == "region":
         return build_unet(config.region.network)
     if stage == "disc":
-        return build_disc_net(config.disc.network)
-    return build_vnet(config.localization.network)
+        return build_disc_net(config.disc.network, len(config.disc.outputs))
+    return build_vnet(config.localization.network, config.localization.landmarks)
 
 
 def stage_settings(config: Config, stage: str) -> StageConfig:
@@ -118,6 +116,7 @@ def build_task(config: Config, stage: str, training: Sequence[Prepared], held_ou
     for case in training:
         if case.labels is None:
             raise UserError(f"case {case.name} has no reference labels to train on; add {case.name}_Labels.nii.gz")
+    training = [with_classes(case) for case in training]
     network, crop = stage_network(config, stage), stage_crop(config, stage)
     settings = stage_settings(config, stage)
     if stage == "region":
@@ -146,27 +145,6 @@ def build_task(config: Config, stage: str, training: Sequence[Prepared], held_ou
         return Scored(level_dice(case, probability), _labels(case), probability.argmax(axis=0).astype(np.uint8))
 
     return StageTask(stage, settings, network, crop, cases[0], cases[1], score_levels, "level_dice")
-
-
-def region_target(prepared: Prepared, config: Config) -> Prepared:
-    """The case on the region stage's grid, with the spine region that its outlined discs give in place of the discs."""
-    coarse = region_case(prepared, config)
-    if coarse.labels is None:
-        return coarse
-    region = spine_region(coarse.labels > 0, coarse.grid, config.region.dilation_mm)
-    return replace(coarse, occupancy=region.astype(np.uint8) * 255)
-
-
-def localization_target(prepared: Prepared, config: Config) -> Prepared:
-    """The case on the localization stage's grid, with each of the seven discs dilated; no disc grows into another."""
-    coarse = localization_case(prepared, config)
-    if coarse.labels is None or not coarse.labels.any():
-        return coarse
-    away_mm, nearest = ndimage.distance_transform_edt(
-        coarse.labels == 0, sampling=coarse.grid.spacing_mm, return_indices=True
-    )
-    grown = np.where(away_mm <= config.localization.dilation_mm, coarse.labels[tuple(nearest)], 0)
-    return replace(coarse, labels=grown.astype(np.uint8))
 
 
 def _labels(case: Prepared) -> NDArray[np.uint8]:

@@ -41,7 +41,7 @@ UNET_DOWNSAMPLINGS = 4
 
 
 class DiscNet(nn.Module):
-    """Logits of "disc" for each voxel of 2D boxes, from any number of channels.
+    """Logits of disc, or of disc, vertebra and canal, for each voxel of 2D boxes, from any number of channels.
 
     A DenseNet backbone with squeeze-and-excitation gives maps at full, half and quarter resolution; on the coarsest
     lies the densely connected atrous pyramid. Each of the three maps then goes through a path of its own, with its own
@@ -50,9 +50,11 @@ class DiscNet(nn.Module):
 
     Attributes:
         settings: widths and depths.
+        outputs: how many things are outlined; the first is the disc.
     """
 
     settings: DiscNetConfig
+    outputs: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -62,8 +64,8 @@ class DiscNet(nn.Module):
             x: boxes (N, H, W, C) with intensities 0 to 1; H and W divisible by 4.
 
         Returns:
-            Logits (N, H, W) of the fused output, and (3, N, H, W) of the paths at full, half and quarter resolution,
-            the coarser two enlarged to full resolution; all float32.
+            Logits (N, H, W, K) of the fused outputs, and (3, N, H, W, K) of the paths at full, half and quarter
+            resolution, the coarser two enlarged to full resolution; all float32. One output has no last axis.
 
         Raises:
             ValueError: H or W is not divisible by 4.
@@ -72,13 +74,18 @@ class DiscNet(nn.Module):
         if h % STRIDE or w % STRIDE:
             raise ValueError(f"a box must be divisible by {STRIDE} in height and width, not {h} x {w}")
         paths = [self._path(level, features) for level, features in enumerate(self._backbone(4.0 * x - 2.0))]
-        auxiliary = [enlarge(_logits(p), 2**level)[..., 0] for level, p in enumerate(paths)]
+        auxiliary = [enlarge(self._logits(p), 2**level) for level, p in enumerate(paths)]
         # A 1 x 1 convolution of the concatenated paths is the sum of one product a path; taken before the maps are
         # enlarged, with which it commutes, it costs a sixteenth on the coarsest.
         products = (nn.Dense(self.settings.path[0], use_bias=False)(p) for p in paths)
         y = checkpoint_name(sum(enlarge(p, 2**level) for level, p in enumerate(products)), PRODUCT)
         y = ConvUnit(self.settings.path[0], 3, groups=self.settings.groups)(nn.relu(GroupNorm(self.settings.groups)(y)))
-        return _logits(y)[..., 0], jnp.stack(auxiliary)
+        fused, aside = self._logits(y), jnp.stack(auxiliary)
+        return (fused[..., 0], aside[..., 0]) if self.outputs == 1 else (fused, aside)
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        """One logit a voxel and output, in float32 whatever the features' type: (N, H, W, C) to (N, H, W, K)."""
+        return nn.Dense(self.outputs)(x.astype(jnp.float32))
 
     def _backbone(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Maps at full, half and quarter resolution; the last has passed the atrous pyramid."""
@@ -113,13 +120,9 @@ class DiscNet(nn.Module):
         return x
 
 
-def _logits(x: jax.Array) -> jax.Array:
-    """One logit a voxel, in float32 whatever the features' type: (N, H, W, C) to (N, H, W, 1)."""
-    return nn.Dense(1)(x.astype(jnp.float32))
-
-
-def build_disc_net(settings: DiscNetConfig) -> DiscNet | UNet:
+def build_disc_net(settings: DiscNetConfig, outputs: int = 1) -> DiscNet | UNet:
     """The network with these widths and depths: the paper's, or for comparison a plain U-Net (no auxiliary outputs)."""
     if settings.architecture == "unet":
-        return build_unet(UNetConfig(width=settings.stem, downsamplings=UNET_DOWNSAMPLINGS, groups=settings.groups))
-    return DiscNet(settings)
+        unet = UNetConfig(width=settings.stem, downsamplings=UNET_DOWNSAMPLINGS, groups=settings.groups)
+        return build_unet(unet, outputs)
+    return DiscNet(settings, outputs)

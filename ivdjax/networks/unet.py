@@ -14,16 +14,18 @@ SLOPE = 0.1
 
 
 class UNet(nn.Module):
-    """One logit for each voxel of 2D boxes, from any number of channels.
+    """One logit for each voxel and output of 2D boxes, from any number of channels.
 
     On the way down each resolution has its convolutions and then a mean over 2 x 2 squares; on the way up the coarser
     map is reduced, enlarged and laid beside the map of the same resolution from the way down.
 
     Attributes:
         settings: widths and depth.
+        outputs: how many things are outlined.
     """
 
     settings: UNetConfig
+    outputs: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -33,12 +35,13 @@ class UNet(nn.Module):
             x: boxes (N, H, W, C) with intensities 0 to 1; H and W divisible by 2 to the number of downsamplings.
 
         Returns:
-            Logits (N, H, W), and an empty array (0, N, H, W) in the place of `DiscNet`'s auxiliary logits; float32.
+            Logits (N, H, W, K), and an empty array (0, N, H, W, K) in the place of `DiscNet`'s auxiliary logits, both
+            float32. One output has no last axis.
 
         Raises:
             ValueError: H or W is not divisible by 2 to the number of downsamplings.
         """
-        n, h, w, _ = x.shape
+        h, w = x.shape[1:3]
         stride = 2**self.settings.downsamplings
         if h % stride or w % stride:
             raise ValueError(f"a box must be divisible by {stride} in height and width, not {h} x {w}")
@@ -51,8 +54,9 @@ class UNet(nn.Module):
             # A 1 x 1 product costs a quarter before the map is enlarged, with which it commutes.
             x = enlarge(ConvUnit(self._width(level), 1, groups=self.settings.groups, slope=SLOPE)(x), 2)
             x = self._layers(level, jnp.concatenate([skips.pop(), x], axis=-1))
-        logits = nn.Dense(1)(x.astype(jnp.float32))[..., 0]
-        return logits, jnp.zeros((0, n, h, w), jnp.float32)
+        logits = nn.Dense(self.outputs)(x.astype(jnp.float32))
+        logits = logits[..., 0] if self.outputs == 1 else logits
+        return logits, jnp.zeros((0, *logits.shape), jnp.float32)
 
     def _width(self, level: int) -> int:
         return self.settings.width * 2**level
@@ -64,6 +68,6 @@ class UNet(nn.Module):
         return x
 
 
-def build_unet(settings: UNetConfig) -> UNet:
+def build_unet(settings: UNetConfig, outputs: int = 1) -> UNet:
     """The U-Net with these widths and this depth."""
-    return UNet(settings)
+    return UNet(settings, outputs)

@@ -19,6 +19,9 @@ from ivdjax.volume import LUMBAR_DISCS
 CLASSES = LUMBAR_DISCS + 1
 """Background and levels 1 (L5/S1) to 7."""
 
+LANDMARK_CLASSES = CLASSES + 3
+"""Beside these, discs above the seventh, the block of bone below L5/S1, and the body of L5."""
+
 
 class VNet(nn.Module):
     """Logits of background and seven discs for each voxel of 3D boxes, from any number of channels.
@@ -35,9 +38,11 @@ class VNet(nn.Module):
 
     Attributes:
         settings: widths and depths.
+        classes: of a voxel, background first.
     """
 
     settings: VNetConfig
+    classes: int = CLASSES
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -47,7 +52,7 @@ class VNet(nn.Module):
             x: boxes (N, D, H, W, C) with intensities 0 to 1, each side divisible by the product of its poolings.
 
         Returns:
-            Logits (N, D, H, W, 8), and an empty array (0, N, D, H, W, 8) in the place of auxiliary ones; float32.
+            Logits (N, D, H, W, K), and an empty array (0, N, D, H, W, K) in the place of auxiliary ones; float32.
 
         Raises:
             ValueError: D, H or W is not divisible by the product of its poolings.
@@ -60,7 +65,11 @@ class VNet(nn.Module):
                     *strides, *shape[1:]
                 )
             )
-        x, skips = self._block(0, jnp.concatenate([4.0 * x - 2.0, _places(x)], axis=-1)), []
+        bright = 4.0 * x - 2.0
+        x, skips = (
+            self._block(0, jnp.concatenate([bright, _places(x)], axis=-1) if self.settings.places else bright),
+            [],
+        )
         for level, factor in enumerate(pooling):
             skips.append(x)
             x = self._block(level + 1, self._unit(_gather(x, factor), self.settings.widths[level + 1]))
@@ -78,7 +87,7 @@ class VNet(nn.Module):
 
     def _head(self, x: jax.Array, hidden: int) -> jax.Array:
         """Logits of the classes from rectified features, by way of a hidden layer; float32."""
-        outer = nn.Dense(CLASSES)  # made first: modules are named in the order in which they are made
+        outer = nn.Dense(self.classes)  # made first: modules are named in the order in which they are made
         return outer(nn.relu(nn.Dense(hidden)(x)).astype(jnp.float32))
 
     def _unit(self, x: jax.Array, features: int) -> jax.Array:
@@ -167,7 +176,8 @@ def _places(x: jax.Array) -> jax.Array:
     """Height and depth of each voxel in its box, -1 to 1, as two channels (N, D, H, W, 2).
 
     Where in the field of view a disc lies says roughly which one it is; what the image shows then only has to correct
-    that. Without these channels the levels were still mixed up after several hundred steps.
+    that. Without these channels the levels were still mixed up after several hundred steps; with them, a scan of
+    another field of view is numbered by its place and not by its anatomy.
     """
     n, d, h, w, _ = x.shape
     rows, columns = jnp.linspace(-1.0, 1.0, h), jnp.linspace(-1.0, 1.0, w)
@@ -182,6 +192,6 @@ def _repeated(x: jax.Array, factor: int) -> jax.Array:
     return x.reshape(n, d * factor, h * 2, w * 2, c)
 
 
-def build_vnet(settings: VNetConfig) -> VNet:
-    """The V-Net with these widths and depths."""
-    return VNet(settings)
+def build_vnet(settings: VNetConfig, landmarks: bool = False) -> VNet:
+    """The V-Net with these widths and depths, for the seven discs alone or with the landmarks beside them."""
+    return VNet(settings, LANDMARK_CLASSES if landmarks else CLASSES)

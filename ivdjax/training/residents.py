@@ -12,10 +12,11 @@ from scipy import ndimage
 
 from ivdjax.config import TrainingConfig
 from ivdjax.data.preparation import Prepared
-from ivdjax.learning.augmentation import Residents
+from ivdjax.learning.augmentation import COUNTED, OUTLINED, Residents
+from ivdjax.learning.contrast import CLASSES
 from ivdjax.learning.devices import share
 from ivdjax.learning.hosts import from_leader
-from ivdjax.volume import LUMBAR_DISCS, UserError
+from ivdjax.volume import UserError
 
 MAX_DISCS = 15
 """Centroids kept of each case; crops are centred near these."""
@@ -47,7 +48,7 @@ class ResidentSets:
         self._shape = tuple(int(n) for n in np.max([case.grid.shape for case in cases], axis=0))
         self._channels = len(cases[0].channels)
         voxels = int(np.prod(self._shape))
-        one = voxels * (len(cases[0].channels) + 2)
+        one = voxels * (len(cases[0].channels) + 3)
         self._size = min(len(cases), training.resident_mib * 2**20 // one, MAX_VOXELS // voxels)
         if self._size == 0:
             raise UserError(
@@ -102,26 +103,30 @@ class FollowedSets:
 def stack_residents(cases: Sequence[Prepared], shape: tuple[int, ...], levels: bool = False) -> Residents:
     """Cases padded with zeros to one shape (D, H, W), channels last; arrays on the host.
 
-    With `levels` the target is the level of each of the seven discs, and every voxel counts: discs above the seventh
-    are background to be learned, outlined or not. Else it is the share of disc, and what counts are the rows that are
-    outlined, within the spine region where there is one.
+    With `levels` the target is the labels as they are, else the share of disc. What counts are the rows that are
+    outlined, and of the discs those within the spine region where there is one.
 
     Raises:
         ValueError: a case without reference labels.
     """
     blank = _blank_residents({"count": len(cases), "shape": shape, "channels": len(cases[0].channels)})
-    image, target, counted, low, high, extent, spacing_mm, centres, discs = map(np.asarray, blank)
+    image, target, counted, classes, class_mean, class_sd, low, high, extent, spacing_mm, centres, discs = map(
+        np.asarray, blank
+    )
     for place, case in enumerate(cases):
         if case.labels is None or case.occupancy is None:
             raise ValueError(f"case {case.name} has no reference labels to train on")
         d, h, w = case.grid.shape
-        lumbar = np.where(case.labels <= LUMBAR_DISCS, case.labels, 0)
         image[place, :d, :h, :w] = np.moveaxis(case.image, 0, -1)
-        target[place, :d, :h, :w] = lumbar if levels else case.occupancy
+        target[place, :d, :h, :w] = case.labels if levels else case.occupancy
         counts = np.ones(case.grid.shape, bool) if levels or case.region is None else case.region.copy()
-        if not levels:
-            counts[:, : case.ignore_above] = False
-        counted[place, :d, :h, :w] = counts
+        counts[:, : case.ignore_above] = False
+        counted[place, :d, :h, :w] = counts * np.uint8(COUNTED)
+        if case.tissues is not None:
+            counted[place, :d, case.ignore_above : h, :w] |= OUTLINED
+        if case.classes is not None:
+            classes[place, :d, :h, :w] = case.classes
+            class_mean[place], class_sd[place] = class_brightness(case.image, case.classes)
         low[place], high[place] = _ends(counts)
         extent[place], spacing_mm[place] = case.grid.shape, case.grid.spacing_mm
         numbers = [level for level in np.unique(case.labels) if level > 0][:MAX_DISCS]
@@ -139,6 +144,9 @@ def _blank_residents(layout: dict[str, Any]) -> Residents:
         "image": np.zeros((count, *shape, layout["channels"]), np.uint8),
         "target": np.zeros((count, *shape), np.uint8),
         "counted": np.zeros((count, *shape), np.uint8),
+        "classes": np.zeros((count, *shape), np.uint8),
+        "class_mean": np.zeros((count, CLASSES, layout["channels"]), np.float32),
+        "class_sd": np.zeros((count, CLASSES, layout["channels"]), np.float32),
         "low": np.zeros((count, 3), np.int32),
         "high": np.zeros((count, 3), np.int32),
         "extent": np.zeros((count, 3), np.int32),
@@ -147,6 +155,19 @@ def _blank_residents(layout: dict[str, Any]) -> Residents:
         "discs": np.zeros(count, np.int32),
     }
     return Residents(**fields)
+
+
+def class_brightness(
+    image: NDArray[np.uint8], classes: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation (CLASSES, C), 0 to 1, of each class's voxels in an image (C, D, H, W); 0 for none."""
+    flat = classes.ravel()
+    voxels = np.maximum(np.bincount(flat, minlength=CLASSES), 1)
+    mean, square = (
+        np.stack([np.bincount(flat, (channel.ravel() / 255.0) ** power, CLASSES) / voxels for channel in image], axis=1)
+        for power in (1, 2)
+    )
+    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0.0)).astype(np.float32)
 
 
 def _ends(counts: NDArray[np.bool_]) -> NDArray[np.intp]:

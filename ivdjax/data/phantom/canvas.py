@@ -71,7 +71,7 @@ class Canvas:
         self.paint(box, occupancy(distance, self.edge_mm), signal, grain)
 
     def mark(self, box: Box, distance: Array, tissue: str) -> None:
-        """Notes a solid given by its signed distance in mm as one of the tissues of the reference, over what is there."""
+        """Notes a solid, given by its signed distance in mm, as a tissue of the reference, over what is there."""
         self.tissues[box][distance <= 0] = TISSUES.index(tissue) + 1
 
     def noise(self, rng: np.random.Generator, scale_mm: float | tuple[float, float, float]) -> Array:

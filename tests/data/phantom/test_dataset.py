@@ -22,7 +22,11 @@ TINY = PhantomOptions(channels=("wat", "fat"), shape=(12, 80, 56), spacing_mm=(5
 def test_a_set_has_the_layout_of_a_dataset_and_the_truth_beside_it(tmp_path: Path) -> None:
     root = write_phantoms(tmp_path / "new" / "set", PhantomSet(3, seed=1, visits=2, options=TINY))
     assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*")) == sorted(
-        [f"{case}/{case}_{part}.nii.gz" for case in ("S01_1", "S01_2", "S02_1") for part in ("Labels", "fat", "wat")]
+        [
+            f"{case}/{case}_{part}.nii.gz"
+            for case in ("S01_1", "S01_2", "S02_1")
+            for part in ("Labels", "Tissues", "fat", "wat")
+        ]
         + ["truth.json"]
     )
     assert [path.name for path in root.parent.iterdir()] == ["set"], "nothing is left beside it"
