@@ -6,6 +6,7 @@ voxels of 4 mm a thin disc would vanish before it could be dilated.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -89,7 +90,9 @@ def with_classes(prepared: Prepared) -> Prepared:
     if len(values) > clusters:
         sample = values[:: max(1, len(values) // _SAMPLE)]
         start = np.quantile(sample, (np.arange(clusters) + 0.5) / clusters, axis=0)
-        centres, _ = kmeans2(sample, start, minit="matrix")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an image of few brightnesses has fewer clusters
+            centres, _ = kmeans2(sample, start, minit="matrix")
         classes[lit] = S1_BLOCK + 1 + vq(values, centres[np.argsort(centres.mean(axis=1))])[0]
     if prepared.labels is not None:
         classes[s1_block(prepared.labels, prepared.grid) & (classes != AIR)] = S1_BLOCK

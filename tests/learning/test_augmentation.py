@@ -12,7 +12,8 @@ import pytest
 
 from ivdjax.config import AugmentationConfig
 from ivdjax.learning import augmentation
-from ivdjax.learning.augmentation import Crop, Residents, Sample, change_contrast
+from ivdjax.learning.augmentation import COUNTED, OUTLINED, Crop, Residents, Sample
+from ivdjax.learning.contrast import CLASSES
 
 STILL = AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=0, noise=0, gamma=(1, 1), remap=0, bias=0, blur=0,
                            channel_dropout=0)  # fmt: skip
@@ -24,6 +25,10 @@ SPACING_MM = (3.0, 1.25, 1.25)
 
 def crop_of(disc_fraction: float = 0.5, box: tuple[int, ...] = BOX, levels: bool = False) -> Crop:
     return Crop(box, SPACING_MM[-len(box) :], disc_fraction, levels)
+
+
+def still(**changes: Any) -> AugmentationConfig:
+    return AugmentationConfig(**{**vars(STILL), **changes})
 
 
 def quick_keys(seed: int, count: int) -> jax.Array:
@@ -44,7 +49,11 @@ def residents(
     }  # fmt: skip
     kinds = {"image": jnp.uint8, "target": jnp.uint8, "counted": jnp.uint8}
     arrays = {name: jnp.asarray(np.asarray(value)[None], kinds.get(name, jnp.int32)) for name, value in fields.items()}
-    return Residents(**arrays, spacing_mm=jnp.asarray([SPACING_MM], jnp.float32), centres=jnp.asarray(rows[None]))
+    brightness = jnp.full((1, CLASSES, image.shape[-1]), 0.5)
+    return Residents(
+        **arrays, classes=jnp.asarray(target[None] % CLASSES, jnp.uint8), class_mean=brightness, class_sd=brightness,
+        spacing_mm=jnp.asarray([SPACING_MM], jnp.float32), centres=jnp.asarray(rows[None]),
+    )  # fmt: skip
 
 
 def rows_from(shape: tuple[int, int, int], first: int) -> np.ndarray:
@@ -112,7 +121,13 @@ def test_one_key_gives_one_sample_in_any_batch():
     assert set(np.unique(first.mask)) == {0.0, 1.0}
 
 
-gather = jax.jit(augmentation._gather, static_argnums=3)
+EVERYWHERE = (jnp.full(2, -jnp.inf), jnp.full(2, jnp.inf))
+
+
+@partial(jax.jit, static_argnums=3)
+def gather(volumes: Residents, case: int, where: jax.Array, levels: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Image, target and what counts, in the whole field of view."""
+    return augmentation._gather(volumes, case, where, EVERYWHERE, jnp.zeros(()), levels)[:3]
 
 
 def test_at_whole_positions_voxels_are_read_as_they_are():
@@ -330,93 +345,44 @@ def test_a_solid_box_is_turned_scaled_and_bent_in_all_directions():
     assert ((bent - still).std(axis=1).mean(axis=(0, 1, 2)) > 0.3).all()  # neighbouring slices move differently
 
 
-def contrast(settings: AugmentationConfig, image: np.ndarray, count: int = 32) -> np.ndarray:
-    return np.asarray(
-        jax.jit(jax.vmap(lambda key: change_contrast(key, jnp.asarray(image), settings)))(quick_keys(3, count))
+def test_a_cut_field_of_view_is_empty_counts_for_nothing_and_leaves_the_box_s_centre():
+    shape = (2, 160, 120)  # 200 by 150 mm
+    image = np.full((*shape, 1), 255, np.uint8)
+    volumes = residents(image, np.zeros(shape), counted=np.full(shape, COUNTED | OUTLINED), centres=[(0, 80, 60)])
+    box = (160, 120)
+    cut = samples(quick_keys(8, 64), volumes, still(cut_probability=1.0), box)
+    seen = cut.image[..., 0] > 0.5
+    np.testing.assert_array_equal(cut.mask > 0, seen)
+    np.testing.assert_array_equal(cut.tissue_mask > 0, seen)
+    assert seen[:, 80, 60].all()
+    rows, columns = seen[:, :, 60].sum(axis=1) * 1.25, seen[:, 80].sum(axis=1) * 1.25
+    assert 85 < rows.min() < 130 and 85 < columns.min() < 110 and np.ptp(rows) > 40  # no less than 90 mm is left
+    whole = samples(quick_keys(8, 8), volumes, still(), box)
+    assert (whole.image[:, 8:-8, 8:-8] > 0.5).all()
+
+
+def test_a_thick_slice_is_the_mean_of_what_lies_to_either_side():
+    depth = np.arange(21, dtype=np.uint8)[:, None, None]
+    image = np.broadcast_to(12 * depth, (21, 40, 40))[..., None]  # rises evenly: a mean across slices changes nothing
+    disc = np.broadcast_to(255 * (depth == 10), (21, 40, 40))
+    volumes = residents(image, disc, centres=[(10, 20, 20)])
+    thin, thick = (
+        samples(quick_keys(2, 160), volumes, still(slice_mm=mm, slice_probability=1.0)) for mm in (0.0, 30.0)
     )
+    change = np.abs(thick.image - thin.image).max(axis=(1, 2, 3))
+    assert np.median(change) < 0.06
+    both = (thin.target.max(axis=(1, 2)) > 0.6) & (thick.target.max(axis=(1, 2)) == 0)
+    assert both.any(), "a disc of one slice is lost between the two that a thick slice reads"
 
 
-def still(**changes: Any) -> AugmentationConfig:
-    return AugmentationConfig(**{**vars(STILL), **changes})
-
-
-GREY = np.random.default_rng(4).uniform(0.1, 0.9, (16, 12, 3)).astype(np.float32)
-
-
-def test_gamma_is_an_exponent_of_each_channel():
-    np.testing.assert_allclose(contrast(still(gamma=(2, 2)), GREY, 1)[0], GREY**2, rtol=1e-4)
-    exponents = np.log(contrast(still(gamma=(0.5, 2)), GREY)) / np.log(GREY)
-    np.testing.assert_allclose(exponents, np.broadcast_to(exponents[:, :1, :1], exponents.shape), rtol=1e-3)
-    found = exponents[:, 0, 0]
-    assert 0.5 <= found.min() < 0.6 and 1.6 < found.max() <= 2 and (np.ptp(found, axis=1) > 0).all()
-
-
-@pytest.mark.parametrize("dropout", [0.5, 1.0])
-def test_one_channel_survives_dropout(dropout):
-    alive = contrast(still(channel_dropout=dropout), GREY, 128).any(axis=(1, 2))
-    assert (alive.sum(axis=1) >= 1).all()
-    assert set(alive.argmax(axis=1)) == {0, 1, 2}
-    if dropout == 1:
-        assert (alive.sum(axis=1) == 1).all()
-    else:  # 0.5 of the two that are not spared
-        assert 0.55 < alive.mean() < 0.8
-    alone = contrast(still(channel_dropout=dropout), GREY[..., :1])
-    np.testing.assert_allclose(alone, np.broadcast_to(GREY[..., :1], alone.shape), rtol=1e-5)
-
-
-def test_remapping_is_one_curve_a_channel_and_leaves_air_dark():
-    image = np.broadcast_to(np.linspace(0, 1, 16 * 12, dtype=np.float32).reshape(16, 12, 1), (16, 12, 2))
-    mapped = contrast(still(remap=1, remap_probability=1), image, 64)
-    air = image <= 0.02
-    np.testing.assert_allclose(mapped[:, air], np.broadcast_to(image[air], mapped[:, air].shape), atol=1e-5)
-    assert (np.abs(mapped - image).max(axis=(1, 2)) > 0).all()  # every channel of every sample
-    rises = np.diff(mapped.reshape(64, -1, 2)[:, 8:], axis=1)
-    assert (rises >= -1e-5).all(axis=1).mean() > 0.4  # half of the curves only rise; some fall
-    assert (rises <= 1e-5).all(axis=1).any()
-    never = contrast(still(remap=1, remap_probability=0), image, 4)
-    np.testing.assert_allclose(never, np.broadcast_to(image, never.shape), atol=1e-5)
-
-
-def test_a_bias_field_is_smooth_and_shared_by_the_channels():
-    image = np.full((16, 12, 2), 0.5, np.float32)
-    field = contrast(still(bias=0.3), image) / 0.5
-    np.testing.assert_allclose(field[..., 0], field[..., 1], rtol=1e-6)
-    assert (np.abs(field - 1) < 1.5 * 0.3).all()  # the cubic may overshoot its control points
-    assert (np.ptp(field, axis=(1, 2)) > 0.01).all()
-    assert (np.abs(np.diff(field, axis=1)) < np.ptp(field, axis=(1, 2))[:, None, None] / 3).all()
-
-
-def test_noise_is_drawn_for_each_voxel_within_its_strength():
-    image = np.full((16, 12, 2), 0.5, np.float32)
-    image[:, :6] = 1.0
-    noisy = contrast(still(noise=0.1), image)
-    strength = (noisy[:, :, 6:] - 0.5).std(axis=(1, 2, 3))
-    assert strength.min() < 0.02 < 0.07 < strength.max() < 0.12
-    assert noisy.max() == 1.0  # intensities stay between 0 and 1
-
-
-def test_blur_keeps_the_sum_and_smooths():
-    point = np.zeros((15, 15, 1), np.float32)
-    point[7, 7] = 1.0
-    blurred = contrast(still(blur=1.0), point)
-    np.testing.assert_allclose(blurred.sum(axis=(1, 2, 3)), 1.0, rtol=1e-3)
-    peaks = blurred[:, 7, 7, 0]
-    assert peaks.min() < 0.3 and peaks.max() > 0.9
-    np.testing.assert_allclose(blurred, blurred.transpose(0, 2, 1, 3), atol=1e-6)
-    np.testing.assert_allclose(blurred, blurred[:, ::-1], atol=1e-6)
-
-
-def test_a_solid_box_is_blurred_in_plane_and_has_one_exponent_and_one_choice_of_channels():
-    point = np.zeros((5, 9, 9, 1), np.float32)
-    point[2, 4, 4] = 1.0
-    blurred = contrast(still(blur=1.0), point)
-    assert not blurred[:, [0, 1, 3, 4]].any(where=blurred[:, [0, 1, 3, 4]] > 1e-5)
-    np.testing.assert_allclose(blurred[:, 2].sum(axis=(1, 2, 3)), 1.0, rtol=1e-3)
-    solid = np.broadcast_to(GREY[None], (2, *GREY.shape))
-    assert set(map(tuple, contrast(still(channel_dropout=0.5), solid).any(axis=(2, 3)).sum(axis=1).tolist())) <= {
-        tuple(2 * kept for kept in choice) for choice in np.ndindex(2, 2, 2) if any(choice)
-    }
-    exponents = np.log(contrast(still(gamma=(0.5, 2)), solid)) / np.log(solid)
-    np.testing.assert_allclose(exponents, np.broadcast_to(exponents[:, :1, :1, :1], exponents.shape), rtol=1e-3)
-    biased = contrast(still(bias=0.3), np.full((4, 16, 12, 2), 0.5, np.float32)) / 0.5
-    assert (np.ptp(biased, axis=1).max(axis=(1, 2, 3)) > 0.005).all()  # the field changes from slice to slice too
+def test_tissues_are_the_classes_of_vertebra_and_canal_where_they_are_outlined():
+    volume = ramps((2, 20, 20))
+    target = np.full((2, 20, 20), 1)
+    target[:, :10], target[:, 10:] = 2, 3
+    counted = np.full(target.shape, COUNTED)
+    counted[:, 5:] |= OUTLINED
+    drawn = samples(quick_keys(1, 16), residents(volume, target, counted=counted), still())
+    rows = 255 * drawn.image[..., 1]
+    np.testing.assert_array_equal(drawn.tissues[..., 0] == 1, (rows < 9.5) & (drawn.mask > 0))
+    np.testing.assert_array_equal(drawn.tissues[..., 1] == 1, rows >= 9.5)
+    np.testing.assert_array_equal(drawn.tissue_mask > 0, rows >= 4.5)

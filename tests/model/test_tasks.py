@@ -26,7 +26,8 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.discs.region import spine_region
 from ivdjax.learning.augmentation import Crop
 from ivdjax.model import tasks
-from ivdjax.model.tasks import build_task, localization_target, region_target, stage_crop, stage_network
+from ivdjax.model.targets import localization_target, region_target
+from ivdjax.model.tasks import build_task, stage_crop, stage_network
 from ivdjax.networks.disc_net import DiscNet
 from ivdjax.networks.unet import UNet
 from ivdjax.networks.vnet import VNet
@@ -92,7 +93,10 @@ def test_what_a_stage_predicts_fits_what_it_is_given(stage):
     case = task.training[0]
     spacing_mm = {"region": (4, 3, 2), "disc": (4, 1.5, 1), "localization": (8, 3, 2)}[stage]
     np.testing.assert_allclose(case.grid.spacing_mm, spacing_mm)
-    assert case.image.shape == (1, *case.grid.shape) and case.ignore_above == (4 if stage == "disc" else 2)
+    assert (
+        case.image.shape == (1, *case.grid.shape)
+        and case.ignore_above == {"region": 2, "disc": 4, "localization": 0}[stage]
+    )
 
 
 def test_the_region_s_target_is_the_hull_of_the_outlined_discs():

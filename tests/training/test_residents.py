@@ -11,6 +11,7 @@ import pytest
 
 from ivdjax.config import TrainingConfig
 from ivdjax.data.preparation import Prepared
+from ivdjax.learning.augmentation import COUNTED, OUTLINED
 from ivdjax.learning.devices import data_mesh
 from ivdjax.training import residents
 from ivdjax.training.residents import MAX_DISCS, FollowedSets, ResidentSets, stack_residents
@@ -79,17 +80,36 @@ def test_where_nothing_counts_boxes_may_lie_anywhere(lost):
     np.testing.assert_array_equal([stacked.low[0], stacked.high[0]], [[0, 0, 0], [1, 7, 5]])
 
 
-def test_levels_are_the_seven_lumbar_discs_and_every_voxel_counts():
+def test_levels_are_the_labels_in_the_rows_that_are_outlined():
     case = with_region(replace(prepared("a", (2, 20, 6), levels=9), ignore_above=4), slice(0, 1))
+    case = replace(case, region=None)
     stacked = stack_residents([case], (2, 20, 6), levels=True)
-    np.testing.assert_array_equal(stacked.target[0], np.where(case.labels <= 7, case.labels, 0))
-    assert stacked.target.dtype == np.uint8 and stacked.counted[0].all()  # discs above the seventh are background
-    np.testing.assert_array_equal([stacked.low[0], stacked.high[0]], [[0, 0, 0], [1, 19, 5]])
+    np.testing.assert_array_equal(stacked.target[0], case.labels)
+    assert stacked.target.dtype == np.uint8
+    np.testing.assert_array_equal(stacked.counted[0, :, 4:], COUNTED)
+    assert not stacked.counted[0, :, :4].any()
     shares = stack_residents([case], (2, 20, 6))
     np.testing.assert_array_equal(shares.target[0], case.occupancy)
     np.testing.assert_array_equal(
         np.asarray(sets([case], levels=True).at(0).target), np.asarray(stacked.target)
     )  # fmt: skip
+
+
+def test_tissues_count_beyond_the_region_and_classes_come_with_their_brightness():
+    case = with_region(prepared("a"), slice(1, 2), slice(1, 6), slice(2, 5))
+    classes = np.zeros(case.grid.shape, np.uint8)
+    classes[:, 4:] = 6
+    image = np.where(classes == 6, 102, 51).astype(np.uint8)[None]
+    image[0, 0, 4:] += 51
+    told = replace(case, tissues=classes, classes=classes, image=image)
+    stacked = stack_residents([told, case], (2, 8, 6))
+    np.testing.assert_array_equal(
+        stacked.counted[0] & OUTLINED > 0, np.arange(8)[None, :, None] * np.ones((2, 1, 6)) >= 3
+    )
+    np.testing.assert_array_equal(stacked.counted[0] & COUNTED, stacked.counted[1])
+    np.testing.assert_allclose(stacked.class_mean[0, [0, 6], 0], [0.2, 0.5], atol=1e-6)
+    np.testing.assert_allclose(stacked.class_sd[0, [0, 6], 0], [0.0, 0.1], atol=1e-4)
+    assert not stacked.classes[1].any() and not stacked.class_mean[1].any()
 
 
 def test_channels_come_last_in_their_order():
@@ -120,8 +140,8 @@ def test_everything_lies_on_the_device_where_it_fits():
 
 
 def test_a_subset_rotates_where_not_everything_fits(monkeypatch):
-    # Half a MiB each: image, target and what counts.
-    cases = [prepared(str(place), (1, 512, 341), place) for place in range(5)]
+    # Half a MiB each: image, target, what counts and classes.
+    cases = [prepared(str(place), (1, 512, 255), place) for place in range(5)]
     turns = [values(sets(cases, resident_mib=1).at(step)) for step in (0, 10, 20, 30, 40, 50)]
     assert all(len(set(turn)) == 2 for turn in turns)
     assert set().union(*turns) == {0, 1, 2, 3, 4}
@@ -144,7 +164,7 @@ def test_no_more_voxels_than_an_index_can_count(monkeypatch):
         ([], "no case is left for training; give more cases, or hold out fewer"),
         ([prepared("a"), replace(prepared("b"), labels=None)], "case b has no reference labels.*add b_Labels"),
         ([prepared("a"), replace(prepared("b"), channels=("fat",))], "case b has the channels fat, but case a has t2"),
-        ([prepared("a", (3, 512, 512))], r"one volume takes 2.2 MiB, above training.resident_mib = 1; raise it"),
+        ([prepared("a", (3, 512, 512))], r"one volume takes 3.0 MiB, above training.resident_mib = 1; raise it"),
     ],
 )
 def test_unusable_cases_are_refused(cases, words):
