@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ivdjax.learning.augmentation import Crop, Residents
+from ivdjax.learning.augmentation import COUNTED, OUTLINED, Crop, Residents
+from ivdjax.learning.contrast import CLASSES
 from ivdjax.volume import LUMBAR_DISCS
 
 THICKNESS_MM = 4.0
@@ -42,7 +43,10 @@ def random_residents(crop: Crop, channels: int, cases: int, seed: int = 0) -> Re
     return Residents(
         image=random.integers(1, 256, (cases, *shape, channels), np.uint8),
         target=target,
-        counted=(random.random((cases, *shape)) < 0.9).astype(np.uint8),
+        counted=(random.random((cases, *shape)) < 0.9).astype(np.uint8) * np.uint8(COUNTED | OUTLINED),
+        classes=random.integers(0, CLASSES, (cases, *shape), np.uint8),
+        class_mean=np.tile(np.linspace(0, 1, CLASSES, dtype=np.float32)[None, :, None], (cases, 1, channels)),
+        class_sd=np.full((cases, CLASSES, channels), 0.1, np.float32),
         low=np.zeros((cases, 3), np.int32),
         high=np.tile(last.astype(np.int32), (cases, 1)),
         extent=np.tile(np.array(shape, np.int32), (cases, 1)),

@@ -114,7 +114,7 @@ class TestResidents:
     def test_nothing_is_blank_and_discs_lie_inside(self, crop):
         found = random_residents(crop, 3, 2)
         assert found.image.shape == (2, 20, *(side * 3 // 2 for side in crop.box[-2:]), 3) and found.image.min() > 0
-        assert 0.8 < found.counted.mean() < 1.0
+        assert 0.8 < (found.counted > 0).mean() < 1.0
         for case in range(2):
             inside = found.target[case][tuple(np.round(found.centres[case]).astype(int).T)]
             assert (inside > 0).all()
@@ -130,7 +130,7 @@ class TestPrograms:
     @pytest.mark.soak
     def test_each_work_runs_and_a_step_moves_the_state(self, training):
         assert training.shape == (2, 16, 24, 2)
-        assert [part.shape for part in training.batch] == [(2, 16, 24, 2), (2, 16, 24), (2, 16, 24)]
+        assert [part.shape for part in training.batch[:3]] == [(2, 16, 24, 2), (2, 16, 24), (2, 16, 24)]
         assert training.batch.image.std() > 0.1 and 0 < training.batch.target.mean() < 1
         programs = {work: training.program(work) for work in WORKS}
         first, second = (programs["augmentation"].call().image for _ in range(2))

@@ -174,3 +174,17 @@ def test_a_disc_is_common_only_where_its_level_is_right():
     # Common: the first and the third. Found: voxels 1, 2, 3 and 5. Wanted: voxels 1 to 4.
     assert level_overlap_sums(logits, target, mask) == (4, 8)
     assert level_overlap_sums(logits, target, jnp.zeros(6)) == (0, 0)
+
+
+def test_the_tissues_loss_is_the_mean_of_each_outlined_by_itself():
+    random = np.random.default_rng(3)
+    fused, aside = random.normal(size=(2, 4, 5, 2)), random.normal(size=(3, 2, 4, 5, 2))
+    target, mask = random.integers(0, 2, (2, 4, 5, 2)).astype(float), (random.random((2, 4, 5)) < 0.7).astype(float)
+    how = ((1.0, 2.0), 1.5, 0.3)
+    both = [path_losses(*(jnp.asarray(a[..., t]) for a in (fused, aside, target)), jnp.asarray(mask), *how)[0]
+            for t in (0, 1)]  # fmt: skip
+    total = losses.tissue_loss(*(jnp.asarray(a) for a in (fused, aside, target, mask)), *how)
+    np.testing.assert_allclose(total, (both[0] + both[1]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.tissue_loss(*(jnp.asarray(a) for a in (fused, aside, target, 0 * mask)), *how), 0.0
+    )

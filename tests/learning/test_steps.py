@@ -22,6 +22,7 @@ from ivdjax.config import (
     TrainingConfig,
 )
 from ivdjax.learning.augmentation import Crop, Residents, draw_sample
+from ivdjax.learning.contrast import CLASSES
 from ivdjax.learning.devices import data_mesh, share
 from ivdjax.learning.losses import level_loss, level_overlap_sums, path_losses
 from ivdjax.learning.steps import TrainState, build_predict, build_train_step, initial_state
@@ -54,6 +55,8 @@ def residents(ignore_above: tuple[int, int] = (0, 20)) -> Residents:
         "image": image, "target": share_of_disc, "counted": counted.astype(np.uint8), "extent": extent,
         "low": np.zeros((2, 3), np.int32), "high": extent - 1, "spacing_mm": np.float32([[4.0, 1.25, 1.25]] * 2),
         "centres": np.full((2, 15, 3), 12.0, np.float32), "discs": np.int32([1, 0]),
+        "classes": np.zeros(share_of_disc.shape, np.uint8), "class_mean": np.zeros((2, CLASSES, 1), np.float32),
+        "class_sd": np.zeros((2, CLASSES, 1), np.float32),
     }  # fmt: skip
     return Residents(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
