@@ -118,6 +118,8 @@ class AugmentationConfig:
         cut: largest shares of a volume's height and depth that are cut from the field of view above, below, in front
             and behind.
         cut_probability: how often each of the four sides is cut.
+        overhang: share of its sides by which a box may stand out of the volume in plane, so that the body lies anywhere
+            in it.
     """
 
     rotation_deg: float = 15.0
@@ -141,6 +143,7 @@ class AugmentationConfig:
     slice_probability: float = 0.5
     cut: tuple[float, float, float, float] = (0.5, 0.35, 0.3, 0.25)
     cut_probability: float = 0.0
+    overhang: float = 0.0
 
 
 @dataclass(frozen=True)

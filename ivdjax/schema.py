@@ -223,7 +223,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
     }),
     ("within 0 to 1", lambda v: 0 <= v <= 1, {
         "augmentation.": "remap remap_probability channel_dropout redistribution new_means inversion equalization "
-                         "random_convolution edges slice_probability cut_probability",
+                         "random_convolution edges slice_probability cut_probability overhang",
         "stage.optimizer.": "final_fraction",
         "stage.training.": "disc_fraction",
         "inference.": "sure sure_outline",

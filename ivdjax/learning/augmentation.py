@@ -106,7 +106,7 @@ def draw_sample(key: jax.Array, residents: Residents, crop: Crop, settings: Augm
     solid = crop._replace(box=(1, *crop.box), spacing_mm=(1.0, *crop.spacing_mm)) if flat else crop
     keys = jax.random.split(key, 6)
     case = jax.random.randint(keys[0], (), 0, residents.image.shape[0])
-    centre = _draw_centre(keys[1], residents, case, solid)
+    centre = _draw_centre(keys[1], residents, case, solid, settings.overhang)
     where = _deformed_positions(keys[2], centre, residents.spacing_mm[case], solid, settings)
     view = _draw_view(keys[4], residents, case, centre, settings)
     thick = flat and settings.slice_mm > 0
@@ -154,13 +154,15 @@ def _draw_reach(key: jax.Array, spacing_mm: jax.Array, settings: AugmentationCon
     return jnp.where(jax.random.uniform(keys[1]) < settings.slice_probability, reach, 0.0)
 
 
-def _draw_centre(key: jax.Array, residents: Residents, case: jax.Array, crop: Crop) -> jax.Array:
+def _draw_centre(key: jax.Array, residents: Residents, case: jax.Array, crop: Crop, overhang: float = 0.0) -> jax.Array:
     """Voxel position (3,) of a box's centre.
 
     As in inference, a box stays inside a volume that is larger than it. One that is larger than the volume lies
-    anywhere round it: inference pads at the end, and a network must not learn where in a box the body is.
+    anywhere round it: inference pads at the end, and a network must not learn where in a box the body is. With an
+    `overhang` every box may stand out of the volume in plane, by up to this share of its sides: a volume that just
+    fills the box would else lie at one place of it in all of training.
     """
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 6)
     extent = residents.extent[case].astype(jnp.float32)
     size = jnp.array([float(side) for side in crop.box])
     low, high = (size - 1) / 2, extent - 1 - (size - 1) / 2
@@ -175,7 +177,11 @@ def _draw_centre(key: jax.Array, residents: Residents, case: jax.Array, crop: Cr
     use_disc = (jax.random.uniform(keys[3]) < crop.disc_fraction) & (residents.discs[case] > 0)
     centre = jnp.where(use_disc, near, anywhere)
     around = high + jax.random.uniform(keys[4], (3,)) * (low - high)
-    return jnp.where(high > low, jnp.clip(centre, low, high), around)
+    placed = jnp.where(high > low, jnp.clip(centre, low, high), around)
+    if overhang > 0:
+        shift = jax.random.uniform(keys[5], (3,), minval=-1.0, maxval=1.0) * overhang * size
+        placed = placed + shift * jnp.array([0.0, 1.0, 1.0])
+    return placed
 
 
 def _deformed_positions(
