@@ -21,7 +21,7 @@ from ivdjax.config import PreparationConfig
 from ivdjax.imaging.files.image import MAX_VOXELS
 from ivdjax.imaging.geometry import corners_mm, covering_box, cropped, obliqueness_deg, resample, respaced
 from ivdjax.imaging.intensity import normalized, to_uint8
-from ivdjax.volume import Case, CaseError, Grid, LabelMap
+from ivdjax.volume import TISSUES, Case, CaseError, Grid, LabelMap
 
 ABOVE_TOP_DISC_MM = 5.0
 """How far above the top outlined disc voxels still take part in a loss, where higher discs are not outlined."""
@@ -246,6 +246,24 @@ def restore_labels(
         near = resample(_spread(levels, prepared.grid), prepared.grid, prepared.source, order=0)
         restored = np.where(restore_probability(probability, prepared) > threshold, near, 0).astype(np.uint8)
     return LabelMap(restored, prepared.source.affine, prepared.native)
+
+
+def restore_tissues(
+    probability: NDArray[np.float32], discs: LabelMap, prepared: Prepared, threshold: float = 0.5
+) -> LabelMap:
+    """A tissue map at the file's resolution: its discs, and round them the likelier of vertebra and canal.
+
+    Args:
+        probability: of vertebra and canal (2, D, H, W), on the working grid.
+        discs: numbered discs, as `restore_labels` gives them.
+        prepared: the case.
+        threshold: probability above which a voxel is one of the two.
+    """
+    vertebra, canal = (restore_probability(one, prepared) for one in probability)
+    found = np.where(vertebra >= canal, TISSUES.index("vertebra") + 1, TISSUES.index("canal") + 1)
+    found[np.maximum(vertebra, canal) <= threshold] = 0
+    found[discs.array > 0] = TISSUES.index("disc") + 1
+    return discs.with_array(found.astype(np.uint8))
 
 
 def _first_row(labels: NDArray[np.uint8], grid: Grid) -> int:

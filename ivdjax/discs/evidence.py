@@ -47,6 +47,7 @@ class Evidence:
         anchor: a level that the user has pinned, or none.
         spine_mm: centroids (N, 3) of the reference's discs where they lie in this case, RAS+ mm
             (`ivdjax.discs.spine_line.registered`); None: the reference is registered when it is needed.
+        tissue_probability: of vertebra and of canal (2, D, H, W) on the same grid, of a network that outlines them.
 
     Raises:
         ValueError: arrays that do not lie on their grids, or level probabilities without a grid.
@@ -60,6 +61,7 @@ class Evidence:
     reference: LabelMap | None = None
     anchor: Anchor | None = None
     spine_mm: NDArray[np.float64] | None = None
+    tissue_probability: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         for name, array in (("probability", self.probability), ("region", self.region)):

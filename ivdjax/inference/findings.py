@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_probability
+from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_probability, restore_tissues
 from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.measures import measure_discs
@@ -33,6 +33,8 @@ class CaseResult:
         reasons: for a review, in plain words.
         warnings: what was remarked on reading and preparing.
         probability: float32 (D, H, W) of disc on the labels' grid, 0 to 1; None unless it was asked for.
+        tissues: discs, vertebrae and canal on the labels' grid; None where the model outlines discs alone, or a person
+            has drawn the discs.
     """
 
     case: Case
@@ -42,6 +44,7 @@ class CaseResult:
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     probability: NDArray[np.float32] | None = None
+    tissues: LabelMap | None = None
 
 
 def prepare_case(model: Model, case: Case) -> Prepared:
@@ -95,8 +98,12 @@ def conclude(
     discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
     reasons = (*_missing_reasons(prepared), *contrast_doubts(case.volume, labels), *numbering.reasons, *unsure)
     fine = restore_probability(evidence.probability, prepared) if keep_probability else None
+    tissues = None
+    if evidence.tissue_probability is not None:
+        tissues = restore_tissues(evidence.tissue_probability, labels, prepared)
     verdict = "review" if reasons else "ok"
-    return judged(CaseResult(case, labels, tuple(discs), verdict, reasons, prepared.warnings, fine), decided)
+    found = CaseResult(case, labels, tuple(discs), verdict, reasons, prepared.warnings, fine, tissues)
+    return judged(found, decided)
 
 
 def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:

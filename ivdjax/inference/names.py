@@ -20,6 +20,7 @@ from ivdjax.volume import UserError
 
 Kind = Literal[
     "labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "probability",
+    "tissues",
     "evidence", "sidecar", "label_table", "corrections", "outlines", "own_labels",
     "own_json",
 ]  # fmt: skip
@@ -42,6 +43,7 @@ _PLAIN: dict[str, str] = {
     "seg_nrrd": "{case}_discs.seg.nrrd",
     "dicom_seg": "{case}_discs.dcm",
     "probability": "{case}_probability.nii.gz",
+    "tissues": "{case}_tissues.nii.gz",
     "evidence": "{case}_evidence.npz",
     "corrections": "{case}_corrections.json",
     "outlines": "{case}_outlines.nii.gz",
@@ -54,6 +56,7 @@ _BIDS: dict[str, str] = {
     "sidecar": "{stem}_desc-discs_dseg.json",
     "label_table": "{stem}_desc-discs_dseg.tsv",
     "probability": "{stem}_label-disc_desc-discs_probseg.nii.gz",
+    "tissues": "{stem}_desc-tissues_dseg.nii.gz",
     # The specification has no names for what follows; `BIDS_IGNORE` tells validators so.
     "csv": "{stem}_desc-discs_measures.tsv",
     "json": "{stem}_desc-discs_result.json",

@@ -117,6 +117,8 @@ def write_result(
     refuse_foreign(output, files, names)
     with whole_folder(output / names.folder) as part:
         write_labels(part / names.name("labels"), result.labels)
+        if result.tissues is not None:
+            write_labels(part / names.name("tissues"), result.tissues)
         if _is_dicom(files):
             remarks = _write_dicom_seg(part / names.name("dicom_seg"), files, result, model, options)
             result = replace(result, warnings=(*result.warnings, *remarks))

@@ -21,14 +21,14 @@ from ivdjax.model.model import Model, override_inference, read_model
 from ivdjax.model.segmentation import (
     REGION_BATCH,
     Predict,
-    disc_probability,
     level_probability,
     localization_case,
+    outline_probability,
     with_region,
 )
 from ivdjax.model.tasks import stage_crop, stage_network, stage_settings
 from ivdjax.model.weights import misfits
-from ivdjax.volume import Case, UserError
+from ivdjax.volume import TISSUES, Case, UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +119,15 @@ def in_region(segmenter: Segmenter, prepared: Prepared) -> Prepared:
 def gather_evidence(segmenter: Segmenter, prepared: Prepared, anchor: Anchor | None = None) -> Evidence:
     """What the networks say of a prepared case, in its spine region if it has one (`in_region`), for `number_discs`."""
     config, networks = segmenter.config, segmenter.networks
-    probability = disc_probability(prepared, networks["disc"].predict, networks["disc"].params, config)
+    outlined = outline_probability(prepared, networks["disc"].predict, networks["disc"].params, config)
     levels = level_grid = None
     if "localization" in networks:
         coarse = localization_case(prepared, config)
         network = networks["localization"]
         levels, level_grid = level_probability(coarse, network.predict, network.params, config), coarse.grid
     return Evidence(
-        probability, prepared.grid, prepared.region, levels, level_grid, segmenter.model.reference, anchor
+        outlined[0], prepared.grid, prepared.region, levels, level_grid, segmenter.model.reference, anchor,
+        tissue_probability=outlined[1:] if len(outlined) == len(TISSUES) else None,
     )  # fmt: skip
 
 

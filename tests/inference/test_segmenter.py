@@ -255,3 +255,27 @@ def test_a_doubt_about_the_channels_is_a_reason_for_review(tmp_path, networks, s
     result = find_discs(load(tmp_path, model("disc")), given)
     assert result.verdict == "review" and result.reasons == ("the discs look like fat",)
     assert shown == [(given.volume, result.labels)]
+
+
+def test_vertebra_and_canal_come_out_beside_the_discs_where_they_are_outlined(tmp_path, networks, seen, monkeypatch):
+    config = replace(CONFIG, disc=replace(CONFIG.disc, outputs=("disc", "vertebra", "canal")))
+    one = networks.build
+
+    def three(apply: str, params: Any, shape: tuple[int, ...], levels: bool) -> Any:
+        predict = one(apply, params, shape, levels)
+
+        def outlined(params: Any, boxes: np.ndarray) -> np.ndarray:
+            disc = predict(params, boxes)
+            if apply != "disc":
+                return disc
+            front = np.broadcast_to(np.arange(disc.shape[-1]) < disc.shape[-1] // 2, disc.shape)
+            return np.stack([disc, 0.9 * front, 0.8 * ~front], axis=-1).astype(np.float32)
+
+        return outlined
+
+    monkeypatch.setattr(workflow, "compile_predict", three)
+    result = find_discs(load(tmp_path, model("disc", config=config)), case())
+    assert result.tissues is not None and result.tissues.levels == (1, 2, 3)
+    np.testing.assert_array_equal(result.tissues.array == 1, result.labels.array > 0)
+    monkeypatch.setattr(workflow, "compile_predict", one)
+    assert find_discs(load(tmp_path / "plain", model("disc")), case()).tissues is None
