@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from ivdjax.config import read_config
 
-SCRIPTS = ("slurm.sh", "tpu_vm.sh", "tpu_worker.sh")
+SCRIPTS = ("slurm.sh", "slurm_array.sh", "tpu_vm.sh", "tpu_worker.sh")
 PROGRAMS = Path(sysconfig.get_path("scripts"))
 STAGES = ("region", "disc", "localization")
 

@@ -277,6 +277,7 @@
       return true;
     } catch (error) {
       say(error.message, true);
+      window.ivdjaxReview.timings.push({ what: "refused", ms: performance.now() - begin });
       if (error.status === 409) await open(name);
       return false;
     } finally {
