@@ -116,8 +116,8 @@ def main() -> int:
         server.send_signal(2)
         server.stdout.read()
     counts = np.array(list(keys.values()))
-    print(f"\n{len(counts)} cases, {counts.sum()} keys: {counts.mean():.1f} a case, at most {counts.max()}; one key was "
-          f"enough for {np.sum(counts == 1)}")  # fmt: skip
+    print(f"\n{len(counts)} cases, {counts.sum()} keys: {counts.mean():.1f} a case, at most {counts.max()}")
+    print(f"one key was enough for {np.sum(counts == 1)}")
     print("\n| what | times | median ms | longest ms |\n|---|---|---|---|")
     for what in dict.fromkeys(timing["what"] for timing in timings):
         own = np.array([timing["ms"] for timing in timings if timing["what"] == what])
