@@ -37,7 +37,7 @@ from ivdjax.model.model import read_model
 from ivdjax.volume import Case, Volume
 
 AS_IT_IS = "as it is"
-_SAID = "the image may be stored "
+_SAID = "The image may be stored "
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ import yaml
 
 from ivdjax.schema import ConfigError, check_values, parse, parse_yaml
 
+_GONE = ("inference.sure",)
+"""Keys of earlier versions that nothing heeds any more."""
+
 STAGES: tuple[str, ...] = ("region", "disc", "localization")
 """The stages of a training in the order in which they run: each may use what the ones before it have learned."""
 
@@ -383,8 +386,8 @@ class InferenceConfig:
             Fig. 4); if not, the line is fitted through the components themselves.
         numbering: solver (weighs all evidence; a missed disc leaves a gap), line (the paper's: what the centre line
             crosses, from the bottom up) or bottom (all components from the bottom up).
-        sure: confidence in every level below which a case is sent to review.
-        sure_outline: the same of every outline (its expected Dice), for models that are calibrated; 0: never.
+        review_above: probability that a level is wrong or a disc missing above which a case is sent to review.
+        sure_outline: expected Dice of an outline below which it is remarked, for models that are calibrated; 0: never.
     """
 
     batch_size: int = 8
@@ -397,7 +400,7 @@ class InferenceConfig:
     localization: bool = True
     registration: bool = True
     numbering: str = "solver"
-    sure: float = 0.9
+    review_above: float = 0.2
     sure_outline: float = 0.7
 
 
@@ -475,6 +478,21 @@ def shaped_like(model: Config) -> Config:
     return dataclasses.replace(made, data=data, preparation=model.preparation, inference=model.inference, **stages)
 
 
+def parse_stored(tree: dict[str, Any]) -> Config:
+    """The configuration that a model of this version or an earlier one stores: keys that are gone are left out.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    kept = {
+        section: {key: value for key, value in values.items() if f"{section}.{key}" not in _GONE}
+        if isinstance(values, dict)
+        else values
+        for section, values in tree.items()
+    }
+    return parse_config(kept)
+
+
 def plain_config(config: Any) -> Any:
     """Nested plain mappings and lists that `parse_config` turns back into the same configuration."""
     if dataclasses.is_dataclass(config):
@@ -517,6 +535,6 @@ def _override(tree: dict[str, Any], override: str) -> None:
 __all__ = [
     "STAGES", "AugmentationConfig", "Config", "ConfigError", "DataConfig", "DiscConfig", "DiscNetConfig",
     "InferenceConfig", "LocalizationConfig", "LossConfig", "OptimizerConfig", "PreparationConfig", "RegionConfig",
-    "StageConfig", "TrainingConfig", "UNetConfig", "VNetConfig", "config_differences", "parse_config", "plain_config",
-    "read_config", "shaped_like",
+    "StageConfig", "TrainingConfig", "UNetConfig", "VNetConfig", "config_differences", "parse_config", "parse_stored",
+    "plain_config", "read_config", "shaped_like",
 ]  # fmt: skip

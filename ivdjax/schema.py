@@ -226,7 +226,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
                          "random_convolution edges slice_probability cut_probability overhang",
         "stage.optimizer.": "final_fraction",
         "stage.training.": "disc_fraction",
-        "inference.": "sure sure_outline",
+        "inference.": "review_above sure_outline",
     }),
     ("at least 0 and below 1", lambda v: 0 <= v < 1, {
         "augmentation.": "cut",

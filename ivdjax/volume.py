@@ -35,6 +35,10 @@ class UserError(ValueError):
     """Options, configuration, model or input cannot be used at all; the message says what to change."""
 
 
+ASSUMPTION = "Levels assume five lumbar vertebrae."
+"""What every level rests on, since the image of a lumbar spine alone cannot tell how many there are."""
+
+
 def level_name(level: int) -> str:
     """Anatomical name of a level: 1 gives "L5/S1", 7 "T11/12"; levels beyond 15 give "level N".
 

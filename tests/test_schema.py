@@ -67,7 +67,7 @@ ALONE = {
     },
     "within 0 to 1": {
         "augmentation.remap": 1.1, "augmentation.remap_probability": 2, "augmentation.channel_dropout": 1.5,
-        "disc.optimizer.final_fraction": 1.1, "disc.training.disc_fraction": 1.01, "inference.sure": 1.1,
+        "disc.optimizer.final_fraction": 1.1, "disc.training.disc_fraction": 1.01, "inference.review_above": 1.1,
         "localization.training.disc_fraction": -0.1,
     },
     "at least 0 and below 1": {"disc.optimizer.average_decay": 1, "disc.optimizer.momentum": 1.0},
@@ -94,7 +94,8 @@ def test_a_number_at_the_edge_of_its_range_is_refused_with_the_range(key, value,
         ("augmentation.gamma", [1, 1]), ("disc.training.disc_fraction", 1), ("augmentation.remap", 1),
         ("preparation.percentiles", [0, 100]), ("disc.optimizer.average_decay", 0), ("inference.min_disc_mm3", 0),
         ("disc.loss.auxiliary", 0), ("disc.loss.cross_entropy_steps", 0), ("inference.overlap", 0), ("data.folds", 2),
-        ("region.dilation_mm", 0), ("region.margin_mm", 0), ("localization.dilation_mm", 0), ("inference.sure", 1),
+        ("region.dilation_mm", 0), ("region.margin_mm", 0), ("localization.dilation_mm", 0),
+        ("inference.review_above", 1),
         ("region.training.crop", [16, 48]), ("disc.training.crop", [4, 8]), ("stages", ["disc", "localization"]),
         ("stages", ["region"]), ("inference.numbering", "line"), ("disc.network.pyramid", "serial"),
         ("disc.network", {"architecture": "unet"}), ("data", {"root": "a", "phantom_cases": 1}),
@@ -185,7 +186,7 @@ def test_a_message_stays_short_whatever_the_value_stands_for():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]  # 10 ** 30 words
     bomb = parse_yaml("\n".join(lines))["a29"]
-    for key in ("name", "data", "data.channels", "preparation.spacing_mm", "inference.sure"):
+    for key in ("name", "data", "data.channels", "preparation.spacing_mm", "inference.review_above"):
         with pytest.raises(ConfigError) as error:
             parse_config(tree(key, bomb))
         assert len(str(error.value)) < 20_000
@@ -193,7 +194,7 @@ def test_a_message_stays_short_whatever_the_value_stands_for():
         parse_config({"name": "x", "a" * 100_000: 1})
 
 
-@pytest.mark.parametrize("key", ["seed", "inference.sure"])
+@pytest.mark.parametrize("key", ["seed", "inference.review_above"])
 def test_whole_numbers_of_any_length_are_answered(key):
     with pytest.raises(ConfigError, match=rf"{key} must be a number below 2 \*\* 63, not 1000000"):
         parse_config(tree(key, 10**100))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from ivdjax.config import InferenceConfig
 from ivdjax.discs.centre_line import CentreLine, fit_centre_line
-from ivdjax.discs.evidence import CLASSES, Evidence
+from ivdjax.discs.evidence import HIGHER_CLASS, S1_CLASS, Evidence
 from ivdjax.discs.frame import fit_frame
 from ivdjax.discs.pieces import join_broken, split_fused
+from ivdjax.discs.surroundings import Surroundings
 from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.geometry import cropped
 from ivdjax.volume import Grid, to_index, to_world_mm
@@ -43,9 +44,11 @@ class Candidate:
         above_mm: image above its highest voxel.
         cut: whether it touches the image's lower, upper, front or back border: its shape then means little.
         certainty: mean probability of its voxels.
-        votes: (8,) mean class probabilities of the localization network (background, levels 1 to 7); None without it.
+        votes: (K,) mean class probabilities of the localization network; None without it. K is 8 (background, levels 1
+            to 7) or 9 (8: any higher disc); what it takes for bone counts as background.
         origin: whole component, split from a larger one, or joined of pieces.
         at_border: share of its voxels that lie at the border of the spine region, beyond which nothing is outlined.
+        around: what is seen above and below it (`ivdjax.discs.surroundings`); None: not looked at.
     """
 
     voxels: NDArray[np.intp]
@@ -60,13 +63,20 @@ class Candidate:
     votes: NDArray[np.float64] | None
     origin: Origin = "whole"
     at_border: float = 0.0
+    around: Surroundings | None = None
 
     @property
     def favourite(self) -> int:
-        """The level that the localization network sees here; 0: none, or in less than half of it."""
+        """The level that the localization network sees here (8: any higher); 0: none, or in less than half of it."""
         if self.votes is None or self.votes[0] > 0.5:
             return 0
         return int(self.votes[1:].argmax()) + 1
+
+
+def blinded(candidate: Candidate) -> Candidate:
+    """A candidate without anything that the localization network says."""
+    around = candidate.around
+    return replace(candidate, votes=None, around=None if around is None else around.without_levels())
 
 
 def find_candidates(evidence: Evidence, settings: InferenceConfig, whole_discs: bool = True) -> list[Candidate]:
@@ -132,7 +142,7 @@ def line_through(candidates: Sequence[Candidate]) -> CentreLine:
 
 
 def level_votes(points_mm: NDArray[np.float64], evidence: Evidence) -> NDArray[np.float64] | None:
-    """The localization network's probabilities (8, N) at points (N, 3), linearly; None without that network.
+    """The localization network's probabilities (K, N) at points (N, 3), linearly; None without that network.
 
     Points outside its field of view take what it says at the nearest place inside.
     """
@@ -155,8 +165,12 @@ def _largest(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _votes(mask: NDArray[np.bool_], grid: Grid, evidence: Evidence) -> NDArray[np.float64] | None:
-    """Class probabilities (8, N) at the voxels of a mask, in the order of `np.argwhere`."""
-    return level_votes(np.asarray(to_world_mm(grid.affine, np.argwhere(mask).astype(float))), evidence)
+    """Class probabilities (K, N) at the voxels of a mask, in the order of `np.argwhere`; bone is background."""
+    votes = level_votes(np.asarray(to_world_mm(grid.affine, np.argwhere(mask).astype(float))), evidence)
+    if votes is None or len(votes) <= S1_CLASS:
+        return votes
+    votes[0] += votes[S1_CLASS:].sum(axis=0)
+    return votes[: HIGHER_CLASS + 1]
 
 
 def _favourites(mask: NDArray[np.bool_], votes: NDArray[np.float64]) -> NDArray[np.int8]:
@@ -206,10 +220,10 @@ def _describe(
 
 
 def _mean_votes(votes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over voxels (8, N) as a distribution (8,)."""
+    """Mean over voxels (K, N) as a distribution (K,)."""
     mean = np.clip(votes.mean(axis=1), 0.0, None)
     total = float(mean.sum())
-    return np.asarray(mean / total) if total > 0 else np.full(CLASSES, 1.0 / CLASSES)
+    return np.asarray(mean / total) if total > 0 else np.full(len(mean), 1.0 / len(mean))
 
 
 def _candidate(

@@ -1,8 +1,8 @@
-"""A chain over things in a row, each in one state or left out, solved exactly: the best chain, and probabilities.
+"""A chain over things in a row, each in one state or left out, solved exactly: probabilities, and what to answer.
 
 It is semi-Markov: a thing's state depends on the nearest one below it that is not left out, however many lie between. A
-second, hidden state goes along with the chain and is summed out. With N things, L states and S hidden ones, both
-solutions take N^2 L^2 S^2 / 2 steps, a few million for a spine.
+second, hidden state goes along with the chain and is summed out. With N things, L states and S hidden ones, the sums
+take N^2 L^2 S^2 / 2 steps, a few million for a spine.
 """
 
 from __future__ import annotations
@@ -41,36 +41,6 @@ def _reach(factors: Factors, low: int, high: int) -> Array:
     """Log factor (L, S, L, S) of going from one thing to another, those between being left out."""
     skipped = float(factors.none[low + 1 : high].sum())
     return skipped + factors.pair[low, high][:, None, :, None] + factors.hidden[None, :, None, :]
-
-
-def best_states(factors: Factors) -> tuple[int | None, ...]:
-    """State of each thing in the most probable chain (Viterbi), hidden states chosen with it; None: left out."""
-    count, shape = len(factors.none), factors.own.shape[1:]
-    below = np.concatenate([[0.0], np.cumsum(factors.none)])
-    score = np.empty((count, *shape))
-    origin: list[NDArray[np.intp]] = []
-    for high in range(count):
-        ways = [below[high] + factors.first[high]]
-        came = [np.full(shape, -1)]
-        for low in range(high):
-            reached = (score[low][:, :, None, None] + _reach(factors, low, high)).reshape(-1, *shape)
-            best = reached.argmax(axis=0)
-            ways.append(np.take_along_axis(reached, best[None], axis=0)[0])
-            came.append(low * score[low].size + best)
-        way = np.argmax(ways, axis=0)
-        score[high] = factors.own[high] + np.take_along_axis(np.array(ways), way[None], axis=0)[0]
-        origin.append(np.take_along_axis(np.array(came), way[None], axis=0)[0])
-    after = below[-1] - below[1:]
-    ends = score + factors.last[:, :, None] + after[:, None, None]
-    states: list[int | None] = [None] * count
-    if ends.max() < below[-1]:
-        return tuple(states)
-    place = int(ends.argmax())
-    while place >= 0:
-        index, level, hidden = np.unravel_index(place, score.shape)
-        states[int(index)] = int(level)
-        place = int(origin[int(index)][level, hidden])
-    return tuple(states)
 
 
 def state_probabilities(factors: Factors) -> Array:
@@ -112,3 +82,31 @@ def _total(factors: Factors, forward: Array) -> float:
     below = np.cumsum(factors.none)
     ends = forward + factors.last[:, :, None] + (below[-1] - below)[:, None, None]
     return float(np.logaddexp(logsumexp(ends), below[-1]))
+
+
+def most_right(gains: Array, left_out: Array) -> tuple[int | None, ...]:
+    """The states, rising strictly over the things, with the largest sum of gains; None: left out.
+
+    With probabilities for gains it is the consistent answer of which the most is right on average. A chain that is the
+    likeliest as a whole may be less likely right in each of its parts than another.
+
+    Args:
+        gains: (N, L), of each state of each thing, 0 or more.
+        left_out: (N,), of leaving it out; it is taken where a state gains no more.
+    """
+    count, states = gains.shape
+    best = np.zeros((count + 1, states + 1))  # of the lowest things, with states below this one
+    for index in range(count):
+        skipped = best[index] + left_out[index]
+        taken = np.concatenate([[-np.inf], best[index, :-1] + gains[index]])
+        best[index + 1] = np.maximum.accumulate(np.maximum(skipped, taken))
+    answer: list[int | None] = [None] * count
+    bound = states
+    for index in reversed(range(count)):
+        skipped = best[index] + left_out[index]
+        # The lowest bound that reaches the best sum is one that a state was taken at, or nothing is.
+        bound = int(np.argmax(best[index + 1, : bound + 1] >= best[index + 1, bound] - 1e-12))
+        if bound and best[index + 1, bound] > skipped[bound] + 1e-12:
+            answer[index] = bound - 1
+            bound -= 1
+    return tuple(answer)

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from ivdjax.volume import LUMBAR_DISCS, Grid, LabelMap
 
 CLASSES = LUMBAR_DISCS + 1
-"""Classes of the localization network: background, then levels 1 to 7."""
+"""Classes that every localization network tells apart: background, then levels 1 to 7."""
+HIGHER_CLASS, S1_CLASS, L5_CLASS = CLASSES, CLASSES + 1, CLASSES + 2
+"""Further classes of networks that know landmarks: any disc above the seventh, the S1 block, the body of L5."""
+ALL_CLASSES = CLASSES + 3
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Evidence:
         probability: of disc, 0 to 1, (D, H, W).
         grid: of the probability: the working grid.
         region: predicted spine region (D, H, W) on the same grid, or none.
-        level_probability: the localization network's (8, D', H', W'), background and levels 1 to 7, or none.
+        level_probability: the localization network's (K, D', H', W'), or none. K is 8 (background and levels 1 to 7) or
+            11 (then any higher disc, the S1 block and the body of L5).
         level_grid: of the level probability.
         reference: the model's numbered reference mask on a grid of its own, or none.
         anchor: a level that the user has pinned, or none.
@@ -71,6 +75,7 @@ class Evidence:
             return
         if self.level_grid is None:
             raise ValueError("level probabilities need the grid that they lie on; none was given")
-        wanted = (CLASSES, *self.level_grid.shape)
-        if self.level_probability.shape != wanted:
-            raise ValueError(f"the level probabilities' shape {self.level_probability.shape} must be {wanted}")
+        found, shape = self.level_probability.shape, self.level_grid.shape
+        if found not in ((CLASSES, *shape), (ALL_CLASSES, *shape)):
+            raise ValueError(f"the level probabilities' shape {found} must be {(CLASSES, *shape)}, or with landmarks "
+                             f"{(ALL_CLASSES, *shape)}")  # fmt: skip

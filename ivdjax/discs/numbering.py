@@ -9,22 +9,22 @@ are judged by the same model of a spine: the confidence of a level is its probab
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.config import InferenceConfig
-from ivdjax.discs.candidates import Candidate, find_candidates
-from ivdjax.discs.doubts import FEW, Answer, reasons_for_review
+from ivdjax.discs.candidates import Candidate, blinded, find_candidates
+from ivdjax.discs.centre_line import CentreLine
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.levels import Chain, solve_levels
 from ivdjax.discs.orientation import turned_gain
+from ivdjax.discs.signs import FEW, Answer, Sign, signs_of, transitional
 from ivdjax.discs.spine_line import SpineLine, own_line, paper_line, predicted_levels
+from ivdjax.discs.surroundings import surroundings
+from ivdjax.discs.verdict import Judgement, Kind, judged, judgement_of
 from ivdjax.volume import LabelMap, level_name, to_world_mm
-
-Verdict = Literal["ok", "review"]
 
 _ANCHOR_MM = 15.0
 """How far from the nearest disc an anchor may lie: less than half of a step, so that no other disc can be meant."""
@@ -37,19 +37,27 @@ class Numbering:
     Attributes:
         levels: (D, H, W), 0 background, 1 = L5/S1 upward.
         confidence: per level that occurs, 0 to 1: the probability of that level in the model of a spine that weighs all
-            evidence (`ivdjax.discs.levels`). It is no frequency measured on patients, and it does not say how well
-            the disc is outlined.
-        verdict: "review" if any reason was found, "ok" otherwise.
-        reasons: in plain words for the report, most important first.
+            evidence (`ivdjax.discs.levels`), calibrated where the model of the networks is. Five lumbar vertebrae are
+            assumed, and it does not say how well the disc is outlined.
+        verdict: "review" where `probability_wrong` is above the setting `review_above`, else "ok".
+        reasons: for a review, in short sentences, the decisive first.
+        probability_wrong: that a level is wrong or a disc in view is missing, 0 to 1.
+        remarks: what else may be worth knowing; they decide nothing.
+        findings: what was found of the spine itself: a likely transitional vertebra.
+        signs: what the verdict is made of, by name (`ivdjax.discs.signs`).
     """
 
     levels: NDArray[np.uint8]
     confidence: Mapping[int, float]
-    verdict: Verdict
+    verdict: Kind
     reasons: tuple[str, ...]
+    probability_wrong: float = 0.0
+    remarks: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    signs: Mapping[str, Sign] = field(default_factory=dict)
 
 
-def number_discs(evidence: Evidence, settings: InferenceConfig) -> Numbering:
+def number_discs(evidence: Evidence, settings: InferenceConfig, judgement: Judgement | None = None) -> Numbering:
     """Finds the discs of a case and their levels.
 
     Levels above `settings.discs` are dropped: discs of the thoracic spine look like lumbar ones. What cannot be a disc
@@ -59,7 +67,8 @@ def number_discs(evidence: Evidence, settings: InferenceConfig) -> Numbering:
 
     Args:
         evidence: what the networks, the model and the user say.
-        settings: which of it counts, and how discs are numbered.
+        settings: which of it counts, how discs are numbered, and when a case goes to review.
+        judgement: the model's calibration and verdict; the program's own if not given.
 
     Raises:
         ValueError: `settings.discs` is not 1 to 255; the anchor lies in no disc, or its level cannot be told apart.
@@ -70,14 +79,47 @@ def number_discs(evidence: Evidence, settings: InferenceConfig) -> Numbering:
     levels = np.zeros(evidence.grid.shape, np.uint8)
     for level in answer.places:
         levels[tuple(answer.disc(level).voxels.T)] = level
-    reasons = reasons_for_review(answer)
-    return Numbering(levels, answer.confidence, "review" if reasons else "ok", reasons)
+    own = judgement or judgement_of(None)
+    signs = signs_of(answer)
+    verdict = judged(signs, own, settings.review_above)
+    confidence = {level: own.confidence(value) for level, value in answer.confidence.items()}
+    finding = transitional(answer)
+    return Numbering(
+        levels, confidence, verdict.kind, verdict.reasons, verdict.probability_wrong, verdict.remarks,
+        (finding,) if finding else (), signs,
+    )  # fmt: skip
+
+
+def looked_candidates(
+    evidence: Evidence, settings: InferenceConfig
+) -> tuple[list[Candidate], CentreLine | None, float]:
+    """What the solver looks at: candidates from the lowest up with their surroundings, and the line; none without any.
+
+    The last value is how far the registered reference's line lies from the candidates, in mm.
+
+    Args:
+        evidence: of the case.
+        settings: which of it counts.
+    """
+    candidates = find_candidates(evidence, settings)
+    if not candidates:
+        return [], None, 0.0
+    line, off_mm = own_line(candidates, paper_line(candidates, evidence, settings))
+    return _with_surroundings(candidates, line, evidence, settings), line, off_mm
+
+
+def _with_surroundings(
+    candidates: Sequence[Candidate], line: CentreLine, evidence: Evidence, settings: InferenceConfig
+) -> list[Candidate]:
+    centroids = np.array([c.centroid_mm for c in candidates])
+    around = surroundings(centroids, line, evidence, settings.region, settings.localization)
+    return [replace(c, around=seen) for c, seen in zip(candidates, around, strict=True)]
 
 
 def _solved(evidence: Evidence, settings: InferenceConfig) -> Answer:
     candidates = find_candidates(evidence, settings)
     guide = paper_line(candidates, evidence, settings) if candidates else None
-    return _judged(candidates, None, _pinned(candidates, evidence), guide, settings)
+    return _judged(candidates, None, _pinned(candidates, evidence), guide, evidence, settings)
 
 
 def _counted(evidence: Evidence, settings: InferenceConfig) -> Answer:
@@ -100,27 +142,44 @@ def _counted(evidence: Evidence, settings: InferenceConfig) -> Answer:
     levels = [given.get(id(c)) for c in candidates]
     if pinned is not None:
         pinned = (next(i for i, c in enumerate(candidates) if c is kept[pinned[0]]), pinned[1])
-    return _judged(candidates, levels, pinned, guide, settings)
+    return _judged(candidates, levels, pinned, guide, evidence, settings)
+
+
+def judge_candidates(
+    candidates: Sequence[Candidate], line: CentreLine, guide_off_mm: float, settings: InferenceConfig,
+    levels: Sequence[int | None] | None = None, pinned: tuple[int, int] | None = None,
+) -> Answer:  # fmt: skip
+    """Levels for candidates (the solver's where none are given), with the probability of each.
+
+    Args:
+        candidates: from the lowest centroid up with their surroundings, at least one (`looked_candidates`).
+        line: the spine's centre line.
+        guide_off_mm: how far the registered reference's line lies from them.
+        settings: how many discs are wanted.
+        levels: that were given to them otherwise.
+        pinned: index of a candidate and the level that it certainly has.
+    """
+    chain = solve_levels(candidates, line, pinned)
+    blind = solve_levels([blinded(candidate) for candidate in candidates], line, pinned)
+    given = chain.levels if levels is None else levels
+    many = sum(1 <= level <= settings.discs for level in given if level is not None) >= FEW
+    off_mm = line.distance_mm(np.array([c.centroid_mm for c in candidates]))
+    return Answer(
+        candidates, given, chain, blind, [float(off) for off in off_mm], guide_off_mm, pinned is not None,
+        settings.discs, turned_gain(candidates) if many else {},
+    )  # fmt: skip
 
 
 def _judged(
     candidates: Sequence[Candidate], levels: Sequence[int | None] | None, pinned: tuple[int, int] | None,
-    guide: SpineLine | None, settings: InferenceConfig,
+    guide: SpineLine | None, evidence: Evidence, settings: InferenceConfig,
 ) -> Answer:  # fmt: skip
-    """Levels (those of the best chain where none are given) with the probability of each."""
     if not candidates:
         nothing = Chain((), np.zeros((0, 0)))
-        return Answer((), (), nothing, nothing, (), 0.0, False, settings.discs, settings.sure)
+        return Answer((), (), nothing, nothing, (), 0.0, False, settings.discs)
     line, guide_off_mm = own_line(candidates, guide)
-    off_mm = line.distance_mm(np.array([c.centroid_mm for c in candidates]))
-    chain = solve_levels(candidates, line, pinned)
-    blind = solve_levels([replace(c, votes=None) for c in candidates], line, pinned)
-    given = chain.levels if levels is None else levels
-    many = sum(1 <= level <= settings.discs for level in given if level is not None) >= FEW
-    return Answer(
-        candidates, given, chain, blind, [float(off) for off in off_mm],
-        guide_off_mm, pinned is not None, settings.discs, settings.sure, turned_gain(candidates) if many else {},
-    )  # fmt: skip
+    candidates = _with_surroundings(candidates, line, evidence, settings)
+    return judge_candidates(candidates, line, guide_off_mm, settings, levels, pinned)
 
 
 def _within(evidence: Evidence, predicted: LabelMap) -> Evidence:
@@ -157,4 +216,4 @@ def _pinned(candidates: Sequence[Candidate], evidence: Evidence) -> tuple[int, i
     return nearest, anchor.level
 
 
-__all__ = ["Anchor", "Evidence", "Numbering", "Verdict", "number_discs"]
+__all__ = ["Anchor", "Evidence", "Numbering", "number_discs"]

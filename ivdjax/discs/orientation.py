@@ -39,7 +39,11 @@ def _bare(candidates: Sequence[Candidate]) -> list[Candidate]:
     heights = [float(candidate.centroid_mm[2]) for candidate in candidates]
     return [
         replace(
-            candidate, votes=None, below_mm=height - heights[0] + _ROOM_MM, above_mm=heights[-1] - height + _ROOM_MM
+            candidate,
+            votes=None,
+            around=None,
+            below_mm=height - heights[0] + _ROOM_MM,
+            above_mm=heights[-1] - height + _ROOM_MM,
         )
         for candidate, height in zip(candidates, heights, strict=True)
     ]

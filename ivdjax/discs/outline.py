@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from ivdjax.discs.signs import Sign
 from ivdjax.volume import Grid, level_name
 
 REACH_MM = 6.0
@@ -127,15 +128,19 @@ def fit_calibration(expected: Sequence[float], dice: Sequence[float]) -> dict[st
     return {"scale": round(float(scale), 4), "power": round(float(power), 4)}
 
 
-def outline_reasons(confidence: Mapping[int, float], threshold: float) -> list[str]:
-    """Why a person should look at the outlines: a sentence for each disc below the threshold, the least sure first.
+def outline_sign(confidence: Mapping[int, float], threshold: float) -> Sign:
+    """The sign of the outlines for the verdict: 1 less the least confidence, and the levels below the threshold.
 
     Args:
-        confidence: by level, 0 to 1 (`outline_confidence`).
-        threshold: 0 to 1; 0 gives no reason, ever.
+        confidence: by level, 0 to 1 (`outline_confidence`); at least one.
+        threshold: 0 to 1; 0 says nothing, ever.
     """
-    unsure = sorted((value, level) for level, value in confidence.items() if value < threshold)
-    return [f"outline of {level_name(level)} unsure (expected Dice {value:.2f})" for value, level in unsure]
+    unsure = [
+        level_name(level)
+        for _, level in sorted((value, level) for level, value in confidence.items() if value < threshold)
+    ]
+    say = f"The outline of {', '.join(unsure)} is unsure" if unsure else ""
+    return Sign(1 - min(confidence.values()), say)
 
 
 def _curve(expected: NDArray[np.float64], scale: float, power: float) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from ivdjax.discs.evidence import Evidence
 from ivdjax.imaging.components import components
 from ivdjax.imaging.geometry import cropped
 from ivdjax.imaging.registration import moved_centroids, register_labels
-from ivdjax.volume import LabelMap, to_world_mm
+from ivdjax.volume import LUMBAR_DISCS, LabelMap, to_world_mm
 
 _NEAR_MM = 30.0
 """Two adults' spines laid on each other differ by 10 to 15 mm where they bend otherwise; facet joints lie 30 mm off."""
@@ -113,5 +113,6 @@ def predicted_levels(evidence: Evidence, settings: InferenceConfig) -> LabelMap:
         numbered = components(mask[box], grid, settings.min_disc_mm3)
         return LabelMap(np.where(numbered <= 255, numbered, 0).astype(np.uint8), grid.affine)
     levels: NDArray[np.uint8] = np.zeros(grid.shape, np.uint8)
-    levels[mask[box]] = votes.argmax(axis=0)
+    seen = votes.argmax(axis=0)
+    levels[mask[box]] = np.where(seen <= LUMBAR_DISCS, seen, 0)  # neither higher discs nor bone
     return LabelMap(levels, grid.affine)

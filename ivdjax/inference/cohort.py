@@ -112,7 +112,7 @@ def _parsed_rows(
         case, status = row.get("case") or "", row.get("status") or ""
         if not case or case in names or not (status == "failed" or _has_result(output, case, options)):
             continue
-        discs, seconds = row.get("discs") or "", row.get("seconds") or ""
+        discs, seconds, wrong = (row.get(key) or "" for key in ("discs", "seconds", "probability_wrong"))
         yield CaseSummary(
             case,
             status,
@@ -120,6 +120,8 @@ def _parsed_rows(
             _texts(row.get("reasons")),
             int(discs) if discs.isdecimal() else None,
             float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
+            probability_wrong=float(wrong) if wrong.replace(".", "", 1).isdecimal() else None,
+            remarks=_texts(row.get("remarks")),
             corrected=_texts(row.get("corrected")),
         )
 

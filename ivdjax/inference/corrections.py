@@ -22,6 +22,7 @@ from ivdjax.commands.commands import describe_os_error
 from ivdjax.config import InferenceConfig
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering, number_discs
+from ivdjax.discs.verdict import Judgement
 from ivdjax.imaging.folders import write_whole
 from ivdjax.volume import LEVEL_NAMES, LabelMap, UserError, level_name, to_world_mm
 
@@ -235,7 +236,7 @@ def read_corrections(path: Path, case: str) -> Corrections:
 
 
 def corrected_numbering(
-    evidence: Evidence, settings: InferenceConfig, corrections: Corrections
+    evidence: Evidence, settings: InferenceConfig, corrections: Corrections, judgement: Judgement | None = None
 ) -> tuple[Evidence, Numbering]:
     """The numbering of a case with its corrections applied; no network runs.
 
@@ -246,6 +247,7 @@ def corrected_numbering(
         evidence: what the networks said; an anchor in it is replaced by that of the corrections, if they have one.
         settings: as for `number_discs`.
         corrections: of the case.
+        judgement: as for `number_discs`.
 
     Returns:
         The evidence that the numbering rests on, and the numbering.
@@ -256,7 +258,7 @@ def corrected_numbering(
     for point in corrections.deleted_mm:
         evidence = _without_disc(evidence, settings, point)
     evidence = replace(evidence, anchor=corrections.anchor or evidence.anchor)
-    return evidence, number_discs(evidence, settings)
+    return evidence, number_discs(evidence, settings, judgement)
 
 
 def corrected_outlines(corrections: Corrections) -> LabelMap:

@@ -25,7 +25,7 @@ from ivdjax.model.model import Model
 from ivdjax.reports.disc_table import disc_table_html
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.tables import disc_rows
-from ivdjax.volume import Disc, LabelMap, UserError, Volume
+from ivdjax.volume import ASSUMPTION, Disc, LabelMap, UserError, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,15 @@ class DiscResult:
         labels: numbered discs (D, H, W) on the same grid: 0 background, 1 = L5/S1 upward.
         discs: the found discs with their measures, from the lowest up.
         verdict: "ok" or "review".
-        reasons: for a review, in plain words, the most important first.
+        reasons: for a review, in short sentences, the decisive first.
         warnings: what was remarked on reading and preparing the volume.
         model: the model's name.
         synthetic: whether the model was trained on synthetic images alone.
         validated_on: what the model was validated on, in plain words; empty where that is not known.
         probability: float32 (D, H, W) of disc, 0 to 1, on the same grid.
+        probability_wrong: that a level is wrong or a disc in view is missing, 0 to 1.
+        remarks: what else may be worth knowing; they decide nothing.
+        findings: of the spine itself: a likely transitional vertebra.
     """
 
     name: str
@@ -58,6 +61,9 @@ class DiscResult:
     validated_on: str
     probability: NDArray[np.float32]
     _found: Found | None = field(default=None, repr=False)
+    probability_wrong: float | None = None
+    remarks: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
     def save(
         self,
@@ -120,13 +126,13 @@ class DiscResult:
     def _repr_html_(self) -> str:
         """What a notebook shows: verdict, reasons, picture and table; every text from outside is escaped."""
         picture = base64.b64encode(self.picture()).decode("ascii")
-        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
+        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in (*self.reasons, *self.findings))
         synthetic = "<p><b>The model was trained on synthetic images alone.</b></p>" if self.synthetic else ""
         return (
             f"<p><b>{escape(self.name)}: {escape(self.verdict)}</b></p><ul>{reasons}</ul>{synthetic}"
             f'<img style="max-width:100%" alt="overview" src="data:image/png;base64,{picture}">'
-            f"{disc_table_html(self.discs)}<p><small>{escape(self.model)}. {escape(self.validated_on)} For research; "
-            "not a medical device.</small></p>"
+            f"{disc_table_html(self.discs)}<p><small>{ASSUMPTION} {escape(self.model)}. "
+            f"{escape(self.validated_on)} For research; not a medical device.</small></p>"
         )
 
 

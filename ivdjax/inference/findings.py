@@ -15,10 +15,15 @@ from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_p
 from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.measures import measure_discs
-from ivdjax.discs.outline import outline_confidence, outline_reasons
+from ivdjax.discs.outline import outline_confidence, outline_sign
+from ivdjax.discs.signs import OUTLINE, Sign
+from ivdjax.discs.verdict import judged
 from ivdjax.inference.corrections import Corrections, corrected_numbering, corrected_outlines
 from ivdjax.model.model import Model
 from ivdjax.volume import Case, CaseError, Disc, LabelMap
+
+_CONTRAST = 0.5
+"""P(something is wrong) that a channel asks for which is not what it is called: everything rests on the channels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +35,12 @@ class CaseResult:
         labels: numbered discs on the case's own canonical grid, ready for the file's own grid.
         discs: their measures, from the lowest up.
         verdict: "ok" or "review".
-        reasons: for a review, in plain words.
+        reasons: for a review, in short sentences, the decisive first.
         warnings: what was remarked on reading and preparing.
+        probability_wrong: that a level is wrong or a disc in view is missing, 0 to 1, before anybody has accepted it;
+            None where a person has drawn the discs.
+        remarks: what else may be worth knowing; they decide nothing.
+        findings: of the spine itself: a likely transitional vertebra.
         probability: float32 (D, H, W) of disc on the labels' grid, 0 to 1; None unless it was asked for.
         tissues: discs, vertebrae and canal on the labels' grid; None where the model outlines discs alone, or a person
             has drawn the discs.
@@ -43,6 +52,9 @@ class CaseResult:
     verdict: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    probability_wrong: float | None = None
+    remarks: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
     probability: NDArray[np.float32] | None = None
     tissues: LabelMap | None = None
 
@@ -81,11 +93,11 @@ def conclude(
     Raises:
         CaseError: the anchor, or a point of a deletion, lies in no disc.
     """
-    settings, decided = model.config.inference, corrections or Corrections(case.name)
+    settings, decided, judgement = model.config.inference, corrections or Corrections(case.name), _judgement(model)
     if decided.outlines is not None:
         return _drawn(case, prepared, decided)
     try:
-        evidence, numbering = corrected_numbering(evidence, settings, decided)
+        evidence, numbering = corrected_numbering(evidence, settings, decided, judgement)
     except ValueError as error:
         if evidence.anchor is None and not decided.in_force:
             raise
@@ -93,17 +105,22 @@ def conclude(
     labels = restore_labels(numbering.levels, prepared, evidence.probability, settings.threshold)
     calibration = _calibration(model)
     outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)
-    # Uncalibrated figures rank a case's discs, but their size means nothing.
-    unsure = outline_reasons(outlines, settings.sure_outline) if calibration else []
     discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
-    reasons = (*_missing_reasons(prepared), *contrast_doubts(case.volume, labels), *numbering.reasons, *unsure)
+    signs = dict(numbering.signs)
+    if calibration and outlines:  # uncalibrated figures rank a case's discs, but their size means nothing
+        signs[OUTLINE] = outline_sign(outlines, settings.sure_outline)
+    for place, doubt in enumerate(contrast_doubts(case.volume, labels)):
+        signs[f"contrast {place}"] = Sign(1.0, doubt, _CONTRAST)
+    found = judged(signs, judgement, settings.review_above)
     fine = restore_probability(evidence.probability, prepared) if keep_probability else None
     tissues = None
     if evidence.tissue_probability is not None:
         tissues = restore_tissues(evidence.tissue_probability, labels, prepared)
-    verdict = "review" if reasons else "ok"
-    found = CaseResult(case, labels, tuple(discs), verdict, reasons, prepared.warnings, fine, tissues)
-    return judged(found, decided)
+    result = CaseResult(
+        case, labels, tuple(discs), found.kind, found.reasons, prepared.warnings, found.probability_wrong,
+        (*_missing_remarks(prepared), *found.remarks), numbering.findings, fine, tissues,
+    )  # fmt: skip
+    return accepted(result, decided)
 
 
 def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
@@ -113,10 +130,10 @@ def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
     except ValueError as error:
         raise CaseError(f"case {case.name}: {error}") from error
     discs = measure_discs(labels, case.volume, dict.fromkeys(labels.levels, 1.0))
-    return judged(CaseResult(case, labels, tuple(discs), "ok", (), prepared.warnings), decided)
+    return accepted(CaseResult(case, labels, tuple(discs), "ok", (), prepared.warnings), decided)
 
 
-def judged(result: CaseResult, decided: Corrections) -> CaseResult:
+def accepted(result: CaseResult, decided: Corrections) -> CaseResult:
     """A result with what people said of it beside its discs: marks, notes, and acceptance, which outweighs any reason.
 
     Args:
@@ -125,10 +142,15 @@ def judged(result: CaseResult, decided: Corrections) -> CaseResult:
     """
     remarks = [f"{entry.words()}." for entry in decided.in_force if entry.action in ("transitional", "note")]
     if not decided.accepted_by:
-        return replace(result, warnings=(*result.warnings, *remarks))
+        return replace(result, remarks=(*result.remarks, *remarks))
     spite = f" although {'; '.join(result.reasons)}" if result.reasons else ""
-    accepted = f"Accepted by {', '.join(decided.accepted_by)}{spite}."
-    return replace(result, verdict="ok", reasons=(), warnings=(*result.warnings, accepted, *remarks))
+    said = f"Accepted by {', '.join(decided.accepted_by)}{spite}."
+    return replace(result, verdict="ok", reasons=(), remarks=(said, *result.remarks, *remarks))
+
+
+def _judgement(model: Model) -> Judgement:
+    """What levels and verdict are made of for a model: its own calibration, or the program's."""
+    return judgement_of(model.meta.get("levels"))
 
 
 def _calibration(model: Model) -> Mapping[str, object] | None:
@@ -136,8 +158,8 @@ def _calibration(model: Model) -> Mapping[str, object] | None:
     return model.meta.get("outline_calibration")
 
 
-def _missing_reasons(prepared: Prepared) -> list[str]:
+def _missing_remarks(prepared: Prepared) -> list[str]:
     if not prepared.missing:
         return []
     there = ", ".join(channel for channel in prepared.channels if channel not in prepared.missing)
-    return [f"channel {', '.join(prepared.missing)} is missing: outlines and levels rest on {there} alone"]
+    return [f"Channel {', '.join(prepared.missing)} is missing: outlines and levels rest on {there} alone"]

@@ -275,8 +275,9 @@ def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], C
             )
         decided = tuple(entry.words() for entry in work.corrections.in_force)
         return CaseSummary(
-            work.files.name, "done", result.verdict, result.reasons, len(result.discs), corrected=decided
-        )
+            work.files.name, "done", result.verdict, result.reasons, len(result.discs),
+            probability_wrong=result.probability_wrong, remarks=result.remarks, corrected=decided,
+        )  # fmt: skip
 
     return write
 

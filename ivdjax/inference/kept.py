@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.config import parse_config, plain_config
+from ivdjax.config import parse_stored, plain_config
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Evidence
@@ -124,7 +124,7 @@ def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> 
         reference = LabelMap(arrays["reference"].astype(np.uint8), arrays["reference_affine"].astype(float))
     spine = arrays.get("spine_mm")
     evidence = Evidence(probability, grid, region, levels, level_grid, reference, spine_mm=spine)
-    model = Model(parse_config(facts["config"]), {}, facts["meta"], reference)
+    model = Model(parse_stored(facts["config"]), {}, facts["meta"], reference)
     channels = {name: _source(stored) for name, stored in facts["files"].items()}
     files = CaseFiles(case, facts["subject"], channels, remarks=tuple(facts["remarks"]))
     prepared = Prepared(

@@ -218,6 +218,7 @@ class DiscModel:
         return DiscResult(
             found.case.name, found.case.volume, found.labels, found.discs, found.verdict, found.reasons, found.warnings,
             model.name, model.config.data.synthetic, validation_words(model), found.probability, whole,
+            found.probability_wrong, found.remarks, found.findings,
         )  # fmt: skip
 
 
@@ -261,7 +262,7 @@ def load_model(model: str | Path | None = None, **settings: Any) -> DiscModel:
     Args:
         model: its name (`ivdjax models list`), or its folder, such as runs/NAME/model of a training; a folder that
             exists wins. None: the one for any single channel.
-        settings: of its inference section that differ, such as `region=False` or `sure=0.8`.
+        settings: of its inference section that differ, such as `region=False` or `review_above=0.1`.
 
     Raises:
         UserError: no such model, a damaged one, one that cannot outline discs, or a setting that does not exist.

@@ -30,7 +30,7 @@ from ivdjax.model.provenance import validation_words
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
-from ivdjax.volume import CaseError, UserError
+from ivdjax.volume import ASSUMPTION, CaseError, UserError
 
 if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
     from ivdjax.inference.findings import CaseResult
@@ -144,7 +144,7 @@ def _write_own(part: Path, names: CaseNames, own: CaseResult, source: Mapping[st
     """What the program found by itself: label map, verdict and table."""
     write_labels(part / names.name("own_labels"), own.labels)
     facts = {**source, "anchor": None, "deleted_mm": [], "corrections": []}
-    document = disc_json(own.case.name, own.verdict, own.reasons, own.discs, warnings=list(own.warnings), **facts)
+    document = disc_json(own.case.name, own.verdict, own.reasons, own.discs, **_told(own), **facts)
     write_whole(part / names.name("own_json"), document)
 
 
@@ -198,6 +198,7 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
             return None
         return CaseSummary(
             files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0,
+            probability_wrong=stored.get("probability_wrong"), remarks=tuple(stored.get("remarks") or ()),
             corrected=tuple(stored.get("corrections") or ()),
         )  # fmt: skip
     except (KeyError, TypeError):
@@ -235,10 +236,18 @@ def _write_tables(
     table = disc_csv(result.discs)
     write_whole(part / names.name("csv"), csv_as_tsv(table) if options.bids else table)
     document = disc_json(
-        result.case.name, result.verdict, result.reasons, result.discs, warnings=list(result.warnings),
+        result.case.name, result.verdict, result.reasons, result.discs, **_told(result),
         anonymous=options.anonymous, repeatability=model.meta.get("repeatability"), **source,
     )  # fmt: skip
     write_whole(part / names.name("json"), document)
+
+
+def _told(result: CaseResult) -> dict[str, Any]:
+    """What a result says beside its verdict and discs."""
+    return {
+        "probability_wrong": result.probability_wrong, "remarks": list(result.remarks),
+        "findings": list(result.findings), "assumption": ASSUMPTION, "warnings": list(result.warnings),
+    }  # fmt: skip
 
 
 def _write_for_viewers(part: Path, names: CaseNames, result: CaseResult, options: OutputOptions) -> None:
@@ -282,6 +291,9 @@ def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model
         validated_on=validation_words(model),
         synthetic=model.config.data.synthetic,
         warnings=result.warnings,
+        probability_wrong=result.probability_wrong,
+        remarks=result.remarks,
+        findings=result.findings,
         volume=case.volume,
         labels=result.labels,
         provenance=source,

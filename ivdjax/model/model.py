@@ -17,8 +17,9 @@ import numpy as np
 import yaml
 
 from ivdjax import __version__
-from ivdjax.config import Config, ConfigError, parse_config, plain_config
+from ivdjax.config import Config, ConfigError, parse_config, parse_stored, plain_config
 from ivdjax.discs.outline import calibrated
+from ivdjax.discs.verdict import judgement_of
 from ivdjax.imaging.folders import whole_folder, write_whole
 from ivdjax.model.model_card import model_card
 from ivdjax.model.shipped import model_folder
@@ -120,7 +121,7 @@ def read_model(folder: str | Path) -> Model:
         raise UserError(f"{weights} holds the networks {sorted(parameters)}, but {DESCRIPTION} names "
                         f"{sorted(description['networks'])}; copy the whole folder again")  # fmt: skip
     try:
-        config = parse_config(description["config"])
+        config = parse_stored(description["config"])
     except ConfigError as error:
         raise UserError(f"{folder / DESCRIPTION}: {error}") from error
     told = description.get("channels", list(config.data.channels))
@@ -295,6 +296,14 @@ def _is_calibration(value: Any) -> bool:
         return False
 
 
+def _is_judgement(value: Any) -> bool:
+    try:
+        judgement_of(value if _is_mapping(value) else {})
+    except ValueError:
+        return False
+    return True
+
+
 def _is_repeatability(value: Any) -> bool:
     """Whether a value tells of measures, each a mapping whose smallest detectable change is a number or unknown."""
     if not _is_mapping(value):
@@ -321,6 +330,7 @@ _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "limits": (_are_texts, "a list of sentences"),
     "config": (_is_mapping, "keys and values"),
     "outline_calibration": (_is_calibration, "keys and values with a scale and a power above 0"),
+    "levels": (_is_judgement, "keys and values with confidence, bias and weights (benchmarks/fit_levels.py)"),
     "repeatability": (_is_repeatability, "keys and values, with numbers of 0 or more for smallest_detectable_change"),
 }
 """What each fact of a description must be, where it is there, and how that is said."""

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ivdjax.volume import ASSUMPTION
+
 GENERAL_LIMITS = (
     "A transitional vertebra, surgery, a collapsed vertebra, or a field of view without the sacrum can shift every "
     "level by one. What the program sees of this it tells by the confidence of each level and by the verdict `review`; "
     "the verdict `ok` is no guarantee.",
-    "The confidence of a level is a probability within the program's own model of a spine. It is no frequency measured "
-    "on patients, and it does not say how well the disc is outlined.",
+    f"{ASSUMPTION} The confidence of a level does not say how well the disc is outlined.",
     "Images unlike the training data (other sequences, resolutions, implants, fractures, children) may fail silently; "
     "look at the overview picture of every case.",
 )
@@ -75,6 +76,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         _facts("Figures on held-out cases", description.get("validation"))
         or "## Figures on held-out cases\n\nNone were recorded with this model.",
         _repeatability(description.get("repeatability")),
+        _levels(description.get("levels")),
         _outline_confidence(description.get("outline_calibration")),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in (*description.get("limits", ()), *_limits(description))),
         _integrity(description),
@@ -85,7 +87,7 @@ def model_card(description: Mapping[str, Any]) -> str:
 def _use(description: Mapping[str, Any]) -> str:
     text = f"## Use\n\n```\npython infer.py --model PATH/TO/{description['name']} --output OUT CASE_FOLDER\n```"
     if len(description["channels"]) > 1:
-        text += "\n\nA case that lacks some of the channels is answered too; its verdict is then `review`."
+        text += "\n\nA case that lacks some of the channels is answered too; a remark says so."
     return text
 
 
@@ -206,6 +208,19 @@ def _repeatability(facts: Mapping[str, Any] | None) -> str:
         "A change between two visits of a subject that is smaller than the smallest detectable change may be noise "
         "alone. It does not hold for another scanner or sequence, and patients vary more."
         + (f"\n\n```\n{command}\n```" if command else "")
+    )
+
+
+def _levels(facts: Mapping[str, Any] | None) -> str:
+    """A section about level confidence and verdict; empty for a model without a calibration of its own."""
+    if not facts:
+        return ""
+    confidence = facts["confidence"]
+    signs = ", ".join(sorted(facts["weights"], key=lambda name: -facts["weights"][name])) or "none"
+    return (
+        f"## Levels and verdict\n\n{ASSUMPTION} The confidence of a level is calibrated: its log odds are "
+        f"{_cell(confidence['slope'])} times those of the model of a spine, plus {_cell(confidence['offset'])}. The "
+        f"verdict rests on these signs, the weightiest first: {signs}."
     )
 
 

@@ -59,5 +59,5 @@ def _settings(model: Model) -> dict[str, Any]:
     """All of a model that changes a result, but for its weights."""
     return {
         "preparation": plain_config(model.config.preparation), "inference": plain_config(model.config.inference),
-        "outline_calibration": model.meta.get("outline_calibration"),
+        "outline_calibration": model.meta.get("outline_calibration"), "levels": model.meta.get("levels"),
     }  # fmt: skip

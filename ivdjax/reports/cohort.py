@@ -12,13 +12,15 @@ from ivdjax.imaging.folders import write_whole
 from ivdjax.reports.disc_table import is_unsure, number_text
 from ivdjax.reports.document import badge, html_document, items
 from ivdjax.reports.tables import CaseSummary
+from ivdjax.volume import ASSUMPTION
 
 _STYLE = "assets/cohort.css"
 _SCRIPTS = ("assets/cohort.js",)
 _IMAGES = "'self' file: data:"
 
 _HEADINGS = (
-    ("", ""), ("Case", "text"), ("Verdict", "number"), ("Reasons", "number"), ("Discs", "number"),
+    ("", ""), ("Case", "text"), ("Verdict", "number"), ("Reasons", "number"),
+    ("Chance of an error", "number"), ("Discs", "number"),
     ("Lowest level confidence", "number"), ("Lowest outline confidence", "number"), ("Seconds", "number"),
     ("Files", ""),
 )  # fmt: skip
@@ -31,9 +33,10 @@ _WORDS = (
     "Review: the program found something that speaks against its numbering of the discs, stated under Reasons; a "
     "person should look at the case before its figures are used. Ok: nothing of that kind was found, which is no "
     "proof. Failed: there is no result. Cases stand in the order of their need: failed ones, then those to be "
-    "reviewed, among them first those without a disc, with more reasons, with a lower confidence. Level confidence: "
+    "reviewed, among them first those without a disc and those with the larger chance of an error. Level confidence: "
     "how sure the name of a disc is, 0 to 1. Outline confidence: the Dice that a careful outline is expected to have "
-    "with this one. For research; not a medical device."
+    "with this one. Chance of an error: that a level is wrong or a disc in view is missing. "
+    f"{ASSUMPTION} For research; not a medical device."
 )
 
 
@@ -94,14 +97,14 @@ def cohort_page(rows: Sequence[CohortRow]) -> str:
 def by_need(rows: Sequence[CohortRow]) -> list[CohortRow]:
     """The cases in the order in which a person should look at them.
 
-    Failed ones, then those to be reviewed, then the others; within these those without any disc, those with more
-    reasons, with the lower level confidence, with the lower outline confidence, by name.
+    Failed ones, then those to be reviewed, then the others; within these those without any disc, those with
+    the larger chance of an error, with the lower level confidence, with the lower outline confidence, by name.
     """
 
-    def need(row: CohortRow) -> tuple[int, bool, int, float, float, str]:
+    def need(row: CohortRow) -> tuple[int, bool, float, float, float, str]:
         state = _STATES.index(row.state) if row.state in _STATES else 1
         level, outline = (1.0 if share is None else share for share in (row.level_confidence, row.outline_confidence))
-        return state, bool(row.discs), -len(row.reasons), level, outline, row.case
+        return state, bool(row.discs), -(row.probability_wrong or 0.0), level, outline, row.case
 
     return sorted(rows, key=need)
 
@@ -123,6 +126,7 @@ def _line(place: int, row: CohortRow) -> str:
         f'<th scope="row" data-value="{name}">{title}</th>',
         f'<td data-value="{place}">{badge(row.state) if row.state else ""}</td>',
         f'<td class="reasons" data-value="{len(row.reasons)}">{items(row.reasons)}</td>',
+        _number(row.probability_wrong, 2),
         _number(row.discs, 0),
         _number(row.level_confidence, 2, is_unsure("level_confidence", row.level_confidence)),
         _number(row.outline_confidence, 2, is_unsure("outline_confidence", row.outline_confidence)),

@@ -19,7 +19,7 @@ from ivdjax.reports.disc_table import (
 from ivdjax.reports.document import badge, data_url, html_document, items
 from ivdjax.reports.thumbnails import draw_thumbnails
 from ivdjax.reports.viewer import SCRIPTS, viewer_section
-from ivdjax.volume import Disc, LabelMap, Volume
+from ivdjax.volume import ASSUMPTION, Disc, LabelMap, Volume
 
 _STYLE = "assets/page.css"
 
@@ -52,6 +52,9 @@ class Report:
         validated_on: what the model was validated on and how well it did, in plain words; empty: said to be unknown.
         synthetic: whether the model was trained on synthetic images alone.
         warnings: what was remarked on reading and preparing the case.
+        probability_wrong: that a level is wrong or a disc in view is missing, 0 to 1; None: not known.
+        remarks: what else may be worth knowing; they decide nothing.
+        findings: of the spine itself.
         volume: image (C, D, H, W) for thumbnails and viewer; None: neither is there.
         labels: numbered discs on the volume's grid; None: neither is there.
         provenance: what the result depends on (program, model, input files with their checksums, settings), as nested
@@ -69,6 +72,9 @@ class Report:
     validated_on: str
     synthetic: bool
     warnings: Sequence[str] = ()
+    probability_wrong: float | None = None
+    remarks: Sequence[str] = ()
+    findings: Sequence[str] = ()
     volume: Volume | None = None
     labels: LabelMap | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -94,7 +100,8 @@ def report_page(report: Report) -> str:
     parts = [
         "<main>",
         f'<div class="head"><h1>{escape(report.case)}</h1>{badge(report.verdict)}</div>',
-        f"<p>{escape(_WORDS.get(report.verdict, ''))}</p>", items(report.reasons), _synthetic_notice(report.synthetic),
+        f"<p>{escape(_WORDS.get(report.verdict, ''))} {escape(_chance(report.probability_wrong))} {ASSUMPTION}</p>",
+        items(report.reasons), items(report.findings), _synthetic_notice(report.synthetic),
         "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
     ]  # fmt: skip
     if report.volume is not None and report.labels is not None:
@@ -103,12 +110,20 @@ def report_page(report: Report) -> str:
             viewer_section(report.volume, report.labels, report.discs),
         ]
     parts += [selectable_table(report.discs, report.detectable), _validation(report)]
+    if report.remarks:
+        parts += ["<h2>Remarks</h2>", items(report.remarks)]
     if report.warnings:
         parts += ["<h2>Remarks on the input</h2>", items(report.warnings)]
     parts += [_provenance(report.provenance), f'<p class="small">{escape(_LEGEND)}</p>', "</main>"]
     body = "\n".join(part for part in parts if part)
     scripts = SCRIPTS if "viewer-data" in body else ()
     return html_document(f"Discs of {report.case}", body, _STYLE, scripts)
+
+
+def _chance(wrong: float | None) -> str:
+    if wrong is None:
+        return ""
+    return f"Chance that a level is wrong or a disc in view is missing: {max(1, round(100 * wrong))} %."
 
 
 def _synthetic_notice(synthetic: bool) -> str:

@@ -50,6 +50,8 @@ class CaseSummary:
         reasons: for the verdict, or why it failed.
         discs: how many were found; None where that is not known.
         seconds: that it took; None where that is not known.
+        probability_wrong: that a level is wrong or a disc in view is missing; None where that is not known.
+        remarks: what else may be worth knowing; they decide nothing.
         corrected: what people have decided about it, in words; empty: the program's own result.
     """
 
@@ -59,6 +61,8 @@ class CaseSummary:
     reasons: tuple[str, ...] = ()
     discs: int | None = None
     seconds: float | None = None
+    probability_wrong: float | None = field(default=None, kw_only=True)
+    remarks: tuple[str, ...] = field(default=(), kw_only=True)
     corrected: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
@@ -109,11 +113,11 @@ def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[D
 
 
 def summary_csv(cases: Iterable[CaseSummary]) -> str:
-    """One row a case: case, status, verdict, reasons, discs, seconds, corrected; texts joined by semicolons."""
+    """One row a case with the fields of `CaseSummary`; texts are joined by semicolons."""
     names = [column.name for column in fields(CaseSummary)]
     rows = [{name: getattr(case, name) for name in names} for case in cases]
     for row in rows:
-        row["reasons"], row["corrected"] = "; ".join(row["reasons"]), "; ".join(row["corrected"])
+        row |= {key: "; ".join(row[key]) for key in ("reasons", "remarks", "corrected")}
         row["seconds"] = None if row["seconds"] is None else round(row["seconds"], 1)
     return csv_text(names, rows)
 

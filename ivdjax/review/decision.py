@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ivdjax.inference.corrections import LARGEST_LEVEL, Correction, Corrections
-from ivdjax.inference.findings import CaseResult, conclude, judged
+from ivdjax.inference.findings import CaseResult, accepted, conclude
 from ivdjax.inference.kept import Kept
 from ivdjax.volume import CaseError, Disc, LabelMap
 
@@ -53,7 +53,7 @@ def resulting(kept: Kept, own: CaseResult, corrections: Corrections) -> CaseResu
         CaseError: a correction is about a place where there is no disc.
     """
     if not corrections.changes_result:
-        return judged(own, corrections)
+        return accepted(own, corrections)
     return conclude(kept.model, own.case, kept.prepared, kept.evidence, corrections=corrections)
 
 

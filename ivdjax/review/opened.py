@@ -141,7 +141,10 @@ class OpenedCase:
                 return None
             self._written = True
         words = tuple(entry.words() for entry in corrections.in_force)
-        return CaseSummary(self.name, "done", result.verdict, result.reasons, len(result.discs), corrected=words)
+        return CaseSummary(
+            self.name, "done", result.verdict, result.reasons, len(result.discs),
+            probability_wrong=result.probability_wrong, remarks=result.remarks, corrected=words,
+        )  # fmt: skip
 
     def _last_moment(self, held: contextlib.ExitStack, corrections: Corrections) -> Callable[[], None]:
         """From the last look at the decisions until the folder is replaced none may be added to the old folder."""

@@ -115,7 +115,7 @@ class Session:
         with self._lock:
             self._rows[case.name] = replace(
                 self._rows[case.name], verdict=result.verdict, reasons=result.reasons, discs=len(result.discs),
-                corrected=words,
+                probability_wrong=result.probability_wrong, remarks=result.remarks, corrected=words,
             )  # fmt: skip
         self._to_write.put(case.name)
 

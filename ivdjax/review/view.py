@@ -69,7 +69,7 @@ def case_view(session: Session, name: str, blind_reader: str = "") -> dict[str, 
     mine = corrections.history if blind_reader else tuple(entry for entry in corrections.history if not entry.blind)
     return {
         "case": name, "seen": seen, "verdict": result.verdict, "reasons": list(result.reasons),
-        "remarks": list(result.warnings), "history": [_line(entry) for entry in mine],
+        "remarks": [*result.findings, *result.remarks, *result.warnings], "history": [_line(entry) for entry in mine],
         "in_force": len(corrections.in_force), "changed": corrections.changes_result,
         "accepted": list(corrections.accepted_by), "saved": case.is_written, "trouble": session.trouble(name),
         **discs_data(case.own, result),

@@ -7,7 +7,9 @@ import pytest
 
 from ivdjax.config import InferenceConfig
 from ivdjax.discs.numbering import Anchor, number_discs
+from ivdjax.discs.verdict import Judgement
 from ivdjax.volume import LabelMap
+from tests.discs.conftest import SpineBuilder
 
 SETTINGS = InferenceConfig(registration=False)
 
@@ -23,7 +25,7 @@ def truth(numbering, spine, rows=slice(None)):
 
 def number(spine, settings=SETTINGS, rows=slice(None), **others):
     numbering = number_discs(spine.evidence(rows=rows, **others), settings)
-    return numbering, truth(numbering, spine, rows), " | ".join(numbering.reasons)
+    return numbering, truth(numbering, spine, rows), " | ".join((*numbering.reasons, *numbering.remarks))
 
 
 RIGHT = {level: level for level in range(1, 8)}
@@ -31,7 +33,8 @@ RIGHT = {level: level for level in range(1, 8)}
 
 def test_ordinary_spine_is_right_and_ok_and_thoracic_discs_are_dropped(spine):
     numbering, found, _ = number(spine)
-    assert found == RIGHT and numbering.verdict == "ok" and numbering.reasons == ()
+    assert found == RIGHT and numbering.verdict == "ok" and numbering.reasons == numbering.findings == ()
+    assert numbering.probability_wrong < 0.1
     assert min(numbering.confidence.values()) > 0.99 and set(numbering.confidence) == set(RIGHT)
     for level in RIGHT:
         assert np.array_equal(numbering.levels == level, spine.bodies[level].mask)
@@ -50,7 +53,7 @@ def test_geometry_alone_is_right_and_less_sure(spine):
 def test_missed_disc_leaves_a_gap(spine, vnet):
     numbering, found, said = number(spine.without(3), vnet=vnet)
     assert found == {level: level for level in RIGHT if level != 3}
-    assert numbering.verdict == "review" and "L3/4 not found in the" in said
+    assert numbering.verdict == "review" and "L3/4 not found between others" in said
 
 
 def test_missed_l5_s1_is_said(spine):
@@ -70,7 +73,7 @@ def test_fused_discs_are_split(spine, shapes):
     assert found == RIGHT and numbering.verdict == "ok"
     assert not ((numbering.levels == 0) & spine.mask() & ~spine.bodies[8].mask).any()
     _, found, said = number(spine, vnet=False)
-    assert found == RIGHT and "L3/4 was cut out of a larger structure" in said
+    assert found == RIGHT and "cut out of a larger structure" in said
 
 
 def test_disc_in_two_pieces_is_joined(spine, shapes):
@@ -93,21 +96,20 @@ def test_remnant_that_the_network_calls_background_is_left_out_without_a_word(sp
 
 
 def test_remnant_without_the_network_is_left_out_and_said(spine, shapes):
-    numbering, found, said = number(remnant(spine, shapes), vnet=False)
-    assert found == RIGHT and numbering.verdict == "review" and "left out as a remnant of S1/S2" in said
+    _, found, said = number(remnant(spine, shapes), vnet=False)
+    assert found == RIGHT and "A smaller structure below the lowest disc was left out" in said
 
 
-def test_remnant_that_misleads_the_network_is_for_review(spine, shapes):
+def test_remnant_that_misleads_the_network_is_outvoted_and_said(spine, shapes):
     shifted = {level: level + 1 for level in range(1, 7)} | {7: 0}
-    numbering, found, said = number(remnant(spine, shapes, seen=1).seen_as(shifted))
-    assert numbering.verdict == "review"
-    assert found == RIGHT and "the localization network disagrees on L5/S1 (it sees L4/5)" in said
-    assert "takes the structure left out as a remnant of S1/S2 for L5/S1" in said
+    _, found, said = number(remnant(spine, shapes, seen=1).seen_as(shifted))
+    assert found == RIGHT and "The localization network takes L5/S1 for L4/5" in said
+    assert "A smaller structure below the lowest disc was left out" in said
 
 
-def test_remnant_as_large_as_a_disc_may_be_transitional(spine, shapes):
-    numbering, found, said = number(remnant(spine, shapes, size=1.4))
-    assert found == RIGHT and numbering.verdict == "review" and "transitional vertebra" in said
+def test_remnant_as_large_as_a_disc_is_a_finding(spine, shapes):
+    numbering, found, _ = number(remnant(spine, shapes, size=1.4))
+    assert found == RIGHT and "transitional vertebra" in numbering.findings[0]
 
 
 @pytest.mark.parametrize("shift", [1, -1])
@@ -119,22 +121,22 @@ def test_network_wrong_over_a_stretch_is_outvoted(spine, shift):
 @pytest.mark.parametrize("shift", [1, -1])
 def test_network_wrong_over_the_whole_spine_is_outvoted_and_said(spine, shift):
     numbering, found, said = number(spine.seen_as({level: min(level + shift, 7) for level in range(1, 8)}))
-    assert found == RIGHT and numbering.verdict == "review"
-    assert "the localization network disagrees on L4/5" in said or "disagrees on L5/S1" in said
+    assert found == RIGHT and numbering.probability_wrong > number(SpineBuilder())[0].probability_wrong
+    assert "The localization network takes L5/S1 for" in said or "takes L4/5 for" in said
 
 
 def test_lower_border_through_the_spine_is_for_review(spine, shapes):
     row = int((373.5 - shapes.height_of(1) - 20) / 1.5)
-    numbering, found, said = number(spine, rows=slice(0, row))
+    numbering, found, _ = number(spine, rows=slice(0, row))
     assert found == {level: level for level in range(2, 8)}
-    assert numbering.verdict == "review" and "without the sacrum in view" in said and "L5/S1 not found" in said
+    assert numbering.verdict == "review" and "without the sacrum in view" in numbering.reasons[0]
 
 
 def test_upper_border_names_the_missing_levels(spine, shapes):
     row = int((373.5 - shapes.height_of(6) + 18) / 1.5)
     _, found, said = number(spine, rows=slice(row, 250))
     assert found == {level: level for level in range(1, 6)}
-    assert "T12/L1 and T11/12 not found above L1/2" in said and "5 of 7 discs were found" in said
+    assert "T12/L1 and T11/12 not found above L1/2, where the image ends" in said
 
 
 @pytest.mark.parametrize("vnet", [True, False])
@@ -148,7 +150,7 @@ def test_blob_beside_the_spine_is_dropped(spine, shapes, place, vnet):
 def test_no_disc_is_for_review(spine):
     numbering, found, _ = number(spine.without(*range(1, 9)))
     assert found == {} and numbering.confidence == {}
-    assert numbering.verdict == "review" and numbering.reasons == ("no disc was found",)
+    assert numbering.verdict == "review" and numbering.reasons == ("No disc was found",)
 
 
 @pytest.mark.parametrize("way", ["solver", "line", "bottom"])
@@ -199,7 +201,7 @@ def test_fewer_discs_are_kept_when_fewer_are_wanted(spine):
 def test_counting_from_the_bottom_is_wrong_after_a_missed_l5_s1_and_the_judge_says_so(spine):
     numbering, found, said = number(spine.without(1), replace(SETTINGS, numbering="bottom"))
     assert found == {level: level + 1 for level in RIGHT}
-    assert numbering.verdict == "review" and "uncertain" in said and max(numbering.confidence.values()) < 0.1
+    assert numbering.verdict == "review" and "T11/12 may be T10/11" in said and max(numbering.confidence.values()) < 0.1
 
 
 @pytest.mark.parametrize("way", ["line", "bottom"])
@@ -250,6 +252,14 @@ def test_threshold_and_smallest_volume_decide_what_counts(spine):
     assert number(spine, replace(SETTINGS, min_disc_mm3=1e5))[1] == {}
 
 
-def test_sure_decides_when_a_confidence_is_too_low(spine):
-    numbering, _, said = number(spine, replace(SETTINGS, sure=1.0))
-    assert numbering.verdict == "review" and "the level is uncertain for" in said
+def test_the_threshold_decides_which_chance_of_an_error_is_for_review(spine):
+    numbering, _, _ = number(spine, replace(SETTINGS, review_above=0.0))
+    assert numbering.verdict == "review" and len(numbering.reasons) == 1
+    assert number(spine.without(*range(2, 9)), replace(SETTINGS, review_above=1.0))[0].verdict == "ok"
+
+
+def test_a_models_own_judgement_calibrates_confidence_and_decides(spine):
+    own = Judgement(0.5, 0.0, 3.0, {})
+    plain, numbering = (number_discs(spine.evidence(vnet=False), SETTINGS, judgement) for judgement in (None, own))
+    assert numbering.verdict == "review" and numbering.probability_wrong == pytest.approx(1 / (1 + np.exp(-3.0)))
+    assert numbering.confidence == pytest.approx({level: own.confidence(p) for level, p in plain.confidence.items()})

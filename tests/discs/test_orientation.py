@@ -71,4 +71,4 @@ def test_a_spine_upside_down_is_sent_to_review_even_where_the_networks_agree_on_
     over = replace(evidence, probability=probability.copy(), level_probability=levels[[0, *range(7, 0, -1)]].copy())
     numbering = number_discs(over, InferenceConfig())
     assert numbering.verdict == "review"
-    assert numbering.reasons[0].startswith("the image may be stored upside down: seen the other way round, its discs")
+    assert numbering.reasons[0].startswith("The image may be stored upside down: ")

@@ -15,8 +15,9 @@ from ivdjax.discs.outline import (
     expected_dice,
     fit_calibration,
     outline_confidence,
-    outline_reasons,
+    outline_sign,
 )
+from ivdjax.discs.signs import Sign
 from ivdjax.volume import Grid
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -119,13 +120,10 @@ def test_a_fit_finds_the_curve_that_made_the_discs_and_wrong_discs_do_not_bend_i
     assert np.abs(calibrated(expected, bent) - dice).max() < 0.01
 
 
-def test_reasons_name_the_least_sure_disc_first():
+def test_the_sign_of_the_outlines_names_the_least_sure_disc_first():
     confidence = {1: 0.624, 2: 0.9, 4: 0.31, 5: 0.7}
-    assert outline_reasons(confidence, 0.7) == [
-        "outline of L2/3 unsure (expected Dice 0.31)",
-        "outline of L5/S1 unsure (expected Dice 0.62)",
-    ]
-    assert outline_reasons({1: 0.0}, 0.0) == [] and outline_reasons({}, 0.7) == []
+    assert outline_sign(confidence, 0.7) == Sign(pytest.approx(0.69), "The outline of L2/3, L5/S1 is unsure")
+    assert outline_sign(confidence, 0.0).sentence == ""
 
 
 @pytest.mark.parametrize("name", ["probability", "levels"])

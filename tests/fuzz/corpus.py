@@ -163,7 +163,7 @@ def _texts(root: Path) -> list[Sample]:
     made = [Sample("config", {"config.yaml": path.read_bytes()}) for path in sorted((root / "configs").glob("*.yaml"))]
     small = yaml.safe_dump({"data": {"root": "x", "channels": ["t2"], "validation": ["a"]}, "seed": 3})
     made.append(Sample("config", {"config.yaml": small.encode()}))
-    for override in ("inference.sure=0.5", "inference.discs=9", "disc.training.crop=[96, 96]", "data.channels=[fat]",
+    for override in ("inference.discs=5", "inference.discs=9", "disc.training.crop=[96, 96]", "data.channels=[fat]",
                      "preparation.percentiles=[1, 99.0]", "inference.numbering=line"):  # fmt: skip
         made.append(Sample("override", {"config.yaml": small.encode()}, (override,)))
     table = b"case,subject,fold\nS01_1,S01,0\nS01_2,S01,0\nS02_1,S02,1\n"

@@ -134,7 +134,7 @@ def _evaluate(files: Path, output: Path, words: tuple[str, ...], said: list[str]
 
 def _read_model(files: Path, output: Path, words: tuple[str, ...], said: list[str]) -> None:
     model = read_model(files)
-    model = override_inference(model, ["inference.sure=0.5"])
+    model = override_inference(model, ["inference.review_above=0.5"])
     said.append(validation_words(model))
     annotate_model(files, {"measured_later": 1})
     facts = model.meta.get("outline_calibration")

@@ -9,6 +9,7 @@ from ivdjax.config import Config, DataConfig, InferenceConfig, PreparationConfig
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.numbering import Numbering
 from ivdjax.discs.outline import expected_dice
+from ivdjax.discs.verdict import Judgement
 from ivdjax.inference import corrections
 from ivdjax.inference.findings import CaseResult, conclude, prepare_case
 from ivdjax.model.model import Model
@@ -30,7 +31,7 @@ def concluded(monkeypatch: pytest.MonkeyPatch) -> tuple[CaseResult, Evidence]:
     away_mm = np.abs(heights_mm(prepared.grid) + 16)  # from the disc's middle, in the middle of the image
     probability = np.clip(0.5 + (EDGE_MM - away_mm) / 8, 0, 1).astype(np.float32)
 
-    def number(evidence: Evidence, settings: InferenceConfig) -> Numbering:
+    def number(evidence: Evidence, settings: InferenceConfig, judgement: Judgement) -> Numbering:
         return Numbering((evidence.probability > settings.threshold) * np.uint8(2), {2: 0.9}, "ok", ())
 
     monkeypatch.setattr(corrections, "number_discs", number)

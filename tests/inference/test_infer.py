@@ -110,7 +110,7 @@ def test_a_case_that_lacks_a_channel_and_other_settings_are_told_in_its_result(c
     dixon = write_untrained(tmp_path / "dixon", ["fat", "t2"])
     request = request_of(dixon, cohort, inputs=(str(cohort / "a" / "a_t2.nii.gz"),))
     (row,) = infer(request)
-    assert row.status == "done" and row.case == "a" and row.verdict == "review" and "fat" in row.reasons[0]
+    assert row.status == "done" and row.case == "a" and "Channel fat is missing" in row.remarks[0]
     told = json.loads((request.output / "a" / "a_discs.json").read_text())
     assert list(told["input"]) == ["t2"] and told["overrides"] == [] and told["anchor"] is None
     other = replace(request, overrides=("inference.numbering=bottom",))

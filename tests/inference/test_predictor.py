@@ -83,7 +83,7 @@ def test_a_model_of_several_channels_wants_their_names_and_answers_to_some(image
     with pytest.raises(UserError, match="mapping of fat, t2"):
         dixon(nibabel.Nifti1Image(image, AFFINE))
     result = dixon({"t2": nibabel.Nifti1Image(image, AFFINE)})
-    assert result.verdict == "review" and "channel fat is missing" in result.reasons[0]
+    assert "Channel fat is missing" in result.remarks[0]
 
 
 def test_settings_that_do_not_exist_and_models_that_are_none_are_refused(tmp_path):

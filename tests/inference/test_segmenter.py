@@ -23,6 +23,7 @@ from ivdjax.config import (
 )
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering
+from ivdjax.discs.verdict import Judgement
 from ivdjax.inference import corrections, findings
 from ivdjax.inference import segmenter as workflow
 from ivdjax.inference.segmenter import Segmenter, find_discs, load_segmenter
@@ -97,7 +98,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Evidence]:
     """What numbering is shown; it takes everything for level 3."""
     shown: list[Evidence] = []
 
-    def number(evidence: Evidence, settings: InferenceConfig) -> Numbering:
+    def number(evidence: Evidence, settings: InferenceConfig, judgement: Judgement) -> Numbering:
         shown.append(evidence)
         if evidence.anchor is not None and evidence.anchor.point_mm[0] > 1000:
             raise ValueError("no disc lies at (2000, 0, 0) mm")
@@ -201,12 +202,12 @@ def test_numbering_is_shown_nothing_of_networks_that_are_left_out(tmp_path, netw
     assert {stage for stage, _, _ in networks.asked} == {"disc"}
 
 
-def test_a_missing_channel_sends_a_case_to_review_and_says_which(tmp_path, networks, seen):
+def test_a_missing_channel_is_a_remark_that_says_which(tmp_path, networks, seen):
     loaded = load(tmp_path, model("disc"))
     result = find_discs(loaded, case(("fat",)))
-    assert result.verdict == "review"
-    assert result.reasons == ("channel t2 is missing: outlines and levels rest on fat alone",)
-    assert find_discs(loaded, case(("t2", "fat"))).verdict == "ok"  # in another order, none is missing
+    assert (result.verdict, result.reasons) == ("ok", ())
+    assert result.remarks == ("Channel t2 is missing: outlines and levels rest on fat alone",)
+    assert find_discs(loaded, case(("t2", "fat"))).remarks == ()  # in another order, none is missing
 
 
 def test_a_case_with_none_of_the_channels_and_an_anchor_in_no_disc_are_refused(tmp_path, networks, seen):
@@ -217,11 +218,12 @@ def test_a_case_with_none_of_the_channels_and_an_anchor_in_no_disc_are_refused(t
         find_discs(loaded, case(), Anchor(3, (2000.0, 0.0, 0.0)))
 
 
-def test_an_unsure_outline_is_a_reason_for_review_where_the_model_is_calibrated(tmp_path, networks, seen):
+def test_an_unsure_outline_is_said_and_counts_by_the_models_own_weight_where_it_is_calibrated(tmp_path, networks, seen):
     """Certain and sharp here, every outline has an expected Dice of 1, which the curve brings to 1 - 0.5 * 0 = 1."""
     certain = find_discs(load(tmp_path, model("disc")), case())
     assert certain.discs[0].outline_confidence == pytest.approx(1.0) and certain.verdict == "ok"
-    calibrated = replace(model("disc"), meta={"outline_calibration": {"scale": 1.0, "power": 1.0}})
+    judgement = {"confidence": {"slope": 1, "offset": 0}, "bias": -3, "weights": {"outline": 12}}
+    calibrated = replace(model("disc"), meta={"outline_calibration": {"scale": 1.0, "power": 1.0}, "levels": judgement})
     (tmp_path / "b").mkdir()
     loaded = load(tmp_path / "b", calibrated)
     assert find_discs(loaded, case()).verdict == "ok"
@@ -230,9 +232,12 @@ def test_an_unsure_outline_is_a_reason_for_review_where_the_model_is_calibrated(
     result = find_discs(replace(strict, networks=strict.networks | {"disc": wavering}), case())
     # 2 * 0.7 n / (n + 0.7 n)
     assert result.discs[0].outline_confidence == pytest.approx(1.4 / 1.7, abs=1e-3)
-    assert result.reasons == ("outline of L3/4 unsure (expected Dice 0.82)",) and result.verdict == "review"
-    off = replace(strict, model=override_inference(strict.model, ["inference.sure_outline=0"]))
-    assert find_discs(replace(off, networks=strict.networks | {"disc": wavering}), case()).verdict == "ok"
+    odds = -3 + 12 * (1 - 1.4 / 1.7)
+    assert result.probability_wrong == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-3) and result.verdict == "review"
+    assert result.reasons == ("The outline of L3/4 is unsure",)
+    off = replace(strict, model=override_inference(strict.model, ["inference.review_above=0.5"]))
+    found = find_discs(replace(off, networks=strict.networks | {"disc": wavering}), case())
+    assert (found.verdict, found.reasons, found.remarks) == ("ok", (), result.reasons)
 
 
 def test_a_calibration_that_cannot_be_used_is_refused_when_the_model_is_loaded(tmp_path, networks):
@@ -254,6 +259,7 @@ def test_a_doubt_about_the_channels_is_a_reason_for_review(tmp_path, networks, s
     monkeypatch.setattr(findings, "contrast_doubts", lambda *args: shown.append(args) or ["the discs look like fat"])
     result = find_discs(load(tmp_path, model("disc")), given)
     assert result.verdict == "review" and result.reasons == ("the discs look like fat",)
+    assert result.probability_wrong == 0.5
     assert shown == [(given.volume, result.labels)]
 
 

@@ -78,10 +78,10 @@ def test_one_bad_case_costs_no_other_and_every_case_has_its_row(found):
     }  # fmt: skip
 
 
-def test_a_missing_channel_is_answered_with_review(found):
+def test_a_missing_channel_is_answered_and_remarked(found):
     _, rows = found
-    assert rows["one"]["verdict"] == "review" and "channel wat is missing" in rows["one"]["reasons"]
-    assert "is missing" not in rows["whole"]["reasons"]
+    assert "Channel wat is missing" in rows["one"]["remarks"]
+    assert "is missing" not in rows["whole"]["remarks"]
 
 
 def test_two_files_for_one_channel_fail_the_case_and_are_named(found):

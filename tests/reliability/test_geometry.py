@@ -180,7 +180,7 @@ def test_a_header_that_names_the_wrong_ends_ends_in_review(misleading):
     assert misleading["plain"].verdict == "ok" and misleading["plain"].discs == 7
     for name in ("feet_first", "front_is_back", "turned_over"):
         assert misleading[name].status == "done" and misleading[name].verdict == "review", misleading[name]
-    assert misleading["feet_first"].reasons[0].startswith("the image may be stored upside down: ")
+    assert misleading["feet_first"].reasons[0].startswith("The image may be stored upside down: ")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
         Image.new("RGB", (40, 30), (200, 0, 0)).save(folder / case / "overview.png")
         links = {"report": f"{case}/report.html", "table": f"{case}/discs.csv"}
         rows.append(CohortRow(case, "done", "review", ("doubt",), 7, 5.0 + number, 0.4 - 0.1 * number, 0.8, links,
-                              f"{case}/overview.png"))  # fmt: skip
+                              f"{case}/overview.png", probability_wrong=0.3 + 0.1 * number))  # fmt: skip
     rows.append(CohortRow("<img src=x onerror=alert(1)>", "failed", reasons=("</script><script>alert(2)</script>",)))
     rows += [CohortRow(f"case_{n}", "done", "ok", (), 7, n / 10, 0.9, None) for n in range(997)]
     write_cohort_page(folder / "index.html", rows)

@@ -75,10 +75,18 @@ def test_disc_json_refuses_context_that_hides_the_table():
 
 def test_summary_csv():
     rows = read(
-        summary_csv([CaseSummary("a", "done", "review", ("one", "two, three"), 6, 12.34), CaseSummary("b", "failed")])
+        summary_csv(
+            [
+                CaseSummary(
+                    "a", "done", "review", ("one", "two, three"), 6, 12.34, probability_wrong=0.31, remarks=("more",)
+                ),
+                CaseSummary("b", "failed"),
+            ]
+        )
     )
     assert rows[0] == {"case": "a", "status": "done", "verdict": "review", "reasons": "one; two, three", "discs": "6",
-                       "seconds": "12.3", "corrected": ""}  # fmt: skip
+                       "seconds": "12.3", "probability_wrong": "0.31", "remarks": "more",
+                       "corrected": ""}  # fmt: skip
     assert rows[1] == {
         "case": "b",
         "status": "failed",
@@ -86,6 +94,8 @@ def test_summary_csv():
         "reasons": "",
         "discs": "",
         "seconds": "",
+        "probability_wrong": "",
+        "remarks": "",
         "corrected": "",
     }
 
