@@ -67,7 +67,7 @@ def test_votes_settle_what_geometry_leaves_open():
              for level, slope in enumerate(slopes, start=1)]  # fmt: skip
     open_question = solve_levels(discs, LINE).probability(0, 1)
     agreed = [replace(c, votes=votes(level)) for level, c in enumerate(discs, start=1)]
-    assert open_question < 0.98 < solve_levels(agreed, LINE).probability(0, 1)
+    assert open_question + 0.01 < solve_levels(agreed, LINE).probability(0, 1)
 
 
 def test_votes_that_mean_nothing_do_no_harm():
