@@ -17,7 +17,7 @@ from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.outline import outline_confidence, outline_sign
 from ivdjax.discs.signs import OUTLINE, Sign
-from ivdjax.discs.verdict import judged
+from ivdjax.discs.verdict import Judgement, judged, judgement_of
 from ivdjax.inference.corrections import Corrections, corrected_numbering, corrected_outlines
 from ivdjax.model.model import Model
 from ivdjax.volume import Case, CaseError, Disc, LabelMap

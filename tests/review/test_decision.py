@@ -79,8 +79,8 @@ def test_an_acceptance_makes_the_verdict_ok_and_says_by_whom_in_spite_of_what(ca
     decide(case, Decision("transitional"), Decision("note", text=" looked twice "), Decision("accept"))
     _, _, result = case.state()
     assert result.verdict == "ok" and result.reasons == () and np.array_equal(result.labels.array, own.labels.array)
-    assert f"Accepted by Ada although {own.reasons[0]}" in result.warnings[-3]
-    assert "looked twice" in result.warnings[-1] and "transitional" in result.warnings[-2]
+    assert f"Accepted by Ada although {own.reasons[0]}" in result.remarks[0]
+    assert "looked twice" in result.remarks[-1] and "transitional" in result.remarks[-2]
     decide(case, Decision("shift", steps=-1))  # what was accepted is another result now
     assert case.state()[1].accepted_by == ()
 
