@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from ivdjax.config import plain_config
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Evidence
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.findings import prepare_case
-from ivdjax.model.model import read_model
+from ivdjax.model.model import DESCRIPTION
+from ivdjax.model.shipped import model_folder
 from ivdjax.volume import Case
 
 CACHE = Path("cache/evidence")
@@ -142,11 +142,12 @@ class _Paths:
     """Where the evidence of cases is kept, for one model."""
 
     def __init__(self, model: str) -> None:
-        loaded = read_model(model)
-        settings = plain_config(loaded.config)
-        heeded = {key: settings[key] for key in ("preparation", "region", "disc", "localization")}
-        inference = {key: settings["inference"][key] for key in ("overlap", "slice_smoothing_mm", "batch_size")}
-        weights = str(loaded.meta.get("weights_sha256", "unknown"))
+        # As it is stored: a default that this version adds to the configuration is no other model.
+        description = json.loads((model_folder(model) / DESCRIPTION).read_text(encoding="utf-8"))
+        settings = description["config"]
+        heeded = {key: settings.get(key) for key in ("preparation", "region", "disc", "localization")}
+        inference = {key: settings["inference"].get(key) for key in ("overlap", "slice_smoothing_mm", "batch_size")}
+        weights = str(description.get("weights_sha256", "unknown"))
         self._described = json.dumps([_FORMAT, weights, heeded, inference], sort_keys=True)
         self._folder = CACHE / weights[:8]
 
