@@ -19,7 +19,7 @@ from ivdjax.imaging.geometry import cropped, resample, respaced
 from ivdjax.reports.canvas import GAMMA, shown_channel
 from ivdjax.reports.colours import level_colour
 from ivdjax.reports.document import json_element
-from ivdjax.volume import Disc, Grid, LabelMap, Volume, level_name
+from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Disc, Grid, LabelMap, Volume, level_name
 
 SCRIPTS = ("niivue/niivue.umd.js", "assets/viewer.js")
 """What the viewer needs in the page, in this order."""
@@ -54,13 +54,21 @@ def viewer_section(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> s
     names = [channel["name"] for channel in data["channels"]]
     options = "".join(f'<option value="{number}">{escape(name)}</option>' for number, name in enumerate(names))
     channel = f'<label>Channel <select id="channel">{options}</select></label>' if len(names) > 1 else ""
+    levels = "".join(f"<option>{escape(name)}</option>" for name in LEVEL_NAMES[:LUMBAR_DISCS])
     note = f'<p class="small">{escape(data["note"])}</p>' if data["note"] else ""
     return f"""<section class="viewer" aria-label="Interactive viewer">
 <div class="tools" hidden><span class="views" role="group" aria-label="View">{views}</span>{channel}
 <label><input type="checkbox" id="overlay" checked> Discs</label>
+<label><input type="checkbox" id="outline"> Outline only</label>
 <label>Opacity <input type="range" id="opacity" min="0" max="1" step="0.05" value="0.5"></label>
+<label>Zoom <input type="range" id="zoom" min="1" max="6" step="0.25" value="1"></label>
 <output id="position" aria-live="off"></output></div>
 <div class="stage" hidden><canvas id="canvas" tabindex="0" aria-label="Slices of {escape(names[0])}"></canvas></div>
+<p class="small hint" hidden>Drag with the right button for brightness and contrast; a double click brings them back.
+A wrong name? Put the cross into the disc, choose its right name
+<select id="anchor-level" aria-label="Right name of the disc">{levels}</select> and
+<button type="button" id="copy-anchor">copy the option</button> for the same <code>ivdjax infer</code> command:
+<output id="anchor"></output></p>
 <p class="notice" id="no-viewer">The interactive viewer needs a browser that runs this page's scripts.</p>
 {note}</section>
 {json_element("viewer-data", data)}"""

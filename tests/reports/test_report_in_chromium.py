@@ -9,7 +9,7 @@ import pytest
 
 from ivdjax.reports.colours import level_colour
 from ivdjax.reports.page import write_report
-from tests.reports.chromium import Watched
+from tests.reports.chromium import Watched, until
 from tests.reports.spine_case import SPACING_MM, spine_report
 
 READY = "window.ivdjaxViewer"
@@ -221,3 +221,43 @@ def test_page_without_a_disc(watched, tmp_path):
     assert picture(page).std() > 10
     assert "No disc was found." in page.inner_text("main")
     watched.assert_quiet()
+
+
+def test_the_option_that_pins_a_level_is_copied_as_a_whole(page, report):
+    from ivdjax.commands.anchor import parse_anchor
+
+    disc = report.discs[2]
+    page.click(f'tr[data-level="{disc.level}"] button')
+    page.select_option("#anchor-level", "L4/5")
+    page.click("#copy-anchor")
+    until(page, 'document.getElementById("anchor").textContent')
+    option, text = page.inner_text("#anchor").split(" ", 1)
+    pinned = parse_anchor(text.strip('"'))
+    assert option == "--anchor" and pinned.level == 2
+    np.testing.assert_allclose(pinned.point_mm, disc.centroid_mm, atol=0.1)
+
+
+def test_discs_as_outlines_zoom_and_brightness(page):
+    page.evaluate("window.ivdjaxViewer.setPan2Dxyzmm([0, 0, 0, 1])")
+    before = picture(page)
+    page.check("#outline")
+    outlined = picture(page)
+    page.uncheck("#outline")
+    coloured = [np.count_nonzero(np.ptp(shown, axis=-1) > 40) for shown in (before, outlined)]
+    assert 0 < coloured[1] < 0.7 * coloured[0]
+    page.evaluate(
+        "(() => { const z = document.getElementById('zoom'); z.value = 2; z.dispatchEvent(new Event('input')); })()"
+    )
+    assert np.count_nonzero(np.ptp(picture(page), axis=-1) > 40) > 1.5 * coloured[0]
+    page.evaluate(
+        "(() => { const z = document.getElementById('zoom'); z.value = 1; z.dispatchEvent(new Event('input')); })()"
+    )
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(box["x"] + 160, box["y"] + 150)
+    page.mouse.down(button="right")
+    page.mouse.move(box["x"] + 110, box["y"] + 150, steps=5)
+    page.mouse.up(button="right")
+    image = "window.ivdjaxViewer.volumes[0]"
+    until(page, f"{image}.cal_min !== 0 || {image}.cal_max !== 255")
+    page.locator("#canvas").dblclick(position={"x": 100, "y": 150})
+    until(page, f"{image}.cal_min === 0 && {image}.cal_max === 255")

@@ -38,12 +38,13 @@
       return;
     }
     const tools = document.querySelector(".tools");
-    for (const element of [tools, stage]) element.hidden = false;
+    const hint = document.querySelector(".hint");
+    for (const element of [tools, stage, hint]) element.hidden = false;
     notice.hidden = true;
     try {
       viewer = await openViewer(tools);
     } catch (error) {
-      for (const element of [tools, stage]) element.hidden = true;
+      for (const element of [tools, stage, hint]) element.hidden = true;
       notice.hidden = false;
       notice.textContent = `The interactive viewer could not start: ${error.message ?? error}`;
     }
@@ -72,14 +73,31 @@
     });
   }
 
+  // The voxels of each disc that have a neighbour of another value; where the image ends there is none.
+  function rimsOf(labels, [nx, ny, nz]) {
+    const rims = labels.slice();
+    const steps = [[1, nx], [nx, ny], [nx * ny, nz]];
+    for (let voxel = 0; voxel < labels.length; voxel += 1) {
+      const value = labels[voxel];
+      if (value === 0) continue;
+      const inside = steps.every(([step, size]) => {
+        const place = Math.floor(voxel / step) % size;
+        return (place === 0 || labels[voxel - step] === value) && (place === size - 1 || labels[voxel + step] === value);
+      });
+      if (inside) rims[voxel] = 0;
+    }
+    return rims;
+  }
+
   async function openViewer(tools) {
-    const { NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } = window.niivue;
+    const { DRAG_MODE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } = window.niivue;
     const nv = new Niivue({
       logLevel: "error", loadingText: "", dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "", isRadiologicalConvention: true, sagittalNoseLeft: true, isOrientCube: false,
       crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.5, crosshairWidthUnit: "mm", crosshairGap: 8,
       backColor: [0.06, 0.06, 0.06, 1], multiplanarShowRender: SHOW_RENDER.NEVER, fontColor: [0.75, 0.75, 0.75, 1],
       scrollRequiresFocus: true, show3Dcrosshair: true,
+      dragMode: DRAG_MODE.windowing,
     });
     await nv.attachToCanvas(document.getElementById("canvas"));
     const load = (name, base64, options) => NVImage.loadFromBase64({ base64, name: `${name}.nii.gz`, ...options });
@@ -92,13 +110,19 @@
     nv.addVolume(discs);
 
     let going = false;
+    let place = [0, 0, 0];
+    const anchor = document.getElementById("anchor");
+    const anchorLevel = document.getElementById("anchor-level");
     const position = document.getElementById("position");
     nv.onLocationChange = (location) => {
       const [x, y, z] = location.mm;
       const level = Math.round(location.values[1]?.value ?? 0);
-      const place = [["R", "L", x], ["A", "P", y], ["S", "I", z]]
+      place = [x, y, z];
+      anchor.textContent = "";
+      const words = [["R", "L", x], ["A", "P", y], ["S", "I", z]]
         .map(([plus, minus, mm]) => `${mm < 0 ? minus : plus} ${Math.abs(mm).toFixed(1)}`).join("  ");
-      position.textContent = `${place} mm${names.has(level) ? `  ${names.get(level)}` : ""}`;
+      if (names.has(level)) anchorLevel.value = names.get(level);
+      position.textContent = `${words} mm${names.has(level) ? `  ${names.get(level)}` : ""}`;
       if (!going) mark(level);
     };
     const goTo = (mm) => {
@@ -114,6 +138,38 @@
     const fade = () => nv.setOpacity(1, overlay.checked ? Number(opacity.value) : 0);
     opacity.addEventListener("input", () => { overlay.checked = true; fade(); });
     overlay.addEventListener("change", fade);
+
+    const outline = document.getElementById("outline");
+    const filled = discs.img;
+    let rims = null;
+    outline.addEventListener("change", () => {
+      rims ??= rimsOf(filled, discs.hdr.dims.slice(1, 4));
+      discs.img = outline.checked ? rims : filled;
+      nv.updateGLVolume();
+    });
+
+    // About the cross, which stays where it is on the screen.
+    const zoom = document.getElementById("zoom");
+    zoom.addEventListener("input", () => {
+      const [x, y, z, before] = nv.scene.pan2Dxyzmm;
+      const less = before - Number(zoom.value);
+      const [across, deep, tall] = nv.frac2mm(nv.scene.crosshairPos);
+      nv.setPan2Dxyzmm([x + less * across, y + less * deep, z + less * tall, Number(zoom.value)]);
+    });
+    stage.addEventListener("dblclick", () => {
+      for (const volume of nv.volumes.slice(0, 1)) Object.assign(volume, { cal_min: 0, cal_max: 255 });
+      nv.updateGLVolume();
+    });
+
+    document.getElementById("copy-anchor").addEventListener("click", async () => {
+      const option = `--anchor "${anchorLevel.value}=${place.map((mm) => Number(mm.toFixed(1))).join(",")}"`;
+      anchor.textContent = option;
+      try {
+        await navigator.clipboard.writeText(option);
+      } catch {
+        getSelection().selectAllChildren(anchor); // a browser that forbids it: the text is there to be copied
+      }
+    });
 
     const views = [...tools.querySelectorAll("[data-view]")];
     const types = {
