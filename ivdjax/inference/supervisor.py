@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import queue
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +300,7 @@ class _Crew:
         self._pipeline, self._log = pipeline, log
         self._process: BaseProcess | None = None
         self._line: Connection | None = None
+        self._mouth: _Mouth | None = None
 
     @property
     def at_work(self) -> bool:
@@ -308,8 +312,9 @@ class _Crew:
         context = multiprocessing.get_context("spawn")
         self._line, far_end = context.Pipe()
         self._process = context.Process(
-            target=worker.serve, args=(self._pipeline, far_end, self._log), name="ivdjax worker", daemon=True
+            target=worker.begin, args=(far_end, self._log), name="ivdjax worker", daemon=True
         )
+        # All that is large goes over the line: what `start` itself writes would wait for ever for a worker that died.
         # Ctrl-C reaches every process of the terminal; a worker born with SIGINT blocked leaves the answer to us. The
         # tracker that Python starts beside the first worker unblocks SIGINT again, so it must be there before.
         resource_tracker.ensure_running()
@@ -319,12 +324,13 @@ class _Crew:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             far_end.close()
+        self._mouth = _Mouth(self._line)
+        self._mouth.say(self._pipeline)
 
     def tell(self, number: int, task: Task) -> None:
         """Sends a task; a worker that is gone is noticed on listening."""
-        assert self._line is not None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._line.send((number, task.case, task.payload))
+        assert self._mouth is not None
+        self._mouth.say((number, task.case, task.payload))
 
     def hear(self, limit_s: float | None, doing: str) -> Message | None:
         """The worker's next message, "gone" if it ended while it did that, or None if nothing came in time."""
@@ -345,10 +351,13 @@ class _Crew:
     def stop(self) -> None:
         """Kills the worker, if there is one, and waits until it is gone."""
         process, line, self._process, self._line = self._process, self._line, None, None
+        mouth, self._mouth = self._mouth, None
         if process is not None and process.pid is not None:
             process.kill()
             process.join()
             process.close()
+        if mouth is not None:
+            mouth.close()
         if line is not None:
             line.close()
         if self._log is not None and self._log.is_file() and self._log.stat().st_size == 0:
@@ -359,6 +368,33 @@ def late_words(timeout_s: float) -> str:
     """Why a case was given up whose time was over."""
     return (f"took longer than the {timeout_s:g} s of --timeout and was stopped; allow more, or look at the case's "
             "size")  # fmt: skip
+
+
+class _Mouth:
+    """Sends over a line from a thread of its own, so that nobody waits for a worker that does not listen.
+
+    What a worker that is gone should have heard is lost; that it is gone is noticed on listening.
+    """
+
+    def __init__(self, line: Connection) -> None:
+        self._line = line
+        self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._speak, name="to the worker", daemon=True)
+        self._thread.start()
+
+    def say(self, thing: Any) -> None:
+        """Sends an object as soon as the worker takes it; what cannot be pickled raises here."""
+        self._waiting.put(bytes(ForkingPickler.dumps(thing)))
+
+    def close(self) -> None:
+        """Ends the thread; the worker must be gone."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _speak(self) -> None:
+        with contextlib.suppress(OSError):
+            while (words := self._waiting.get()) is not None:
+                self._line.send_bytes(words)
 
 
 def describe_exit(code: int | None) -> str:

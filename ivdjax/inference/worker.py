@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import queue
 import resource
 import sys
@@ -77,6 +78,20 @@ class Message(NamedTuple):
     reason: str = ""
     at: float = 0.0
     costs: dict[str, Cost] = {}  # noqa: RUF012 - never changed
+
+
+def begin(line: Connection, log: Path | None) -> None:
+    """Serves the pipeline that comes over the line first: it may be large, and what starts a process must not be."""
+    end_with_parent()
+    try:
+        pipeline = pickle.loads(line.recv_bytes())
+    except EOFError:
+        return
+    except Exception as error:
+        desk = _Desk(line, log)
+        desk.send(Message("refused", reason=desk.describe(error, "start of the worker")))
+        return
+    serve(pipeline, line, log)
 
 
 def serve(pipeline: Pipeline, line: Connection, log: Path | None) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -426,3 +427,27 @@ def test_exit_codes_in_words():
     assert describe_exit(-99) == "killed by signal 99"
     assert describe_exit(2) == "exit code 2"
     assert not Result("a", "done").failed
+
+
+LARGE = bytes(20_000_000)
+"""More than any pipe holds, as the weights of a model are."""
+
+
+def build_with(weights: bytes):
+    return str.upper
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/true"])
+def test_a_worker_that_dies_before_it_listens_is_noticed(program, monkeypatch):
+    """Killed for memory in its first second, say: what it should have been given fills no pipe that nobody reads."""
+    resource_tracker.ensure_running()
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", program.encode())
+    build = functools.partial(build_with, LARGE)
+    with pytest.raises(UserError, match="the worker process ended while it was starting"):
+        list(run_cohort([Task("a", "a")], Pipeline(build, build, build), None, None))
+
+
+def test_a_large_pipeline_reaches_its_worker():
+    build = functools.partial(build_with, LARGE)
+    (result,) = run_cohort([Task("a", "a")], Pipeline(build, build, build), None, None)
+    assert result.payload == "A"
