@@ -15,8 +15,13 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+# No example is judged by the clock: on a busy machine any of them may take long.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # Four devices in the test process alone, for sharded steps; programs started by a test see one device.
 jax.config.update("jax_num_cpu_devices", 4)

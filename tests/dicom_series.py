@@ -69,6 +69,7 @@ def write_series(
     suffix: str = "",
     seed: int = 0,
     extra: Mapping[str, Any] | None = None,
+    in_order: bool = False,
 ) -> list[Path]:
     """Writes a classic series, one file a slice; the files have random names. Gives their paths in the order of k.
 
@@ -94,6 +95,7 @@ def write_series(
         suffix: of the file names.
         seed: of the file names.
         extra: further attributes by keyword; None as value deletes one.
+        in_order: whether InstanceNumber rises with k; else it is in any order.
 
     Returns:
         The files, slice 0 first.
@@ -115,7 +117,8 @@ def write_series(
     }
     names = random.Random(f"{seed} {series_number} {shared['SeriesInstanceUID']} {image_type} {echo_time_ms}")
     numbers = list(range(array_ijk.shape[2]))
-    names.shuffle(numbers)
+    if not in_order:
+        names.shuffle(numbers)
     paths = []
     for k in range(array_ijk.shape[2]):
         dataset = _file(MRImageStorage)

@@ -15,7 +15,7 @@ from ivdjax.config import STAGES, Config
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.inference.findings import CaseResult, conclude, prepare_case
-from ivdjax.learning.devices import use_compilation_cache
+from ivdjax.learning.devices import found_devices, use_compilation_cache
 from ivdjax.learning.steps import abstract_state, compile_predict
 from ivdjax.model.model import Model, override_inference, read_model
 from ivdjax.model.segmentation import (
@@ -70,11 +70,12 @@ def build_segmenter(model: Model, folder: str | Path) -> Segmenter:
         folder: that it was read from, for messages.
 
     Raises:
-        UserError: it cannot outline discs, or its weights do not fit its networks.
+        UserError: it cannot outline discs, or its weights do not fit its networks; or there is no device.
     """
     if "disc" not in model.parameters:
         raise UserError(f"{folder} holds {', '.join(model.networks)}, but no network for disc; train that stage too")
     use_compilation_cache()
+    found_devices()
     stages = _wanted(model)
     try:
         with ThreadPoolExecutor() as pool:  # XLA compiles one network, or fetches it, while Python traces the next

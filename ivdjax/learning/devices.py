@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ivdjax.volume import UserError
 
 AXIS = "batch"
 """Name of the axis over which a batch is divided and sums are taken."""
@@ -21,9 +24,27 @@ DIVIDED = PartitionSpec(AXIS)
 """Each device holds its part of the first axis."""
 
 
+def found_devices() -> list[Any]:
+    """The devices that JAX works on.
+
+    Raises:
+        UserError: there are none of the kind that the environment asks for.
+    """
+    try:
+        return jax.devices()
+    except (AssertionError, RuntimeError) as error:  # JAX asserts that one of the platforms came up
+        wanted = getattr(jax.config, "jax_platforms", None) or os.environ.get("JAX_PLATFORMS")
+        if not wanted:
+            raise
+        raise UserError(
+            f"JAX_PLATFORMS={wanted} asks for devices that JAX does not find here; unset the variable, or install what "
+            'they need (for a GPU: pip install "jax[cuda13]")'
+        ) from error
+
+
 def data_mesh(devices: list[Any] | None = None) -> Mesh:
     """A one-axis mesh over all devices, or those given."""
-    devices = devices if devices is not None else jax.devices()
+    devices = devices if devices is not None else found_devices()
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
 
 
@@ -85,12 +106,13 @@ def keep_pace(tree: Any, mesh: Mesh) -> None:
 def use_compilation_cache() -> None:
     """Keeps compiled programs on disk between runs, so that a second start, or a restarted worker, need not compile.
 
-    In `JAX_COMPILATION_CACHE_DIR`, or else in `ivdjax` under the user's cache folder. What JAX's own variables say
-    stays as it is.
+    In `JAX_COMPILATION_CACHE_DIR`, or else in `ivdjax` under the user's cache folder; nowhere for a user without
+    a home. What JAX's own variables say stays as it is.
     """
     # JAX makes the attributes of its configuration at run time, where types cannot see them.
     if not getattr(jax.config, "jax_compilation_cache_dir", None):
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "ivdjax" / "jax"))
+        with contextlib.suppress(RuntimeError):  # no home, no cache
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            jax.config.update("jax_compilation_cache_dir", str(home / "ivdjax" / "jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -27,12 +27,16 @@ def shipped_folder() -> Path:
 
 
 def user_folder() -> Path:
-    """The folder of models that the user has added (`ivdjax models import`); `IVDJAX_MODELS` names another one."""
+    """The folder of models that the user has added (`ivdjax models import`); `IVDJAX_MODELS` names another one. A user
+    without a home has none: the folder is not there, and cannot be made."""
     named = os.environ.get("IVDJAX_MODELS")
     if named:
         return Path(named)
     data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "ivdjax" / "models"
+    try:
+        return (Path(data) if data else Path.home() / ".local" / "share") / "ivdjax" / "models"
+    except RuntimeError:
+        return Path(os.devnull) / "ivdjax" / "models"
 
 
 def known_models() -> dict[str, Path]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +55,29 @@ DARK = Look()
 WHITE = Look("#ffffff", "#111111", "#555555")
 
 
+def load_matplotlib() -> None:
+    """Imports matplotlib, whatever the caller's environment says of the window that it should draw into.
+
+    A notebook hands its own `MPLBACKEND` to the programs that it starts, where it may name a module that is not there;
+    in the notebook's own process it still counts.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+
+        if named is not None:
+            with contextlib.suppress(ValueError, ImportError):
+                matplotlib.rcParams["backend"] = named
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+
+
 def new_figure(width_in: float, height_in: float, look: Look = DARK) -> Figure:
     """An empty figure, dark unless told otherwise, that draws without any window."""
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

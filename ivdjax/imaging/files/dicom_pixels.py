@@ -52,6 +52,7 @@ def stored_values(dataset: Any, path: Path, case: str) -> NDArray:
 def of_stored_bits(values: NDArray, bits: int, signed: bool) -> NDArray:
     """Whole numbers reduced to their lowest bits, of which the highest is the sign of signed ones."""
     size = values.dtype.itemsize
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     unsigned = values.view(f"u{size}") if values.dtype.kind == "i" else values
     if bits < 8 * size:
         unsigned = unsigned & unsigned.dtype.type((1 << bits) - 1)

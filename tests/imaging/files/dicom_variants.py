@@ -48,6 +48,7 @@ def phantom(dtype: Any = np.int16, low: int = 0, high: int = 3000, shape: tuple[
 
 def plain(folder: Path, array: np.ndarray | None = None, affine: np.ndarray = AFFINE, **options: Any) -> list[Path]:
     """One classic series."""
+    options = {"series": "1.2.3", "in_order": True, **options}
     return write_series(folder, phantom() if array is None else array, affine, **options)
 
 
@@ -79,11 +80,13 @@ def encoded(syntax: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         for path in plain(folder):
             dataset = pydicom.dcmread(path)
-            if syntax == ExplicitVRBigEndian:
-                dataset.PixelData = dataset.pixel_array.astype(">i2").tobytes()
             dataset.file_meta.TransferSyntaxUID = syntax
-            dataset.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian,
-                            little_endian=syntax != ExplicitVRBigEndian)  # fmt: skip
+            if syntax == ExplicitVRBigEndian:
+                dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+                with path.open("wb") as stream:
+                    pydicom.dcmwrite(stream, dataset, implicit_vr=False, little_endian=False, enforce_file_format=True)
+            else:
+                dataset.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
 
     return write
 

@@ -98,8 +98,9 @@ def test_stored_bits_by_hand(bits, signed, word):
     value = word % (1 << bits)
     if signed and value >= 1 << (bits - 1):
         value -= 1 << bits
-    for dtype in (np.uint16, np.int16):
-        assert int(of_stored_bits(np.array([word], np.uint16).view(dtype), bits, signed)[0]) == value
+    for dtype in ("<u2", "<i2", ">u2", ">i2"):
+        words = np.array([word], dtype[0] + "u2").view(dtype)
+        assert int(of_stored_bits(words, bits, signed)[0]) == value
 
 
 @pytest.mark.parametrize(
