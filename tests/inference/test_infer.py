@@ -59,7 +59,17 @@ def test_cohort_with_a_bad_case_then_a_rerun(model, cohort):
     assert [(row.case, row.status) for row in rows] == [("a", "done"), ("b", "done"), ("bad", "failed")]
     assert "bad_t2.nii.gz" in rows[2].reasons[0]
     assert [row["status"] for row in summary(request)] == ["done", "done", "failed"]
-    assert list(summary(request)[0]) == ["case", "status", "verdict", "reasons", "discs", "seconds", "corrected"]
+    assert list(summary(request)[0]) == [
+        "case",
+        "status",
+        "verdict",
+        "reasons",
+        "discs",
+        "seconds",
+        "probability_wrong",
+        "remarks",
+        "corrected",
+    ]
     assert {p.name for p in (request.output / "a").iterdir()} == {name.format("a") for name in OUTPUTS}
     assert not (request.output / "bad").exists()
     labels = read_labels(request.output / "a" / "a_discs.nii.gz", "a")
