@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ivdjax.config import InferenceConfig
 from ivdjax.reports.colours import hex_colour, level_colour
 from ivdjax.reports.columns import COLUMNS
 from ivdjax.reports.tables import disc_rows
 from ivdjax.volume import Disc
 
-UNSURE_LEVEL = 0.5
-"""A level of lower confidence is marked; the overview puts a question mark behind its name."""
+UNSURE_LEVEL = 1.0 - InferenceConfig().review_above
+"""A level of lower confidence is marked: the verdict's own threshold, seen from the other side. The overview puts a
+question mark behind its name."""
 UNSURE_OUTLINE = 0.7
 """An outline of which a lower Dice is expected is marked."""
 

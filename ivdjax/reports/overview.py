@@ -28,6 +28,7 @@ from ivdjax.reports.canvas import (
     write_text,
 )
 from ivdjax.reports.colours import VERDICT, level_colour
+from ivdjax.reports.disc_table import is_unsure
 from ivdjax.volume import Disc, LabelMap, Volume, to_index
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ _AROUND_AP_MM = 62.0
 _AROUND_SIDE_MM = 45.0
 _STRAIGHT_MM = 4.0
 """A spine whose centroids stay this near to their median lies in one sagittal slice."""
-_UNSURE = 0.5
 _NARROW_MM, _MOST_WIDENED = 60.0, 5
 """A coronal plane of fewer millimetres, that of a slab, is drawn wider than it is, so that it can be read."""
 _LETTER_MM = 8.0
@@ -90,8 +90,8 @@ def overview_png(
     """The overview as the bytes of a PNG.
 
     From left to right: the sagittal plane as it is, the same with outlined and named discs, the coronal plane. A level
-    whose confidence is below 0.5 carries a question mark. Without any disc the planes through the middle of the volume
-    are shown, plain.
+    of low confidence (`is_unsure`) carries a question mark. Without any disc the planes through the middle of the
+    volume are shown, plain.
 
     Args:
         volume: image (C, D, H, W) in canonical order.
@@ -307,7 +307,7 @@ def _write_name(axes: Axes, plane: _Plane, disc: Disc, mask: NDArray[np.bool_], 
     """The name in front of the disc, or to the right of the whole plane, joined to it by a thin line."""
     rows, columns = np.nonzero(mask)
     step_y, step_x = plane.size_mm[0] / mask.shape[0], plane.size_mm[1] / mask.shape[1]
-    name = disc.level_name + ("" if disc.level_confidence >= _UNSURE else " ?")
+    name = disc.level_name + (" ?" if is_unsure("level_confidence", disc.level_confidence) else "")
     edge = columns.max() if outside else columns.min()
     y = (rows[columns == edge].mean() + 0.5) * step_y
     colour = level_colour(disc.level)

@@ -37,7 +37,8 @@ def test_page_with_a_volume_links_to_nothing_outside():
 
 def test_page_says_what_a_reader_needs():
     html = report_page(REPORT)
-    for text in ("case_01", "REVIEW", "6 of 7 discs were found", "L5/S1", "<td>7.5</td>", "<td>0.62</td>",
+    for text in ("case_01", "REVIEW", "6 of 7 discs were found", "L5/S1", "<td>7.5</td>",
+                 '<td class="unsure">0.62</td>',
                  "<td>0.91</td>", "spider_t2. Mean Dice 0.9 on 6 patients."):  # fmt: skip
         assert text in html
     assert "<td>–</td>" in html  # noqa: RUF001 - the lateral width that could not be given
