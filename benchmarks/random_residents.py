@@ -47,6 +47,8 @@ def random_residents(crop: Crop, channels: int, cases: int, seed: int = 0) -> Re
         classes=random.integers(0, CLASSES, (cases, *shape), np.uint8),
         class_mean=np.tile(np.linspace(0, 1, CLASSES, dtype=np.float32)[None, :, None], (cases, 1, channels)),
         class_sd=np.full((cases, CLASSES, channels), 0.1, np.float32),
+        base=np.zeros((cases, *shape), np.uint8),
+        made=np.zeros(cases, np.int32),
         low=np.zeros((cases, 3), np.int32),
         high=np.tile(last.astype(np.int32), (cases, 1)),
         extent=np.tile(np.array(shape, np.int32), (cases, 1)),

@@ -31,6 +31,8 @@ class DataConfig:
     Attributes:
         root: dataset folder (`<root>/<case>/<case>_<channel>.nii.gz`); empty where phantoms are made.
         channels: channel names in the order in which the network sees them.
+        made_from: the channel that the cases of `root` have, from which Dixon channels (fat, inn, opp, wat) are made in
+            training, for want of real ones; empty: the cases have `channels` themselves.
         subject_pattern: regular expression whose first group, searched in a case's name, is its subject; empty: every
             case is a subject of its own.
         subject_table: CSV with the columns case and subject, and fold where folds are given, in place of the pattern.
@@ -56,6 +58,7 @@ class DataConfig:
 
     root: str = ""
     channels: tuple[str, ...] = ("t2",)
+    made_from: str = ""
     subject_pattern: str = ""
     subject_table: str = ""
     validation: tuple[str, ...] = ()

@@ -53,6 +53,7 @@ class Prepared:
         region: bool (D, H, W), the spine region, outside of which there are no discs; None: unknown, or not wanted.
         tissues: uint8 (D, H, W) with the values of `ivdjax.volume.TISSUES`, 0 elsewhere; None without a reference.
         classes: uint8 (D, H, W), what augmentation takes each voxel for; for training alone, else None.
+        base: uint8 (D, H, W), the image of another sequence that the channels were made from; else None.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Prepared:
     region: NDArray[np.bool_] | None = None
     tissues: NDArray[np.uint8] | None = None
     classes: NDArray[np.uint8] | None = None
+    base: NDArray[np.uint8] | None = None
 
 
 def prepare(
@@ -139,10 +141,13 @@ def regrid(prepared: Prepared, spacing_mm: tuple[float | None, float, float]) ->
     if prepared.tissues is not None:
         tissues, _ = resample_labels(prepared.tissues, prepared.grid, grid)
     classes = None if prepared.classes is None else resample(prepared.classes, prepared.grid, grid, order=0)
+    base = None
+    if prepared.base is not None:
+        base = to_uint8(resample(prepared.base, prepared.grid, grid, order=1) / 255.0)
     rows = prepared.ignore_above * prepared.grid.spacing_mm[1] / grid.spacing_mm[1]
     return replace(
         prepared, image=image, labels=labels, occupancy=occupancy, grid=grid, region=None, tissues=tissues,
-        classes=classes,
+        classes=classes, base=base,
         ignore_above=min(int(np.ceil(rows - 1e-6)), grid.shape[1]),
     )  # fmt: skip
 

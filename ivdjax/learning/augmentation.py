@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from ivdjax.config import AugmentationConfig
 from ivdjax.learning.contrast import Classes, change_contrast
+from ivdjax.learning.dixon import make_dixon
 
 COUNTED, OUTLINED = 1, 2
 """Bits of `Residents.counted`."""
@@ -38,6 +39,9 @@ class Residents(NamedTuple):
             in that of the tissues; sums of both.
         classes: uint8 (N, D, H, W), what each voxel is (`ivdjax.learning.contrast.Classes`).
         class_mean, class_sd: float32 (N, CLASSES, C), how bright each volume shows each class.
+        base: uint8 (N, D, H, W), the image that Dixon channels are made from at every sample; 0 of a volume whose
+            channels are its own.
+        made: int32 (N,), 1 for a volume whose channels are so made.
         low, high: int32 (N, 3), the first and last position of a counted voxel along each axis.
         extent: int32 (N, 3), the valid size of each volume.
         spacing_mm: float32 (N, 3).
@@ -51,6 +55,8 @@ class Residents(NamedTuple):
     classes: jax.Array
     class_mean: jax.Array
     class_sd: jax.Array
+    base: jax.Array
+    made: jax.Array
     low: jax.Array
     high: jax.Array
     extent: jax.Array
@@ -67,12 +73,14 @@ class Crop(NamedTuple):
         spacing_mm: of the stage's grid along the box's axes, about; sets how many control points a deformation has.
         disc_fraction: chance of a box that holds a random place of a random disc; else it lies anywhere in what counts.
         levels: whether targets are levels, read at the nearest voxel, and not shares.
+        made: names of the channels, where some volumes' are made from another sequence.
     """
 
     box: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     disc_fraction: float
     levels: bool = False
+    made: tuple[str, ...] = ()
 
 
 class Sample(NamedTuple):
@@ -113,6 +121,11 @@ def draw_sample(key: jax.Array, residents: Residents, crop: Crop, settings: Augm
     reach = _draw_reach(keys[5], residents.spacing_mm[case], settings) if thick else jnp.zeros(())
     image, target, counted, classes = _gather(residents, case, where, view, reach, crop.levels)
     shown = Classes(classes, residents.class_mean[case], residents.class_sd[case])
+    if crop.made:
+        # The base stands in the place of all channels: its own values are read at the same positions.
+        base = _gather(residents._replace(image=residents.base[..., None]), case, where, view, reach, crop.levels)[0]
+        made = make_dixon(jax.random.fold_in(keys[3], 1), base[..., 0], shown, crop.made)
+        image = jnp.where(residents.made[case] > 0, made, image)
     sample = Sample(
         change_contrast(keys[3], image, settings, shown),
         target,

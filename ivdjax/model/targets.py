@@ -100,3 +100,16 @@ def with_classes(prepared: Prepared) -> Prepared:
         for value in range(1, len(TISSUES) + 1):
             classes[prepared.tissues == value] = value
     return replace(prepared, classes=classes)
+
+
+def class_brightness(
+    image: NDArray[np.uint8], classes: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation (CLASSES, C), 0 to 1, of each class's voxels in an image (C, D, H, W); 0 for none."""
+    flat = classes.ravel()
+    voxels = np.maximum(np.bincount(flat, minlength=CLASSES), 1)
+    mean, square = (
+        np.stack([np.bincount(flat, (channel.ravel() / 255.0) ** power, CLASSES) / voxels for channel in image], axis=1)
+        for power in (1, 2)
+    )
+    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0.0)).astype(np.float32)

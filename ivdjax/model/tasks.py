@@ -102,7 +102,8 @@ def stage_crop(config: Config, stage: str) -> Crop:
         spacing_mm = config.region.spacing_mm
     elif stage == "localization":
         spacing_mm = config.localization.spacing_mm
-    return Crop(tuple(training.crop), tuple(spacing_mm), training.disc_fraction, levels=stage == "localization")
+    made = config.data.channels if config.data.made_from else ()
+    return Crop(tuple(training.crop), tuple(spacing_mm), training.disc_fraction, stage == "localization", made)
 
 
 def build_task(config: Config, stage: str, training: Sequence[Prepared], held_out: Sequence[Prepared]) -> StageTask:
@@ -116,7 +117,7 @@ def build_task(config: Config, stage: str, training: Sequence[Prepared], held_ou
     for case in training:
         if case.labels is None:
             raise UserError(f"case {case.name} has no reference labels to train on; add {case.name}_Labels.nii.gz")
-    training = [with_classes(case) for case in training]
+    training = [case if case.classes is not None else with_classes(case) for case in training]
     network, crop = stage_network(config, stage), stage_crop(config, stage)
     settings = stage_settings(config, stage)
     if stage == "region":

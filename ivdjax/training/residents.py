@@ -16,6 +16,7 @@ from ivdjax.learning.augmentation import COUNTED, OUTLINED, Residents
 from ivdjax.learning.contrast import CLASSES
 from ivdjax.learning.devices import share
 from ivdjax.learning.hosts import from_leader
+from ivdjax.model.targets import class_brightness
 from ivdjax.volume import UserError
 
 MAX_DISCS = 15
@@ -48,7 +49,7 @@ class ResidentSets:
         self._shape = tuple(int(n) for n in np.max([case.grid.shape for case in cases], axis=0))
         self._channels = len(cases[0].channels)
         voxels = int(np.prod(self._shape))
-        one = voxels * (len(cases[0].channels) + 3)
+        one = voxels * (len(cases[0].channels) + 4)
         self._size = min(len(cases), training.resident_mib * 2**20 // one, MAX_VOXELS // voxels)
         if self._size == 0:
             raise UserError(
@@ -110,8 +111,8 @@ def stack_residents(cases: Sequence[Prepared], shape: tuple[int, ...], levels: b
         ValueError: a case without reference labels.
     """
     blank = _blank_residents({"count": len(cases), "shape": shape, "channels": len(cases[0].channels)})
-    image, target, counted, classes, class_mean, class_sd, low, high, extent, spacing_mm, centres, discs = map(
-        np.asarray, blank
+    image, target, counted, classes, class_mean, class_sd, base, made, low, high, extent, spacing_mm, centres, discs = (
+        np.asarray(part) for part in blank
     )
     for place, case in enumerate(cases):
         if case.labels is None or case.occupancy is None:
@@ -126,7 +127,10 @@ def stack_residents(cases: Sequence[Prepared], shape: tuple[int, ...], levels: b
             counted[place, :d, case.ignore_above : h, :w] |= OUTLINED
         if case.classes is not None:
             classes[place, :d, :h, :w] = case.classes
-            class_mean[place], class_sd[place] = class_brightness(case.image, case.classes)
+            shown = case.image if case.base is None else np.broadcast_to(case.base, case.image.shape)
+            class_mean[place], class_sd[place] = class_brightness(shown, case.classes)
+        if case.base is not None:
+            base[place, :d, :h, :w], made[place] = case.base, 1
         low[place], high[place] = _ends(counts)
         extent[place], spacing_mm[place] = case.grid.shape, case.grid.spacing_mm
         numbers = [level for level in np.unique(case.labels) if level > 0][:MAX_DISCS]
@@ -147,6 +151,8 @@ def _blank_residents(layout: dict[str, Any]) -> Residents:
         "classes": np.zeros((count, *shape), np.uint8),
         "class_mean": np.zeros((count, CLASSES, layout["channels"]), np.float32),
         "class_sd": np.zeros((count, CLASSES, layout["channels"]), np.float32),
+        "base": np.zeros((count, *shape), np.uint8),
+        "made": np.zeros(count, np.int32),
         "low": np.zeros((count, 3), np.int32),
         "high": np.zeros((count, 3), np.int32),
         "extent": np.zeros((count, 3), np.int32),
@@ -155,19 +161,6 @@ def _blank_residents(layout: dict[str, Any]) -> Residents:
         "discs": np.zeros(count, np.int32),
     }
     return Residents(**fields)
-
-
-def class_brightness(
-    image: NDArray[np.uint8], classes: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation (CLASSES, C), 0 to 1, of each class's voxels in an image (C, D, H, W); 0 for none."""
-    flat = classes.ravel()
-    voxels = np.maximum(np.bincount(flat, minlength=CLASSES), 1)
-    mean, square = (
-        np.stack([np.bincount(flat, (channel.ravel() / 255.0) ** power, CLASSES) / voxels for channel in image], axis=1)
-        for power in (1, 2)
-    )
-    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0.0)).astype(np.float32)
 
 
 def _ends(counts: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -16,6 +16,7 @@ from ivdjax.data.folds import fold_of, hold_out
 from ivdjax.data.phantom.dataset import PhantomSet, holds_phantoms, write_phantoms
 from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.preparation import Prepared
+from ivdjax.training.dixon_cases import as_dixon
 from ivdjax.volume import UserError
 
 PHANTOMS = "data"
@@ -66,6 +67,9 @@ def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
     made = not config.data.root and not _holds_both(config)
     if made:
         config = with_phantoms(config, folder)
+    if config.data.made_from and not made:
+        as_they_are = replace(config, data=replace(config.data, channels=(config.data.made_from,)))
+        return [as_dixon(case, config.data.channels) for case in _prepared(as_they_are, _cache(config, folder))]
     return _prepared(config, _cache(config, folder), quiet=made and bool(config.data.phantom_cases))
 
 

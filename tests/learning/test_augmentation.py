@@ -52,6 +52,7 @@ def residents(
     brightness = jnp.full((1, CLASSES, image.shape[-1]), 0.5)
     return Residents(
         **arrays, classes=jnp.asarray(target[None] % CLASSES, jnp.uint8), class_mean=brightness, class_sd=brightness,
+        base=jnp.asarray(image[None, ..., 0], jnp.uint8), made=jnp.zeros(1, jnp.int32),
         spacing_mm=jnp.asarray([SPACING_MM], jnp.float32), centres=jnp.asarray(rows[None]),
     )  # fmt: skip
 

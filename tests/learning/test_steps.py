@@ -56,7 +56,8 @@ def residents(ignore_above: tuple[int, int] = (0, 20)) -> Residents:
         "low": np.zeros((2, 3), np.int32), "high": extent - 1, "spacing_mm": np.float32([[4.0, 1.25, 1.25]] * 2),
         "centres": np.full((2, 15, 3), 12.0, np.float32), "discs": np.int32([1, 0]),
         "classes": np.zeros(share_of_disc.shape, np.uint8), "class_mean": np.zeros((2, CLASSES, 1), np.float32),
-        "class_sd": np.zeros((2, CLASSES, 1), np.float32),
+        "class_sd": np.zeros((2, CLASSES, 1), np.float32), "base": np.zeros(share_of_disc.shape, np.uint8),
+        "made": np.zeros(2, np.int32),
     }  # fmt: skip
     return Residents(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
