@@ -29,6 +29,7 @@ from tests.reports.chromium import ARGUMENTS, find_chromium
 _READY = "window.ivdjaxReview && ivdjaxReview.ready"
 _NEAR_MM = 8.0
 _MOST_KEYS = 30
+_PATIENCE_S = 120.0
 
 
 def true_level(reference: LabelMap, point_mm: tuple[float, float, float]) -> int:
@@ -81,11 +82,17 @@ def main() -> int:
         page = driver.chromium.launch(executable_path=chromium, args=list(ARGUMENTS)).new_page(
             viewport={"width": 1280, "height": 800}
         )
+        page.on("pageerror", lambda error: print("page:", error))
+        page.on("console", lambda said: print("console:", said.text))
         page.goto(address.group())
 
         def wait(expression: str) -> None:
+            end = time.monotonic() + _PATIENCE_S
             while not page.evaluate(f"Boolean({expression})"):
-                time.sleep(0.01)
+                if time.monotonic() > end:
+                    said = [page.inner_text(f"#{part}") for part in ("name", "message", "saved")]
+                    raise UserError(f"the page does not go on: {expression}; it says {said}")
+                page.wait_for_timeout(10)
 
         wait(_READY)
         keys: dict[str, int] = {}
