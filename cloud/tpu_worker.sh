@@ -47,7 +47,7 @@ log() {
 
 code() {
     local try
-    for ((try = 0; try < 10; try++)); do # train.py may have ended a moment before its code is written
+    for ((try = 0; try < 2 * patience_s; try++)); do # train.py may have ended a moment before its code is written
         [ ! -s train.exit ] || break
         sleep 0.5
     done

@@ -82,7 +82,7 @@ printf '%s\\n' "$@" > "$FAKE/options"
 next=$(head -n 1 "$FAKE/plan"); sed -i 1d "$FAKE/plan"
 echo "training, then $next"
 case $next in
-    wait) trap 'exit 143' TERM; for _ in $(seq 200); do sleep 0.1; done ;;
+    wait) trap 'exit 143' TERM; for _ in $(seq 6000); do sleep 0.1; done ;;
     taken) echo PREEMPTED > "$FAKE/state"; exit 143 ;;
     *) exit "$next" ;;
 esac
@@ -96,11 +96,17 @@ def google(tmp_path, root):
     executable(tmp_path / "bin" / "python3", PYTHON)
     (tmp_path / "home").mkdir()
 
-    def call(*options: str, plan: str = "0"):
+    def call(*options: str, plan: str = "0", patience_s: int = 600):
         (tmp_path / "plan").write_text("\n".join(plan.split()) + "\n", encoding="utf-8")
         (tmp_path / "log").unlink(missing_ok=True)
         path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
-        more = {"PATH": path, "FAKE": str(tmp_path), "TPU_POLL_S": "0", "TPU_SETTLE_S": "0", "TPU_PATIENCE_S": "2"}
+        more = {
+            "PATH": path,
+            "FAKE": str(tmp_path),
+            "TPU_POLL_S": "0",
+            "TPU_SETTLE_S": "0",
+            "TPU_PATIENCE_S": str(patience_s),
+        }
         found = tpu(root, *options, **more)
         log = (tmp_path / "log").read_text("utf-8").splitlines()
         return found, [
@@ -159,7 +165,7 @@ def test_tpu_step_by_step(google, root):
 def test_tpu_train_does_not_start_beside_a_running_one(google):
     assert [google(command)[0].returncode for command in ("create", "install")] == [0, 0]
     assert google("train", *TRAIN, plan="wait")[0].returncode == 0
-    found, _ = google("train", *TRAIN)
+    found, _ = google("train", *TRAIN, patience_s=2)
     assert found.returncode == 1 and "still running" in found.stderr
     assert google("stop")[0].returncode == 0
     assert google("attach")[0].returncode == 143
@@ -169,4 +175,4 @@ def test_tpu_attach_does_not_wait_for_ever_after_a_restart_of_the_machine(google
     assert [google(command)[0].returncode for command in ("create", "install")] == [0, 0]
     assert google("train", *TRAIN)[0].returncode == google("attach")[0].returncode == 0
     (google.folder / "home" / "ivdjax" / "train.exit").unlink()
-    assert google("attach")[0].returncode == 255
+    assert google("attach", patience_s=2)[0].returncode == 255

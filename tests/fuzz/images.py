@@ -28,6 +28,13 @@ _BOMB_BYTES = 1 << 26
 OUTSIDE = ("{outside}/secret.raw", "../../../../outside/secret.raw", "../../../outside/secret.raw")
 """Ways out of an input's folder, to a file that nobody may read."""
 
+SEGMENTS = (
+    "Segment0_Name:=L4/5", "Segment1_Name:=L4-5", "Segment0_LabelValue:=-1", "Segment0_Layer:=7", "Segment2_ID:=x",
+    "Segment1_LabelValue:=99999999999999999999", "Segment9999_Name:=L1/2", "Segment0_Name:=", "Segment0_LabelValue:=²",
+    "Segment1_Tags:=TerminologyEntry:~SCT^84020006^x~|",
+)  # fmt: skip
+"""Fields of 3D Slicer's segments that contradict others."""
+
 METAIMAGE_WORDS = (
     "2", "3", "4", "-1", "10000000000 10000000000 1", "0 0 0", "7 24 20 3", "MET_UCHAR", "MET_DOUBLE",
     "MET_LONG_LONG", "MET_STRING", "MET_UCHAR_ARRAY", "MET_OTHER", "True", "False", "1 0 0 0 1 0 0 0 0",
@@ -126,7 +133,8 @@ def spoiled_nrrd(content: bytes, chance: random.Random) -> bytes:
     if chance.random() < 0.25:
         extra = chance.choice((*(f"data file: {path}" for path in OUTSIDE), f"data file: LIST\n{OUTSIDE[0]}",
                                "byte skip: -1", "line skip: 1000000", "byte skip: 99999999999", "encoding: raw",
-                               "content: x", "old min: nan", "sample units: \x00", "key:=" + "v" * 100000))  # fmt: skip
+                               "content: x", "old min: nan",
+                               *SEGMENTS, "sample units: \x00", "key:=" + "v" * 100000))  # fmt: skip
         header += b"\n" + extra.encode()
     return _spoiled_lines(header, ": ", NRRD_WORDS, chance) + gap + voxels
 

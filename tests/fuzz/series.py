@@ -25,6 +25,8 @@ _TELLING = (  # rows, columns, place, pixels ...: what a reader relies on
     (0x02, 0x10), (0x08, 0x05), (0x7FE0, 0x10), (0x5200, 0x9229), (0x5200, 0x9230), (0x08, 0x103E),
 )  # fmt: skip
 
+_BITS = ((0x28, 0x100), (0x28, 0x101), (0x28, 0x102))
+
 
 @dataclass(frozen=True)
 class Element:
@@ -155,6 +157,8 @@ def _value(element: Element, chance: random.Random) -> bytes:
         return chance.choice(WORDS).encode()
     if element.tag == (0x02, 0x10):
         return chance.choice(_SYNTAXES).encode()
+    if element.tag in _BITS and chance.random() < 0.5:  # bits that may hold together, or all but
+        return struct.pack("<H", chance.choice((1, 7, 8, 11, 12, 15, 16, 17, 31, 32, 64)))
     if element.vr in (b"US", b"SS"):
         return packed(chance, "<h") * chance.choice((1, 1, 1, 0, 2))
     if element.vr in (b"FD", b"FL"):
