@@ -22,7 +22,21 @@ from ivdjax.reports.tables import SUMMARY
 from ivdjax.volume import CaseError, UserError
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
-_UNKNOWN = (".par", ".rec", ".mnc", ".img", ".img.gz", ".hdr.gz", ".nii.bz2", ".nii.xz", ".nii.zst", ".gipl")
+_UNKNOWN = (
+    ".mgz",
+    ".mgh",
+    ".hdr",
+    ".par",
+    ".rec",
+    ".mnc",
+    ".img",
+    ".img.gz",
+    ".hdr.gz",
+    ".nii.bz2",
+    ".nii.xz",
+    ".nii.zst",
+    ".gipl",
+)
 """Endings of images that nothing here reads."""
 _MOST_NAMED = 4
 

@@ -30,7 +30,7 @@ def told(root: Path, output: Path | None = None) -> dict[str, str]:
     return {case.name: "case" if case.files else case.problem for case in folder_cases(root, ("t2",), output)}
 
 
-def test_nine_patients_in_nine_forms(tmp_path):
+def test_patients_in_many_forms(tmp_path):
     touch(tmp_path / "P1" / "P1_t2.nii.gz")
     dicom(tmp_path / "P2" / "scans" / "3" / "DICOM", "1.2")
     dicom(tmp_path / "P3", "1.3")
@@ -38,6 +38,9 @@ def test_nine_patients_in_nine_forms(tmp_path):
     touch(tmp_path / "sub-05" / "anat" / "sub-05_T2w.nii.gz")
     touch(tmp_path / "P6" / "scan.nii")
     touch(tmp_path / "P7" / "image.nii.bz2")
+    touch(tmp_path / "P10" / "orig.mgz")
+    touch(tmp_path / "P11" / "x.hdr")
+    touch(tmp_path / "P11" / "x.img")
     touch(tmp_path / "P8.nii.gz")
     touch(tmp_path / "P9" / "deep" / "er" / "t2.tar.gz")
     for name in (
@@ -53,9 +56,10 @@ def test_nine_patients_in_nine_forms(tmp_path):
     found = told(tmp_path)
     assert [name for name, words in found.items() if words == "case"] == ["P1", "P2", "P3", "sub-05"]
     left = {name: words for name, words in found.items() if words != "case"}
-    assert set(left) == {"P4.zip", "P8.nii.gz", "P6", "P7", "P9/deep/er"}
+    assert set(left) == {"P4.zip", "P8.nii.gz", "P6", "P7", "P9/deep/er", "P10", "P11"}
     assert left["P4.zip"] == f"{tmp_path / 'P4.zip'} is an archive, which is not looked into; unpack it"
     assert "holds scan.nii: no file for channel t2 by its name" in left["P6"]
+    assert f"{tmp_path / 'P11'} holds x.hdr: of a form that is not read" in left["P11"]
     assert "of a form that is not read; convert it to one of .nii.gz" in left["P7"]
 
 
