@@ -403,7 +403,7 @@ class InferenceConfig:
     localization: bool = True
     registration: bool = True
     numbering: str = "solver"
-    review_above: float = 0.2
+    review_above: float = 0.1
     sure_outline: float = 0.7
 
 

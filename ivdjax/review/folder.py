@@ -95,7 +95,8 @@ class ResultFolder:
             discs = tuple(_disc(row) for row in document["discs"])
             return CaseResult(
                 images, labels, discs, document["verdict"], tuple(document["reasons"]),
-                tuple(document.get("warnings") or ()),
+                tuple(document.get("warnings") or ()), document.get("probability_wrong"),
+                tuple(document.get("remarks") or ()), tuple(document.get("findings") or ()),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise CaseError(f"case {case}: its result is damaged ({error}); run infer.py again") from error
