@@ -154,9 +154,11 @@ def test_figures_are_read_from_a_models_facts():
     facts = {
         "a_mm": {"smallest_detectable_change": 0.5, "n": 7},
         "b": {"smallest_detectable_change": None},
+        "exact": {"smallest_detectable_change": 0.0},
+        "wrong": {"smallest_detectable_change": -0.5},
         "made_of": "x",
     }
-    assert detectable_changes(facts) == {"a_mm": 0.5}
+    assert detectable_changes(facts) == {"a_mm": 0.5, "exact": 0.0}
     assert detectable_changes(None) == {}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ivdjax.discs.region import spine_region, whole_region
+from ivdjax.discs.region import spine_region, whole_region, widened
 from ivdjax.imaging.geometry import respaced
 from ivdjax.volume import Grid
 
@@ -178,3 +178,16 @@ def test_the_threshold_counts_and_an_empty_prediction_gives_no_region():
     probability[0, 0, 0] = np.nan
     assert not whole_region(probability, grid).any()
     np.testing.assert_array_equal(whole_region(probability, grid, threshold=0.3), probability > 0.3)
+
+
+def test_a_region_is_widened_in_mm_and_stays_as_it_is_without_a_margin():
+    grid = grid_of((3, 9, 9), (4.0, 2.0, 2.0))
+    region = np.zeros(grid.shape, bool)
+    region[1, 4, 4] = True
+    wide = widened(region, grid, 4.0)
+    assert wide[1, 2, 4] and wide[1, 4, 6] and wide[0, 4, 4] and wide.sum() == 15  # 13 in the plane, one to each side
+    for margin_mm in (0.0, -1.0):
+        assert np.array_equal(widened(region, grid, margin_mm), region)
+    assert widened(region, grid, 0.5).sum() == 1 and not widened(~np.ones_like(region), grid, 4.0).any()
+    with pytest.raises(ValueError, match="does not lie on a grid of shape"):
+        widened(region[:2], grid, 4.0)

@@ -152,3 +152,10 @@ def test_schemes_are_found_by_name() -> None:
         find_scheme("spinseg")
     with pytest.raises(UserError, match="'?'; known are ivdjax, totalspineseg, spineps, spider"):
         find_scheme("?")
+
+
+def test_a_map_whose_only_value_is_1_is_told_as_one_that_may_be_binary() -> None:
+    for name, value, told in (("ivdjax", 1, True), ("ivdjax", 2, False), ("spider", 201, False)):
+        remarks: list[str] = []
+        from_scheme(label_map(value), SCHEMES[name], "x", remarks.append)
+        assert [("binary mask" in remark) for remark in remarks] == [True] * told

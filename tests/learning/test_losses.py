@@ -132,6 +132,9 @@ def test_level_loss_is_equation_1_over_classes():
     np.testing.assert_allclose(total, -2 * np.log(0.5), rtol=1e-5)
     assert count == 1
     assert level_loss(logits, array(1, 0, 2), jnp.zeros(3), EQUAL, 2.0) == (0, 0)
+    # Classes lie along the last axis, however many others there are: twice the same voxels, one upon the other.
+    boxes = level_loss(jnp.stack([logits] * 2), jnp.stack([array(1, 0, 2)] * 2), jnp.ones((2, 3)), (0.5, 2.0), 2.0)
+    np.testing.assert_allclose(boxes, (2 * wanted, 6), rtol=1e-5)
 
 
 def test_two_classes_of_the_level_loss_are_the_focal_loss():
@@ -168,12 +171,14 @@ def test_the_slope_of_the_level_loss_is_that_of_its_formula():
 
 
 def test_a_disc_is_common_only_where_its_level_is_right():
-    likeliest = np.array([1, 2, 2, 0, 3, 1])
+    likeliest = np.array([1, 2, 2, 0, 3, 1, 0, 2, 3, 3])
     logits = jnp.asarray(np.eye(4)[likeliest], jnp.float32)
-    target, mask = array(1, 1, 2, 3, 0, 1), array(1, 1, 1, 1, 1, 0)
-    # Common: the first and the third. Found: voxels 1, 2, 3 and 5. Wanted: voxels 1 to 4.
-    assert level_overlap_sums(logits, target, mask) == (4, 8)
-    assert level_overlap_sums(logits, target, jnp.zeros(6)) == (0, 0)
+    target, mask = array(1, 1, 2, 3, 0, 1, 0, 2, 3, 0), array(1, 1, 1, 1, 1, 0, 1, 1, 1, 0)
+    # Common: voxels 1, 3, 8 and 9. Found: 1, 2, 3, 5, 8 and 9. Wanted: 1 to 4, 8 and 9. The seventh is background.
+    assert level_overlap_sums(logits, target, mask) == (8, 12)
+    rows = (logits.reshape(2, 5, 4), target.reshape(2, 5), mask.reshape(2, 5))
+    assert level_overlap_sums(*rows) == (8, 12)
+    assert level_overlap_sums(logits, target, jnp.zeros(10)) == (0, 0)
 
 
 def test_the_tissues_loss_is_the_mean_of_each_outlined_by_itself():

@@ -62,6 +62,9 @@ def test_fixed_columns_hold_every_shape_measure():
 
 def test_disc_json_is_strict_json_with_a_schema_version_and_context():
     text = disc_json("a", "review", ("two reasons", "é"), DISCS, model="tiny")
+    assert "é" in text and '\n  "case": "a",\n' in text  # a person reads it too
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        disc_json("a", "ok", (), [], seconds=math.nan)
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert document["schema_version"] == SCHEMA_VERSION and document["model"] == "tiny"
     assert document["reasons"] == ["two reasons", "é"]
@@ -106,7 +109,7 @@ def score(case, level, dice, mm):
 
 
 def test_score_csv_leaves_no_number_empty():
-    text = score_csv([score("a", 1, 0.9, 0.5), score("a", 2, 0.0, math.nan)])
+    text = score_csv([score("a", 1, 0.9, 0.5), score("a", np.int64(2), 0.0, math.nan)])
     assert text.splitlines()[0].split(",") == list(SCORE_COLUMNS)
     assert text.splitlines()[2] == "a,a,2,0.0,,,"
 
@@ -123,7 +126,9 @@ def test_paper_tables_by_hand():
     assert dice["**mean**"][:2] == ["0.800", "0.400"] and dice["**mean**"][7].startswith("0.600")
     assert dice["**sd**"][0] == f"{np.std([0.9, 0.7], ddof=1):.3f}" == "0.141"
     assert dice["**worst**"][:2] == ["0.700", "0.000"]
-    assert "b\\|c" in tables[0]
+    assert "b\\|c" in tables[0] and tables[0].splitlines()[3] == "|---" * 9 + "|"
+    beside = score_tables(rows, {"other": [score("c", 1, 0.5, 2.0)]}).splitlines()
+    assert "| **other, mean** | 0.500 " in "\n".join(beside) and "| **mean** | 0.800 " in "\n".join(beside)
     distance = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in tables[1].splitlines()[2:]}
     assert distance["**mean**"][:2] == ["1.00", "1.00"]  # the missed disc has no distance
     assert distance["**sd**"][1] == "–" and distance["**worst**"][0] == "1.50"  # noqa: RUF001

@@ -1,0 +1,102 @@
+"""Small wrong edits made on purpose, a sample of them: the tests must notice nearly all.
+
+mutmut makes the edits (a sign turned, a bound moved, an argument left out), one at a time, in a copy of the
+repository; its settings stand in `pyproject.toml`. What the tests let through is printed with the difference it makes
+to the source. `docs/reliability.md` says of which kinds those are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.soak
+
+SAMPLE = 400
+SECONDS = 480
+LEAST_NOTICED = 0.88
+"""Of the edits that change anything; measured: docs/reliability.md."""
+
+COPIED = ("ivdjax", "tests", "configs", "benchmarks", "docs", "models", "cloud", "pyproject.toml", "README.md",
+          "train.py", "infer.py", "evaluate.py", "cross_validate.py")  # fmt: skip
+IDLE = re.compile(r",?\s*\b(dtype|strict)=[\w.]+|\.astype\((\w|\.)+\)|,\s*(?=\))")
+"""What may be left out or changed without another result: kinds of numbers, checks of equal lengths."""
+
+SHOW = (
+    "import sys; from mutmut.mutation.diff_apply import find_mutant, get_diff_for_mutant\n"
+    "for name in sys.argv[1:]: print('# ' + name); print(get_diff_for_mutant(name, path=find_mutant(name).path))"
+)
+
+
+def mutmut(folder: Path, *arguments: str, seconds: float = SECONDS) -> str:
+    """Runs it over the copy; cut off after so many seconds, what it has found until then stays in its files."""
+    command = [sys.executable, *(arguments if arguments[0] == "-c" else ("-m", "mutmut", *arguments))]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return ""
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    lines = [line.strip().rsplit(": ", 1) for line in mutmut(folder, "results", "--all", "true").splitlines()]
+    return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+def matters(difference: str) -> bool:
+    """Whether an edit can change a result: not one of words alone, nor of a number's type or a check of lengths."""
+    old, new = (
+        " ".join(line[1:].strip() for line in difference.splitlines() if re.match(rf"\{sign}(?!\{sign})", line))
+        for sign in "-+"
+    )
+    words = "".join(new[b1:b2] + old[a1:a2]
+                    for kind, a1, a2, b1, b2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+                    if kind != "equal")  # fmt: skip
+    return IDLE.sub("", old) != IDLE.sub("", new) and old.lower() != new.lower() and words != "XXXX"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "answer"),
+    [
+        ("a = b + 1", "a = b - 1", True),
+        ("return f(a, order=1)", "return f(a, )", True),
+        ("a = np.zeros(n, dtype=int)", "a = np.zeros(n, dtype=None)", False),
+        ("a = np.zeros(n, dtype=int)", "a = np.zeros(n, )", False),
+        ("zip(a, b, strict=True)", "zip(a, b, strict=False)", False),
+        ('word = "left"', 'word = "LEFT"', False),
+        ('word = "left"', 'word = "XXleftXX"', False),
+    ],
+)
+def test_an_edit_of_words_or_types_is_told_from_one_that_matters(old, new, answer):
+    assert matters(f"--- a\n+++ b\n@@ -1 +1 @@\n-    {old}\n+    {new}\n") is answer
+
+
+def test_nearly_all_wrong_edits_are_noticed(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    for name in COPIED:
+        source = root / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    mutmut(tmp_path, "run", "ivdjax.discs.codes.*")  # generates all edits, and learns which test calls which function
+    seed = int(os.environ.get("IVDJAX_SOAK_SEED", random.SystemRandom().randrange(10**6)))
+    sample = random.Random(seed).sample(sorted(statuses(tmp_path)), SAMPLE)
+    mutmut(tmp_path, "run", *sample)
+    found = {name: status for name, status in statuses(tmp_path).items() if name in set(sample)}
+    kept = [name for name, status in found.items() if status in ("survived", "no tests")]
+    shown = mutmut(tmp_path, "-c", SHOW, *kept) if kept else ""
+    differences = dict(part.split("\n", 1) for part in re.split(r"(?m)^# ", shown) if part)
+    survivors = {name: text for name, text in differences.items() if matters(text)}
+    tried = sum(status != "not checked" for status in found.values()) - len(kept) + len(survivors)
+    print(f"\nseed {seed}: {dict(Counter(found.values()))}; {len(survivors)} of {tried} edits that matter went by")
+    print("\n".join(f"{name}\n{text}" for name, text in survivors.items()))
+    assert tried > SAMPLE // 4
+    assert 1 - len(survivors) / tried >= LEAST_NOTICED, f"seed {seed}: {sorted(survivors)}"
