@@ -66,6 +66,28 @@ def test_interior_voxels_are_no_surface():
     assert average_surface_distance_mm(full, hollow, AFFINE) == 0.0
 
 
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # that package's own, of SciPy
+def test_distances_agree_with_the_surface_distance_package():
+    """It weighs surfaces by area between voxel corners; on smooth shapes far apart that is no great difference."""
+    import surface_distance
+
+    spacing_mm = (2.0, 1.0, 1.0)
+    index = np.stack(np.meshgrid(*map(np.arange, (20, 40, 40)), indexing="ij"), axis=-1)
+    offset_mm = (index - np.array([9.5, 19.5, 19.5])) * spacing_mm
+    small, large = np.linalg.norm(offset_mm, axis=-1) < 11, np.linalg.norm(offset_mm * [1, 1, 0.8], axis=-1) < 14
+    theirs = surface_distance.compute_surface_distances(large, small, spacing_mm)
+    affine = np.diag([*spacing_mm, 1.0])
+    pooled = np.average(
+        np.concatenate([theirs["distances_gt_to_pred"], theirs["distances_pred_to_gt"]]),
+        weights=np.concatenate([theirs["surfel_areas_gt"], theirs["surfel_areas_pred"]]),
+    )
+    assert average_surface_distance_mm(small, large, affine) == pytest.approx(pooled, abs=0.25)
+    assert hd95_mm(small, large, affine) == pytest.approx(
+        surface_distance.compute_robust_hausdorff(theirs, 95), abs=0.5
+    )
+    assert pooled > 3 and hd95_mm(small, large, affine) > 5
+
+
 def test_border_of_the_grid_is_no_surface():
     a, b = mask((0, 12), (5, 9), (5, 9)), mask((0, 12), (5, 10), (5, 9))
     # In plane 4 x 4 against 5 x 4: 12 and 14 rim voxels; forth: the 2 inner ones of the lower edge are 1 voxel off,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -75,15 +74,6 @@ class Trainer:
             state, metrics = self.step(state, self.residents)
             self.states.append(host(state))
             self.metrics.append({name: float(value) for name, value in metrics.items()})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Compiles in half of the time what runs for milliseconds."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def host(state: TrainState) -> TrainState:
