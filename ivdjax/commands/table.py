@@ -6,6 +6,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from ivdjax.imaging.folders import whole_file
+
 Number = float | int
 
 
@@ -50,12 +52,10 @@ class StepTable:
             csv.writer(stream).writerow(row)
 
     def _rewrite(self) -> None:
-        part = self._path.with_name(f".{self._path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with whole_file(self._path) as part, part.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(self._columns)
             writer.writerows([*row, *[""] * (len(self._columns) - len(row))] for row in self._rows)
-        part.replace(self._path)
 
 
 def _read(path: Path, last_step: int) -> tuple[list[str], list[list[str]]]:

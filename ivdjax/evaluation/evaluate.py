@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import time
@@ -22,7 +21,7 @@ from ivdjax.imaging.files import IMAGE_SUFFIXES, read_labels, split_suffix
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.names import bids_names, plain_names
 from ivdjax.reports.comparison import write_comparison
-from ivdjax.reports.tables import SUMMARY, score_csv, score_tables
+from ivdjax.reports.tables import SUMMARY, score_csv, score_tables, summary_rows
 from ivdjax.volume import Case, CaseError, LabelMap, UserError
 
 _SHOWN_FIRST = ("t2", "wat", "inn")
@@ -186,18 +185,13 @@ def _run_statuses(job: Evaluation) -> dict[str, str]:
     path = job.predictions / SUMMARY
     if not path.is_file():
         return {}
-    # A spreadsheet that saved the table may have put a mark before it, or written it in another encoding.
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        table = csv.DictReader(stream)
-        try:
-            if table.fieldnames is not None and {"case", "status"} <= set(table.fieldnames):
-                return {row.get("case") or "": row.get("status") or "" for row in table}
-        except csv.Error:
-            pass
-    raise UserError(
-        f"{path} is no summary of infer.py any more: which cases it was given cannot be told; remove it to score every "
-        "reference, or name the cases (--cases)"
-    )
+    try:
+        return {row.case: row.status for row in summary_rows(path)}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is no summary of infer.py any more: which cases it was given cannot be told; remove it to score "
+            "every reference, or name the cases (--cases)"
+        ) from error
 
 
 def _given_to_inference(job: Evaluation, found: list[CaseFiles]) -> list[CaseFiles]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.cohort_table import write_disc_table
 from ivdjax.inference.results import OutputOptions, read_document
 from ivdjax.reports.cohort import CohortRow, by_need, write_cohort_page
-from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv
+from ivdjax.reports.tables import SUMMARY, CaseSummary, summary_csv, summary_rows
 from ivdjax.volume import UserError
 
 PAGE = "index.html"
@@ -93,41 +92,17 @@ def read_summary(output: Path, names: set[str], options: OutputOptions) -> list[
     path = output / SUMMARY
     if not path.is_file():
         return []
-    # A spreadsheet that saved the table may have put a mark before it, or written it in another encoding.
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        table = csv.DictReader(stream)
-        try:
-            if table.fieldnames is not None and {"case", "status"} <= set(table.fieldnames):
-                return list(_parsed_rows(table, output, names, options))
-        except csv.Error:
-            pass
-    print(f"warning: {path} is no summary any more; rows of earlier runs are left out of the new one", file=sys.stderr)
-    return []
-
-
-def _parsed_rows(
-    table: Iterable[dict[str, str]], output: Path, names: set[str], options: OutputOptions
-) -> Iterable[CaseSummary]:
-    for row in table:
-        case, status = row.get("case") or "", row.get("status") or ""
-        if not case or case in names or not (status == "failed" or _has_result(output, case, options)):
-            continue
-        discs, seconds, wrong = (row.get(key) or "" for key in ("discs", "seconds", "probability_wrong"))
-        yield CaseSummary(
-            case,
-            status,
-            row.get("verdict") or "",
-            _texts(row.get("reasons")),
-            int(discs) if discs.isdecimal() else None,
-            float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
-            probability_wrong=float(wrong) if wrong.replace(".", "", 1).isdecimal() else None,
-            remarks=_texts(row.get("remarks")),
-            corrected=_texts(row.get("corrected")),
+    try:
+        rows = summary_rows(path)
+    except ValueError:
+        print(
+            f"warning: {path} is no summary any more; rows of earlier runs are left out of the new one", file=sys.stderr
         )
-
-
-def _texts(cell: str | None) -> tuple[str, ...]:
-    return tuple(text for text in (cell or "").split("; ") if text)
+        return []
+    return [
+        row for row in rows
+        if row.case and row.case not in names and (row.status == "failed" or _has_result(output, row.case, options))
+    ]  # fmt: skip
 
 
 def _has_result(output: Path, case: str, options: OutputOptions) -> bool:

@@ -27,7 +27,7 @@ from ivdjax.model.segmentation import (
     with_region,
 )
 from ivdjax.model.tasks import stage_crop, stage_network, stage_settings
-from ivdjax.model.weights import misfits
+from ivdjax.model.weights import misfits, shortened
 from ivdjax.volume import TISSUES, Case, UserError
 
 
@@ -157,8 +157,7 @@ def _refuse_misfits(folder: str | Path, model: Model, stages: Sequence[str], err
         network, settings = stage_network(model.config, stage), stage_settings(model.config, stage)
         found = misfits(model.parameters[stage], abstract_state(network, settings, len(model.channels)).params)
         if found:
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             raise UserError(
                 f"{folder}: the weights do not fit the {stage} network that model.json describes: "
-                f"{'; '.join(found[:3])}{more}; copy the whole folder again"
+                f"{shortened(found)}; copy the whole folder again"
             ) from error

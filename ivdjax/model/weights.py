@@ -9,7 +9,7 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,12 @@ def misfits(parameters: Parameters, wanted: Parameters) -> list[str]:
         for name in sorted(given.keys() | needed.keys())
         if given.get(name) != needed.get(name)
     ]  # fmt: skip
+
+
+def shortened(misfits: Sequence[str]) -> str:
+    """The first three misfits, and how many more there are, for a message."""
+    more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+    return "; ".join(misfits[:3]) + more
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,42 @@ def summary_csv(cases: Iterable[CaseSummary]) -> str:
         row |= {key: "; ".join(row[key]) for key in ("reasons", "remarks", "corrected")}
         row["seconds"] = None if row["seconds"] is None else round(row["seconds"], 1)
     return csv_text(names, rows)
+
+
+def summary_rows(path: Path) -> list[CaseSummary]:
+    """The rows of a summary (`summary_csv`), whatever a spreadsheet did to its encoding; what is no number is None.
+
+    Raises:
+        ValueError: the file is no table with the columns case and status.
+        OSError: it cannot be read.
+    """
+    # A spreadsheet that saved the table may have put a mark before it, or written it in another encoding.
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        table = csv.DictReader(stream)
+        try:
+            if table.fieldnames is None or not {"case", "status"} <= set(table.fieldnames):
+                raise ValueError(f"{path} lacks a column case or status")
+            return [_summary_row({name: text or "" for name, text in row.items()}) for row in table]
+        except csv.Error as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _summary_row(row: Mapping[str, str]) -> CaseSummary:
+    discs, seconds = row.get("discs", ""), row.get("seconds", "")
+    return CaseSummary(
+        row["case"],
+        row["status"],
+        row.get("verdict", ""),
+        _texts(row.get("reasons", "")),
+        int(discs) if discs.isdecimal() else None,
+        float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
+        remarks=_texts(row.get("remarks", "")),
+        corrected=_texts(row.get("corrected", "")),
+    )
+
+
+def _texts(cell: str) -> tuple[str, ...]:
+    return tuple(text for text in cell.split("; ") if text)
 
 
 def score_csv(rows: Sequence[Mapping[str, Any]]) -> str:

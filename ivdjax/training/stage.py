@@ -19,6 +19,7 @@ from ivdjax.learning.devices import data_mesh, keep_pace, share, unshared
 from ivdjax.learning.hosts import Votes, announce, from_leader
 from ivdjax.learning.steps import Metrics, TrainState, abstract_state, build_train_step, initial_state
 from ivdjax.model.tasks import StageTask
+from ivdjax.model.weights import misfits, shortened
 from ivdjax.training.best import offer_best, read_best
 from ivdjax.training.journal import Journal
 from ivdjax.training.residents import ResidentSets
@@ -252,13 +253,9 @@ def _refuse_other_network(stage: str, state: TrainState, init: Any) -> None:
     Raises:
         UserError: another network.
     """
-    wanted = {
-        jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
-    }
-    given = {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(init)}
-    if wanted != given:
-        odd = sorted(k for k in wanted.keys() | given.keys() if wanted.get(k) != given.get(k))[0]
+    found = misfits(init, state.params)
+    if found:
         raise UserError(
-            f"--init: the model's network differs from {stage}.network at {odd}: {given.get(odd, 'nothing')} in the "
-            f"model, {wanted.get(odd, 'nothing')} here; use the model's own network settings and channels"
+            f"--init: the model's network differs from {stage}.network: {shortened(found)}; use the model's own "
+            "network settings and channels"
         )

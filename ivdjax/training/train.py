@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.reference import reference_mask
-from ivdjax.imaging.folders import alone
+from ivdjax.imaging.folders import alone, write_whole
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.hosts import announce, leads
 from ivdjax.learning.steps import build_predict
@@ -283,9 +283,7 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
     if begun and not path.exists():
         raise ConfigError(f"{folder} holds a run without its {RESOLVED}; choose another --output, or remove the folder")
     if not begun:
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
+        write_whole(path, json.dumps(wanted, indent=2) + "\n")
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

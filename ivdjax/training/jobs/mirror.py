@@ -27,7 +27,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ivdjax.imaging.folders import alone, whole_folder
+from ivdjax.imaging.folders import alone, whole_file, whole_folder, write_whole
 from ivdjax.training.jobs.bucket import (
     CHUNK,
     HALF_WRITTEN,
@@ -307,8 +307,8 @@ class Mirror:
         further = further_folders(whole, here)
         files = {path for path in whole if "/" not in path and (further or path not in here)}
         for name in sorted(files):  # before the folders, whose progress says whether all was copied
-            download(self.remote / name, self.local / f".{name}.part")
-            (self.local / f".{name}.part").replace(self.local / name)
+            with whole_file(self.local / name) as part:
+                download(self.remote / name, part)
         for top in sorted(further):
             with whole_folder(self.local / top) as folder:
                 for path in sorted(path for path in whole if path.startswith(f"{top}/")):
@@ -322,9 +322,7 @@ class Mirror:
                 self._pushed[path] = _STALE
 
     def _write_record(self) -> None:
-        part = self._record.with_name(f".{self._record.name}.part")
-        part.write_text(json.dumps({"run": self._run, "pushed": self._pushed}) + "\n", encoding="utf-8")
-        part.replace(self._record)
+        write_whole(self._record, json.dumps({"run": self._run, "pushed": self._pushed}) + "\n")
 
 
 def _read_record(path: Path) -> tuple[str, dict[str, tuple[int, int]]]:
