@@ -180,4 +180,4 @@ def _averaged(average: Params, params: Params, step: jax.Array, decay: float) ->
     if decay == 0:
         return params
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: kept * a + (1.0 - kept) * p, average, params)
+    return optax.incremental_update(params, average, 1.0 - kept)
