@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from ivdjax.imaging.components import component_list
 from ivdjax.imaging.geometry import cropped, resample, respaced
-from ivdjax.imaging.similarity import Matrix, is_sane, robust_fits, scale_and_rotation, translation
+from ivdjax.imaging.similarity_transforms import Matrix, is_sane, robust_fits, scale_and_rotation, translation
 from ivdjax.volume import FloatArray, Grid, LabelMap, to_index, to_world_mm
 
 _STEP_MM = 3.0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ivdjax.commands.table import StepTable
+from ivdjax.commands.step_table import StepTable
 from ivdjax.training.events import Events
 
 LOG_EVERY_S = 30.0

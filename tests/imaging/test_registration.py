@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from ivdjax.imaging.components import component_list
 from ivdjax.imaging.registration import Registration, moved_centroids, register_labels
-from ivdjax.imaging.similarity import translation
+from ivdjax.imaging.similarity_transforms import translation
 from ivdjax.volume import Grid, LabelMap, to_index, to_world_mm
 
 TILTS_DEG = np.array([-31, -12, -2, 6, 12, 10, 8, 6, 5])

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from ivdjax.commands.table import StepTable
+from ivdjax.commands.step_table import StepTable
 from ivdjax.training.journal import Journal
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ivdjax.imaging.similarity import fit_similarity, is_sane, robust_fits, scale_and_rotation, translation
+from ivdjax.imaging.similarity_transforms import fit_similarity, is_sane, robust_fits, scale_and_rotation, translation
 from ivdjax.volume import to_world_mm
 
 HEIGHTS = np.arange(7) * 35.0
