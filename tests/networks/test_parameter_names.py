@@ -21,7 +21,10 @@ DISC = DiscNetConfig(stem=4, growth=(4, 4, 4), layers=(2, 1, 1), bottleneck=1, a
                      path=(4, 4, 4), path_layers=(1, 1, 1), groups=4)  # fmt: skip
 NETWORKS = {
     "disc": (build_disc_net(DISC), (1, 16, 16, 2), (-1.02724, 0.925372)),
-    "region": (build_unet(UNetConfig(width=4, downsamplings=2, layers=2, groups=4)), (1, 16, 16, 2), (0.308884, 0.832073)),
+    "region": (
+        build_unet(UNetConfig(width=4, downsamplings=2, layers=2, groups=4)),
+        (1, 16, 16, 2), (0.308884, 0.832073),
+    ),
     "localization": (
         build_vnet(VNetConfig(widths=(4, 4, 4), layers=(1, 1, 2), slice_pooling=(1, 2), groups=4)),
         (1, 4, 16, 16, 2), (0.028898, 1.57467),
