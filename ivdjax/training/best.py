@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ivdjax.imaging.folders import whole_folder
-from ivdjax.model.weights import read_weights, sha256_of, write_weights
+from ivdjax.training.parameter_folder import read_facts, read_parameters, write_parameters
 
-FOLDER, WEIGHTS, FACTS = "best", "weights.npz", "best.json"
+FOLDER, FACTS = "best", "best.json"
 
 
 class Chosen(NamedTuple):
@@ -40,29 +38,17 @@ def offer_best(folder: Path, step: int, value: float, parameters: Any) -> bool:
     facts = _facts(folder)
     if facts is not None and facts["value"] >= value:
         return False
-    with whole_folder(folder / FOLDER) as part:
-        digest = write_weights(part / WEIGHTS, jax.tree.map(np.asarray, parameters))
-        facts = {"step": step, "value": value, "weights_sha256": digest}
-        (part / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    plain = jax.tree.map(np.asarray, parameters)
+    write_parameters(folder / FOLDER, FACTS, plain, {"step": step, "value": value})
     return True
 
 
 def read_best(folder: Path) -> Chosen | None:
     """What `offer_best` kept; None where nothing was, or what was is damaged."""
-    facts = _facts(folder)
-    if facts is None:
-        return None
-    try:
-        return Chosen(facts["step"], facts["value"], read_weights(folder / FOLDER / WEIGHTS))
-    except (OSError, ValueError):
-        return None
+    facts, parameters = _facts(folder), read_parameters(folder / FOLDER)
+    return None if facts is None or parameters is None else Chosen(facts["step"], facts["value"], parameters)
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:
-    place = folder / FOLDER
-    try:
-        facts: dict[str, Any] = json.loads((place / FACTS).read_text(encoding="utf-8"))
-        whole = sha256_of(place / WEIGHTS) == facts["weights_sha256"]
-        return facts if whole and {"step", "value"} <= facts.keys() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    facts = read_facts(folder / FOLDER, FACTS)
+    return facts if facts is not None and {"step", "value"} <= facts.keys() else None

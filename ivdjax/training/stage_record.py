@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from ivdjax.imaging.folders import whole_folder
-from ivdjax.model.weights import read_weights, sha256_of, write_weights
+from ivdjax.training.parameter_folder import read_facts, read_parameters, write_parameters
 from ivdjax.training.stage import StageResult
 
-FOLDER, WEIGHTS, FACTS = "result", "weights.npz", "result.json"
+FOLDER, FACTS = "result", "result.json"
 
 
 def write_record(folder: Path, result: StageResult) -> None:
@@ -18,23 +16,14 @@ def write_record(folder: Path, result: StageResult) -> None:
     Raises:
         OSError: the disk is full or not writable.
     """
-    with whole_folder(folder / FOLDER) as part:
-        digest = write_weights(part / WEIGHTS, result.parameters)
-        facts = {name: getattr(result, name) for name in ("validation", "seconds", "steps", "chosen")}
-        facts["weights_sha256"] = digest
-        (part / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    facts = {name: getattr(result, name) for name in ("validation", "seconds", "steps", "chosen")}
+    write_parameters(folder / FOLDER, FACTS, result.parameters, facts)
 
 
 def read_record(folder: Path) -> StageResult | None:
     """The result that `write_record` kept; None without one, or if it is damaged (the stage's checkpoints remain)."""
-    place = folder / FOLDER
-    try:
-        facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
-        if sha256_of(place / WEIGHTS) != facts["weights_sha256"]:
-            return None
-        parameters = read_weights(place / WEIGHTS)
-        return StageResult(
-            parameters, facts["validation"], facts["seconds"], facts["steps"], facts.get("chosen", facts["steps"])
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+    facts, parameters = read_facts(folder / FOLDER, FACTS), read_parameters(folder / FOLDER)
+    if facts is None or parameters is None or not {"validation", "seconds", "steps"} <= facts.keys():
         return None
+    chosen = facts.get("chosen", facts["steps"])
+    return StageResult(parameters, facts["validation"], facts["seconds"], facts["steps"], chosen)
