@@ -72,6 +72,13 @@ def test_a_disc_or_a_measure_that_one_visit_lacks_is_listed_with_a_remark():
     assert (width.measure, width.change, width.beyond_noise, width.remark) == ("ap_width_mm", 0.0, "unknown", "")
 
 
+def test_a_measure_after_one_that_both_visits_lack_is_listed():
+    first, later = (visit(n, l1=disc(), l2=disc(None, ap_width_mm=30.0)) for n in ("a", "b"))
+    assert [(change.level, change.measure) for change in changes_between(first, later, DETECTABLE)] == [
+        (1, "middle_height_mm"), (2, "ap_width_mm")
+    ]  # fmt: skip
+
+
 def test_what_may_have_shifted_the_numbers_is_told():
     first, later = visit("a", l1=disc()), visit("b", "review", l1=disc(level_confidence=0.8))
     change = only(changes_between(first, later, DETECTABLE))

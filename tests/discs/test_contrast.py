@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ivdjax.discs import contrast
 from ivdjax.discs.contrast import DIXON, contrast_doubts
 from ivdjax.volume import LabelMap, Volume
 
@@ -147,3 +148,11 @@ def test_voxels_that_are_no_numbers_are_left_out():
 def test_labels_of_another_grid_are_refused():
     with pytest.raises(ValueError, match="the volume must lie on the labels' grid"):
         contrast_doubts(volume(), LabelMap(np.zeros((6, 120, 23), np.uint8), AFFINE))
+
+
+def test_the_middle_of_a_vertebra_lies_half_way_to_the_next_disc():
+    centres = {1: np.array([0.0, 0, 0]), 2: np.array([0.0, 12, 32]), 3: np.array([0.0, 12, 68])}
+    np.testing.assert_allclose(contrast._half_step(1, centres, AFFINE), [0, 6, 16])  # from the one neighbour
+    np.testing.assert_allclose(contrast._half_step(2, centres, AFFINE), [0, 3, 17])  # from both
+    for few in ({1: centres[1]}, {1: centres[1], 2: np.array([0.0, 0, 70])}):  # no neighbour, or one disc was missed
+        np.testing.assert_allclose(contrast._half_step(1, few, AFFINE), [0, 0, 17])
