@@ -61,7 +61,7 @@ def test_the_program_answers_in_every_layout(program, tmp_path):
         ("file", first, [first.parent.name]),
         ("flat", "flat", ["P01", "P02"]),
         ("bids", "bids", ["sub-01_ses-01"]),
-        ("dicom", "dicom", ["D1"]),
+        ("dicom", "dicom", ["dicom"]),
     ):
         run(program, "infer", "--output", f"out_{name}", given, cwd=tmp_path)
         assert statuses(tmp_path / f"out_{name}") == dict.fromkeys(cases, "done")
