@@ -192,8 +192,8 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     flat, solid = Small(), SmallLevels()
     monkeypatch.setattr(tasks, "build_unet", lambda settings: flat)
-    monkeypatch.setattr(tasks, "build_disc_net", lambda settings: flat)
-    monkeypatch.setattr(tasks, "build_vnet", lambda settings: solid)
+    monkeypatch.setattr(tasks, "build_disc_net", lambda settings, outputs: flat)
+    monkeypatch.setattr(tasks, "build_vnet", lambda settings, landmarks: solid)
     share(stage_workflow, "build_train_step", lambda apply, settings, *others: type(settings))
     share(tasks, "build_predict", lambda apply, levels=False: levels)
     share(workflow, "build_predict", lambda apply, levels=False: levels)
