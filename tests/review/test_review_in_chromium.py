@@ -6,6 +6,7 @@ import csv
 import http.client
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,13 +40,13 @@ def on_disk(output, case):
 
 def ask(url, path, method="GET", body=None, **headers):
     """Status of a request that is sent as it stands: no client tidies its path."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-    connection.putrequest(method, path, skip_host="host" in headers)
-    for name, value in {"content-length": str(len(body or b"")), **headers}.items():
-        connection.putheader(name, value)
-    connection.endheaders(body)
-    answer = connection.getresponse()
-    return answer.status, answer.read()
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)) as connection:
+        connection.putrequest(method, path, skip_host="host" in headers)
+        for name, value in {"content-length": str(len(body or b"")), **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        with connection.getresponse() as answer:
+            return answer.status, answer.read()
 
 
 @pytest.mark.slow

@@ -377,7 +377,9 @@
   });
 
   // Who reads --------------------------------------------------------------------------------------------------------
-  $("reader").value = localStorage.getItem("ivdjax-reader") ?? "";
+  // A cookie, since what a browser stores otherwise goes with the port, which each start draws anew.
+  const stored = document.cookie.split("; ").find((one) => one.startsWith("ivdjax_reader="));
+  $("reader").value = stored ? decodeURIComponent(stored.slice(stored.indexOf("=") + 1)) : "";
   $("blind").checked = sessionStorage.getItem("ivdjax-blind") === "1";
   async function readerChanged() {
     if ($("blind").checked && !$("reader").value.trim()) {
@@ -385,7 +387,7 @@
       say("Enter your name first: it tells a blind reading from the others.", true);
       return;
     }
-    localStorage.setItem("ivdjax-reader", $("reader").value);
+    document.cookie = `ivdjax_reader=${encodeURIComponent($("reader").value)}; max-age=31536000; samesite=strict; path=/`;
     sessionStorage.setItem("ivdjax-blind", $("blind").checked ? "1" : "0");
     document.body.classList.toggle("blind", $("blind").checked);
     await loadList();
