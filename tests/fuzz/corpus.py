@@ -134,7 +134,7 @@ def _series(folder: Path) -> list[Sample]:
     for number, (name, types) in enumerate((("siemens", SIEMENS), ("philips", PHILIPS)), start=1):
         for place, channel in enumerate(("wat", "inn")):
             write_series(folder / name / channel, array, affine, image_type=types[channel], study=study, seed=number,
-                         series_number=place + 1)  # fmt: skip
+                         series_number=place + 1, echo_time_ms=4.8, scanning_sequence="GR")  # fmt: skip
     write_series(folder / "ge", array, affine, series_description=GE["wat"])
     kinds = {tuple(PHILIPS["wat"]): array, tuple(PHILIPS["inn"]): array // 2}
     write_enhanced(folder / "enhanced" / "IM0", kinds, affine, slopes=dict.fromkeys(kinds, 1.5))

@@ -197,8 +197,11 @@ def _choose(stacks: Sequence[Stack], channels: Sequence[str], alone: bool, chose
             case: str) -> list[str]:  # fmt: skip
     """Adds to `chosen` what headers tell of the channels; gives remarks. `alone`: the model has but one channel."""
     remarks: list[str] = []
+    dixon = {part for part in map(channel_part, channels) if part is not None}
     for channel in channels:
-        found = _matching(stacks, channel, case, remarks)
+        # A water image that the model wants as such is not its T2 image too, though it may be T2-weighted.
+        free = stacks if channel_part(channel) else [stack for stack in stacks if not stack.parts & dixon]
+        found = _matching(free, channel, case, remarks)
         if not found and channel_part(channel) in ("inn", "opp"):
             plain = [stack for stack in stacks if not stack.parts]
             found = [stack for stack in plain if phase_by_echo(stack.images[0]) == channel_part(channel)]

@@ -248,6 +248,14 @@ def test_of_several_series_of_one_contrast_the_plain_sagittal_one_is_taken_and_t
     assert any("taken as t2, is T2 with fat suppression by its header" in remark for remark in found.remarks)
 
 
+def test_a_water_image_that_is_wanted_as_such_is_not_the_t2_image_too(tmp_path):
+    add(tmp_path / "P", 1, image_type=SIEMENS["wat"], **acquired(90, 3500))  # T2-weighted Dixon scans exist
+    assert values(channels_in(tmp_path / "P", ("t2", "wat"), "P")) == {"wat": 1}
+    assert values(channels_in(tmp_path / "P", ("t2",), "P")) == {"t2": 1}
+    add(tmp_path / "P", 2, image_type=SIEMENS["inn"], **acquired(90, 3500))
+    assert values(channels_in(tmp_path / "P", ("t2", "wat"), "P")) == {"t2": 2, "wat": 1}
+
+
 STRIPPED = ("SOPClassUID", "Modality", "Manufacturer", "ImageType", "StudyDate", "StudyTime", "SeriesNumber",
             "MagneticFieldStrength", "ScanningSequence", "PatientName", "PatientID")  # fmt: skip
 
