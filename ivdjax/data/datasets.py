@@ -1,6 +1,6 @@
 """Which cases a dataset folder holds, how they are read, and who trains and who validates.
 
-Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (also .nii, .mha, .mhd, .nrrd, .nhdr), and
+Layout: `<root>/<case>/<case>_<channel>.nii.gz` or plain `<channel>.nii.gz` (or another ending of `IMAGE_SUFFIXES`), and
 `<case>_Labels.nii.gz` beside them or in `<root>/labels/`. A tissue map (1 disc, 2 vertebra, 3 canal) may lie beside the
 channels as `<case>_Tissues.nii.gz`. Upper and lower case do not matter in these endings.
 """
@@ -21,7 +21,7 @@ from ivdjax.config import DataConfig
 from ivdjax.data.channel_names import named_channel
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
 from ivdjax.imaging.components import component_list, components
-from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, split_suffix
+from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, source_files, split_suffix
 from ivdjax.imaging.geometry import cropped, resample, view_distance_mm
 from ivdjax.volume import (
     LEVEL_NAMES,
@@ -158,7 +158,8 @@ def find_case(folder: Path, channels: Sequence[str], partial: bool = False) -> C
                 found[role] = path
         remarks = [f"case {name}: {path.name} was taken for channel {role}" for role, path in found.items()]
         roles |= found
-    ignored = [path.name for path in paths if path not in roles.values()]
+    used = {path for role in roles.values() for path in _files_of(role)}
+    ignored = [path.name for path in paths if path not in used]
     missing = [c for c in channels if c not in roles]
     if missing and (not partial or len(missing) == len(channels)):
         raise CaseError(
@@ -354,6 +355,14 @@ def _role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | No
         if stem in (folded(role), *(folded(f"{case}_{role}") for case in cases)):
             return role
     return None
+
+
+def _files_of(path: Path) -> tuple[Path, ...]:
+    """An image's file, and that of its voxels where they lie in one of their own."""
+    try:
+        return source_files(path)
+    except OSError:  # which is told when the image is read
+        return (path,)
 
 
 def _usual_role(path: Path, cases: Sequence[str], channels: Sequence[str]) -> str | None:

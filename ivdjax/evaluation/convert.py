@@ -11,7 +11,14 @@ from pathlib import Path
 from ivdjax.commands.command import Command
 from ivdjax.commands.commands import DONE
 from ivdjax.discs.schemes import SCHEMES, find_scheme, from_scheme, to_scheme
-from ivdjax.imaging.files import LABEL_SUFFIXES, read_labels, read_named_levels, split_suffix, write_labels
+from ivdjax.imaging.files import (
+    LABEL_SUFFIXES,
+    WRITTEN_SUFFIXES,
+    read_labels,
+    read_named_levels,
+    split_suffix,
+    write_labels,
+)
 from ivdjax.imaging.files.seg_nrrd import SUFFIX as SEG_NRRD
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.inference.segments import disc_segments
@@ -22,13 +29,10 @@ Converts a label map of discs from one tool's numbers to another's.
 
   --from ivdjax --to totalspineseg INPUT OUTPUT
 
-INPUT and OUTPUT are NIfTI, MHA or NRRD files by their endings; OUTPUT may also be a .seg.nrrd, which 3D Slicer opens
-with names and colours. Of a .seg.nrrd as INPUT the names of its segments decide which disc is which, not its values.
-Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider; docs/formats.md has their numbers. Structures other
-than discs are dropped."""
-
-_WRITTEN = tuple(suffix for suffix in LABEL_SUFFIXES if suffix not in (".mhd", ".nhdr"))
-"""Endings of a target: not those of two files, which cannot appear as one."""
+INPUT and OUTPUT are NIfTI, MHA or NRRD files by their endings; INPUT may also be .mgz, or .hdr with .img beside it, and
+OUTPUT a .seg.nrrd, which 3D Slicer opens with names and colours. Of a .seg.nrrd as INPUT the names of its segments
+decide which disc is which, not its values. Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider;
+docs/formats.md has their numbers. Structures other than discs are dropped."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def _refuse(source: Path, target: Path, overwrite: bool) -> None:
     """Raises the UserError of files that cannot be used, before anything is read."""
     if not source.is_file():
         raise UserError(f"there is no file {source}")
-    for path, word, endings in ((source, "read", LABEL_SUFFIXES), (target, "written", _WRITTEN)):
+    for path, word, endings in ((source, "read", LABEL_SUFFIXES), (target, "written", WRITTEN_SUFFIXES)):
         if split_suffix(path)[1] not in endings:
             raise UserError(f"{path} cannot be {word}: its name must end in one of {', '.join(endings)}")
     if not target.parent.is_dir():

@@ -16,6 +16,7 @@ from ivdjax.data.dicom_cases import case_files, dicom_cases
 from ivdjax.imaging.files import IMAGE_SUFFIXES, split_suffix
 from ivdjax.imaging.files.dicom_folder import holds_dicom
 from ivdjax.imaging.files.dicom_tree import DicomTree, scan_tree
+from ivdjax.imaging.files.nifti_pair import VOXEL_SUFFIXES, has_header
 from ivdjax.inference.layouts import Found, bids_cases, is_bids, is_label_name, laid_out, likely_commands, what_lies_in
 from ivdjax.inference.names import is_result_file
 from ivdjax.reports.tables import SUMMARY
@@ -23,15 +24,9 @@ from ivdjax.volume import CaseError, UserError
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _UNKNOWN = (
-    ".mgz",
-    ".mgh",
-    ".hdr",
     ".par",
     ".rec",
     ".mnc",
-    ".img",
-    ".img.gz",
-    ".hdr.gz",
     ".nii.bz2",
     ".nii.xz",
     ".nii.zst",
@@ -175,6 +170,8 @@ def _left_over(tree: DicomTree, root: Path, told: Collection[Path], channels: Se
 def _why(images: Sequence[Path], channels: Sequence[str]) -> str:
     if all(path.name.casefold().endswith(_ARCHIVES) for path in images):
         return "an archive, which is not looked into; unpack it"
+    if all(path.name.casefold().endswith(VOXEL_SUFFIXES) for path in images):
+        return "the voxels of an image, without their header (.hdr) beside them; copy it too"
     if not any(split_suffix(path)[1] for path in images):
         return f"of a form that is not read; convert it to one of {', '.join(IMAGE_SUFFIXES)}"
     return f"no file for channel {' or '.join(channels)} by its name; left out as no case"
@@ -185,8 +182,9 @@ def _looks_like_image(path: Path) -> bool:
     if split_suffix(path)[1] in IMAGE_SUFFIXES:
         return not is_label_name(path)
     name = path.name.casefold()
-    beside = path.with_suffix(".hdr").exists() if name.endswith(".img") else False
-    return name.endswith((*_ARCHIVES, *_UNKNOWN)) and not beside
+    if name.endswith(VOXEL_SUFFIXES):
+        return not has_header(path)
+    return name.endswith((*_ARCHIVES, *_UNKNOWN))
 
 
 def _holds_images(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,18 @@ def load_matplotlib() -> None:
             os.environ["MPLBACKEND"] = named
 
 
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Within it pictures are drawn by matplotlib's own defaults, whatever a `matplotlibrc` or the caller has set; what
+    they have set counts again afterwards. It also decorates functions that draw."""
+    load_matplotlib()
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
 def new_figure(width_in: float, height_in: float, look: Look = DARK) -> Figure:
     """An empty figure, dark unless told otherwise, that draws without any window."""
     load_matplotlib()
@@ -86,6 +99,7 @@ def new_figure(width_in: float, height_in: float, look: Look = DARK) -> Figure:
     return figure
 
 
+@own_style()
 def figure_png(figure: Figure) -> bytes:
     """A figure of `new_figure` as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -100,6 +114,7 @@ def figure_png(figure: Figure) -> bytes:
     return png.getvalue()
 
 
+@own_style()
 def figure_bytes(figure: Figure, kind: str) -> bytes:
     """A figure of `new_figure` as "png", "svg" or "pdf"; the same figure gives the same bytes."""
     if kind == "png":

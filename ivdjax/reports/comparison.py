@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.reports.canvas import FAINT, INK, add_plane, new_figure, printable, save_figure, shown_channel, write_text
+from ivdjax.reports.canvas import (
+    FAINT,
+    INK,
+    add_plane,
+    new_figure,
+    own_style,
+    printable,
+    save_figure,
+    shown_channel,
+    write_text,
+)
 from ivdjax.reports.colours import BOTH, PREDICTION, REFERENCE, hex_colour
 from ivdjax.volume import LUMBAR_DISCS, LabelMap, Volume, level_name
 
@@ -28,6 +38,7 @@ _PIXEL_MM = 0.25
 _LINE_PIXELS = 2
 
 
+@own_style()
 def write_comparison(path: Path, volume: Volume, prediction: LabelMap, reference: LabelMap, title: str) -> None:
     """Writes one row of sagittal slices, evenly spread over the discs, as a PNG; whole or not at all.
 

@@ -23,6 +23,7 @@ from ivdjax.reports.canvas import (
     add_plane,
     figure_png,
     new_figure,
+    own_style,
     printable,
     shown_channel,
     write_text,
@@ -107,6 +108,7 @@ def overview_png(
     return figure_png(overview_figure(volume, labels, discs, Heading(title, verdict, tuple(reasons))))
 
 
+@own_style()
 def overview_figure(
     volume: Volume,
     labels: LabelMap,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.reports.canvas import INK, add_plane, new_figure, printable
+from ivdjax.reports.canvas import INK, add_plane, new_figure, own_style, printable
 from ivdjax.reports.colours import PREDICTION, REFERENCE, RGB, hex_colour, level_colour
 from ivdjax.volume import level_name
 
@@ -87,6 +87,7 @@ class PanelCase:
         return (rows.stop - rows.start) * self.spacing_mm[1], (columns.stop - columns.start) * self.spacing_mm[2]
 
 
+@own_style()
 def validation_panel(cases: Sequence[PanelCase], levels: bool = False) -> NDArray[np.uint8]:
     """A picture (H, W, 3), at most four cases in a row and 1,600 pixels wide; the same cases give the same bytes.
 

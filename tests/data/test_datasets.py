@@ -9,6 +9,7 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+import SimpleITK
 
 from ivdjax.config import DataConfig
 from ivdjax.data.datasets import case_name, find_case, find_cases, is_case, number_reference, read_case
@@ -317,3 +318,18 @@ def test_a_partial_case_needs_one_channel(tmp_path: Path) -> None:
     store(tmp_path / "a" / "a_t2.nii")
     with pytest.raises(CaseError, match="no file for channel fat, wat"):
         read_case(find_case(tmp_path / "a", ("t2",)), ("fat", "wat"), partial=True)
+
+
+def test_voxels_in_a_file_of_their_own_are_no_other_file(tmp_path: Path) -> None:
+    labels = numbered_discs(3)
+    folder = tmp_path / "a"
+    folder.mkdir()
+    nibabel.save(nibabel.Nifti1Pair(labels.astype(np.int16), AFFINE), folder / "a_t2.hdr")
+    nibabel.save(nibabel.Nifti1Pair(labels, AFFINE), folder / "a_Labels.hdr")
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(labels), str(folder / "a_wat.mhd"))
+    (folder / "a_fat.img").write_bytes(b"without a header")
+    found = find_case(folder, ("t2", "wat"))
+    assert sorted(path.name for path in found.channels.values()) == ["a_t2.hdr", "a_wat.mhd"]
+    assert found.labels == folder / "a_Labels.hdr" and found.ignored == ("a_fat.img",)
+    case = read_case(replace(found, channels={"t2": folder / "a_t2.hdr"}, ignored=()), ("t2",))
+    assert case.labels is not None and sorted(set(case.labels.array.ravel())) == [0, 1, 2, 3] and case.warnings == ()

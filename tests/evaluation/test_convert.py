@@ -44,6 +44,16 @@ def test_there_and_back_through_files(tmp_path: Path, scheme: str) -> None:
     assert np.allclose(image.TransformIndexToPhysicalPoint((1, 2, 3)), (-4, -1, 5))  # LPS of (4, 1, 5)
 
 
+def test_from_freesurfers_format_but_not_into_it(tmp_path: Path) -> None:
+    nibabel.save(nibabel.MGHImage(SEVEN, AFFINE), tmp_path / "x.mgz")
+    convert(Conversion(tmp_path / "x.mgz", tmp_path / "y.nii.gz", "ivdjax", "ivdjax"))
+    found = nibabel.load(tmp_path / "y.nii.gz")
+    assert np.array_equal(np.asarray(found.dataobj), SEVEN) and np.allclose(found.affine, AFFINE)
+    for name in ("z.mgz", "z.hdr"):
+        with pytest.raises(UserError, match=f"{name} cannot be written: its name must end in one of .seg.nrrd, .nii"):
+            convert(Conversion(tmp_path / "x.mgz", tmp_path / name, "ivdjax", "ivdjax"))
+
+
 def test_from_one_tool_to_another(tmp_path: Path) -> None:
     array = np.array([0, *SCHEMES["spineps"].values], np.uint8)[SEVEN]
     array[2:5, 15, 1:3] = 24  # vertebra L5

@@ -41,6 +41,10 @@ def test_patients_in_many_forms(tmp_path):
     touch(tmp_path / "P10" / "orig.mgz")
     touch(tmp_path / "P11" / "x.hdr")
     touch(tmp_path / "P11" / "x.img")
+    touch(tmp_path / "P12" / "P12_t2.hdr")
+    touch(tmp_path / "P12" / "P12_t2.img")
+    touch(tmp_path / "P13" / "P13_t2.mgz")
+    touch(tmp_path / "P14" / "P14_t2.img")
     touch(tmp_path / "P8.nii.gz")
     touch(tmp_path / "P9" / "deep" / "er" / "t2.tar.gz")
     for name in (
@@ -54,12 +58,15 @@ def test_patients_in_many_forms(tmp_path):
     ):
         touch(tmp_path / name, b"")
     found = told(tmp_path)
-    assert [name for name, words in found.items() if words == "case"] == ["P1", "P2", "P3", "sub-05"]
+    assert [name for name, words in found.items() if words == "case"] == ["P1", "P12", "P13", "P2", "P3", "sub-05"]
     left = {name: words for name, words in found.items() if words != "case"}
-    assert set(left) == {"P4.zip", "P8.nii.gz", "P6", "P7", "P9/deep/er", "P10", "P11"}
+    assert set(left) == {"P4.zip", "P8.nii.gz", "P6", "P7", "P9/deep/er", "P10", "P11", "P14"}
     assert left["P4.zip"] == f"{tmp_path / 'P4.zip'} is an archive, which is not looked into; unpack it"
     assert "holds scan.nii: no file for channel t2 by its name" in left["P6"]
-    assert f"{tmp_path / 'P11'} holds x.hdr: of a form that is not read" in left["P11"]
+    assert f"{tmp_path / 'P11'} holds x.hdr: no file for channel t2 by its name" in left["P11"]
+    assert left["P14"].endswith(
+        "P14_t2.img: the voxels of an image, without their header (.hdr) beside them; copy it too"
+    )
     assert "of a form that is not read; convert it to one of .nii.gz" in left["P7"]
 
 

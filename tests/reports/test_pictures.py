@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib import rc_context, rcParams
 
 from ivdjax.reports.canvas import WHITE, figure_bytes, printable, shown_channel
 from ivdjax.reports.colours import BOTH, PREDICTION, REFERENCE, level_colour
 from ivdjax.reports.comparison import write_comparison
 from ivdjax.reports.overview import overview_figure, overview_png
+from ivdjax.reports.panel import PanelCase, validation_panel
 from ivdjax.volume import Disc, LabelMap, Volume, to_world_mm
 
 SHAPE = (16, 60, 50)
@@ -218,3 +220,25 @@ def test_a_white_page_at_another_resolution_without_a_badge():
     assert fine.shape[0] == pytest.approx(2 * coarse.shape[0], abs=2)
     np.testing.assert_allclose(fine[0, 0], 1.0)
     assert not count_near(fine, (0xC2 / 255, 0x6A / 255, 0.0)), "no badge"
+
+
+def test_a_users_matplotlibrc_decides_nothing(tmp_path):
+    labels, discs = spine()
+
+    def drawn(name):
+        write_comparison(tmp_path / name, volume(), labels, labels, name)
+        panel = validation_panel([PanelCase("a", volume().array[0], labels.array, labels.array, (4.0, 2.0, 2.5), 0.5)])
+        figure = overview_figure(volume(), labels, discs, None, WHITE)
+        forms = tuple(figure_bytes(figure, kind) for kind in ("svg", "pdf"))
+        return overview_png(volume(), labels, discs, "case", "ok", ()), panel.tobytes(), *forms
+
+    plain = drawn("x.png"), (tmp_path / "x.png").read_bytes()
+    theirs = {
+        "font.family": "monospace", "text.usetex": True, "text.color": "red", "lines.linewidth": 9.0,
+        "image.cmap": "hot", "savefig.dpi": 30, "savefig.bbox": "tight", "axes.xmargin": 0.4, "image.origin": "lower",
+        "patch.linewidth": 7.0, "svg.fonttype": "none", "figure.autolayout": True, "path.sketch": (3.0, 50.0, 5.0),
+        "figure.dpi": 33,
+    }  # fmt: skip
+    with rc_context(theirs):
+        assert (drawn("x.png"), (tmp_path / "x.png").read_bytes()) == plain
+        assert rcParams["font.family"] == ["monospace"] and rcParams["figure.dpi"] == 33

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.imaging.files import dicom, itk, nifti, seg_nrrd
+from ivdjax.imaging.files import dicom, itk, mgh, nifti, nifti_pair, seg_nrrd
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.image import FileImage
 from ivdjax.imaging.files.source import Source, source_files, source_folder, source_name, source_sha256
@@ -20,11 +20,25 @@ from ivdjax.imaging.folders import whole_file
 from ivdjax.imaging.geometry import from_canonical, resample, to_canonical, view_distance_mm
 from ivdjax.volume import CaseError, Grid, LabelMap, Volume
 
-IMAGE_SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *itk.SUFFIXES)
+IMAGE_SUFFIXES: tuple[str, ...] = (*nifti.SUFFIXES, *itk.SUFFIXES, *nifti_pair.SUFFIXES, *mgh.SUFFIXES)
 """Endings of images that can be read, the longer ones first."""
 
 LABEL_SUFFIXES: tuple[str, ...] = (seg_nrrd.SUFFIX, *IMAGE_SUFFIXES)
 """Endings of label maps that can be read, the longer ones first."""
+
+WRITTEN_SUFFIXES: tuple[str, ...] = (seg_nrrd.SUFFIX, *nifti.SUFFIXES, ".mha", ".nrrd")
+"""Endings of label maps that can be written: not those of two files, which cannot appear as one, nor FreeSurfer's."""
+
+_READERS = {
+    suffix: read
+    for suffixes, read in (
+        (nifti.SUFFIXES, nifti.read),
+        (nifti_pair.SUFFIXES, nifti_pair.read),
+        (mgh.SUFFIXES, mgh.read),
+        ((*itk.SUFFIXES, seg_nrrd.SUFFIX), itk.read),
+    )
+    for suffix in suffixes
+}
 
 CHANNELS_APART_MM = 5.0
 """Channels whose fields of view differ by more are no channels of one scan."""
@@ -52,8 +66,8 @@ def read_channel(
     file or a series, an image that nibabel or SimpleITK has opened already is taken too.
 
     Raises:
-        CaseError: no such file, an unknown ending, or a file without one sound 3D image; see `nifti.read`, `itk.read`;
-            a series whose files are damaged or make no volume, see `dicom.read`.
+        CaseError: no such file, an unknown ending, or a file without one sound 3D image; see `nifti.read`, `itk.read`,
+            `nifti_pair.read`, `mgh.read`; a series whose files are damaged or make no volume, see `dicom.read`.
     """
     image = _read(source, case, on_remark)
     array, affine = to_canonical(image.array, image.grid)
@@ -155,8 +169,8 @@ def write_volume(path: Path, array: NDArray, native: Grid) -> None:
     """
     path = Path(path)
     suffix = split_suffix(path)[1]
-    if not suffix:
-        raise ValueError(f"{path.name} must end in one of {', '.join(LABEL_SUFFIXES)}")
+    if suffix not in (*WRITTEN_SUFFIXES, *itk.SUFFIXES):
+        raise ValueError(f"{path.name} must end in one of {', '.join(WRITTEN_SUFFIXES)} to be written")
     writer = nifti if suffix in nifti.SUFFIXES else itk
     with whole_file(path, path.name[-len(suffix) :]) as part:
         writer.write(part, from_canonical(array, native), np.asarray(native.affine, dtype=np.float64))
@@ -171,7 +185,7 @@ def _read(source: Source | Any, case: str, on_remark: Remark | None) -> FileImag
         suffix = split_suffix(path)[1]
         if not suffix:
             raise CaseError(f"case {case}: {path} must end in one of {', '.join(IMAGE_SUFFIXES)}")
-        image = (nifti if suffix in nifti.SUFFIXES else itk).read(path, case)
+        image = _READERS[suffix](path, case)
     for text in image.remarks:
         if on_remark:
             on_remark(f"case {case}: {text}")
@@ -227,7 +241,7 @@ def _aligned(array: NDArray, grid: Grid, target: Grid, who: str, first: str, rem
 
 
 __all__ = [
-    "CHANNELS_APART_MM", "IMAGE_SUFFIXES", "LABEL_SUFFIXES", "DicomSeries", "Source", "read_channel", "read_labels",
-    "read_named_levels", "read_volume",
+    "CHANNELS_APART_MM", "IMAGE_SUFFIXES", "LABEL_SUFFIXES", "WRITTEN_SUFFIXES", "DicomSeries", "Source",
+    "read_channel", "read_labels", "read_named_levels", "read_volume",
     "source_files", "source_folder", "source_name", "source_sha256", "split_suffix", "write_labels", "write_volume",
 ]  # fmt: skip

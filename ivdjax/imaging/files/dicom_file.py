@@ -19,8 +19,8 @@ _START = 1024
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 """Pixels as floats, as doubles and as whole numbers: the end of every image's header."""
 
-_OTHERS = (".nii", ".gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".zip", ".json", ".csv", ".tsv", ".txt",
-          ".xml", ".html", ".pdf", ".png", ".jpg")  # fmt: skip
+_OTHERS = (".nii", ".gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".mgz", ".mgh", ".zip", ".json", ".csv", ".tsv",
+          ".txt", ".xml", ".html", ".pdf", ".png", ".jpg")  # fmt: skip
 """Endings of files of other forms, into which nobody looks for DICOM."""
 
 _VR = re.compile(rb"AE|AS|AT|CS|D[AST]|F[DL]|I[S]|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV]")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ivdjax.imaging.files.content import opened
+from ivdjax.imaging.files.content import Content, opened
 from ivdjax.imaging.files.image import (
     PLAUSIBLE_SPACING_MM,
     FileImage,
@@ -29,7 +30,6 @@ _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 """Makes zlib write gzip's header, without a time."""
 _NIFTI_1_HEADER, _NIFTI_2_HEADER = 348, 540
 
-_TRAILING = "bytes that follow the end of its gzip stream are passed over"
 
 _LONGEST_NOTES = 1 << 26
 """Bytes that header extensions may take before the voxels: they hold DICOM headers at most."""
@@ -51,42 +51,64 @@ def read(path: Path, case: str) -> FileImage:
             differently.
     """
     import nibabel
+
+    with opened(path, case) as content, damage_told(path, case, "NIfTI"):
+        head = content.peek(_NIFTI_2_HEADER)
+        second = _NIFTI_2_HEADER in (int.from_bytes(head[:4], order) for order in ("little", "big"))
+        image_type = nibabel.Nifti2Image if second else nibabel.Nifti1Image
+        head = head if second else head[:_NIFTI_1_HEADER]
+        refuse_unsized(image_type.header_class(head, check=False), path, case)
+        # Four bytes behind the header tell whether extensions follow.
+        wanted = promised_bytes(image_type.header_class(head), len(head) + 4, path, case)
+        found = loaded(image_type.from_bytes(promised_content(content, wanted, path, case)), path, case)
+        return replace(found, remarks=(*found.remarks, *trailing_remark(content, path)))
+
+
+@contextmanager
+def damage_told(path: Path, case: str, form: str) -> Iterator[None]:
+    """Turns what nibabel and zlib raise of a file that is no sound one of a format into a CaseError."""
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
-    damaged = f"case {case}: {path} cannot be read as NIfTI, it is truncated, damaged or another format"
-    with opened(path, case) as content:
-        try:
-            head = content.peek(_NIFTI_2_HEADER)
-            second = _NIFTI_2_HEADER in (int.from_bytes(head[:4], order) for order in ("little", "big"))
-            image_type = nibabel.Nifti2Image if second else nibabel.Nifti1Image
-            head = head if second else head[:_NIFTI_1_HEADER]
-            _refuse_unsized(image_type.header_class(head, check=False), path, case)
-            wanted = _promised_bytes(image_type.header_class(head), len(head), path, case)
-            if wanted > content.most_bytes:
-                raise CaseError(f"{damaged}: its header tells of {wanted} bytes, more than the file can hold")
-            image = image_type.from_bytes(content.take(wanted))
-            if not content.finish():
-                raise CaseError(
-                    f"case {case}: {path} holds far more data than its header tells of ({wanted} bytes); is the header "
-                    "damaged? Export the image again"
-                )
-            found = loaded(image, path, case)
-            if content.trailing:
-                found = replace(found, remarks=(*found.remarks, f"{path.name}: {_TRAILING}"))
-            return found
-        except CaseError:
-            raise
-        except MemoryError:
-            raise CaseError(f"case {case}: {path} does not fit into memory") from None
-        except zlib.error as error:
-            raise CaseError(f"{damaged}: its gzip stream is damaged, or its checksum is wrong ({error})") from error
-        except (OSError, EOFError, ValueError, KeyError, OverflowError, ImageFileError, HeaderDataError,
-                WrapStructError) as error:  # fmt: skip
-            if isinstance(error, OSError) and error.errno is not None:
-                raise CaseError(f"case {case}: {path} cannot be read: {error.strerror}") from error
-            raise CaseError(f"{damaged}: {error}") from error
+    damaged = f"case {case}: {path} cannot be read as {form}, it is truncated, damaged or another format"
+    try:
+        yield
+    except CaseError:
+        raise
+    except MemoryError:
+        raise CaseError(f"case {case}: {path} does not fit into memory") from None
+    except zlib.error as error:
+        raise CaseError(f"{damaged}: its gzip stream is damaged, or its checksum is wrong ({error})") from error
+    except (OSError, EOFError, ValueError, KeyError, OverflowError, ImageFileError, HeaderDataError,
+            WrapStructError) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno is not None:
+            raise CaseError(f"case {case}: {path} cannot be read: {error.strerror}") from error
+        raise CaseError(f"{damaged}: {error}") from error
+
+
+def promised_content(content: Content, wanted: int, path: Path, case: str) -> bytes:
+    """The bytes up to the end of the voxels, `wanted` by the header's word; the file is read on to its end.
+
+    Raises:
+        CaseError: far more data than that.
+        ValueError: more than the file can hold; see `Content.take` for what else a damaged file raises.
+    """
+    if wanted > content.most_bytes:
+        raise ValueError(f"its header tells of {wanted} bytes, more than the file can hold")
+    taken = content.take(wanted)
+    if not content.finish():
+        raise CaseError(
+            f"case {case}: {path} holds far more data than its header tells of ({wanted} bytes); is the header "
+            "damaged? Export the image again"
+        )
+    return taken
+
+
+def trailing_remark(content: Content, path: Path) -> tuple[str, ...]:
+    """What is to be said of other bytes behind a file's gzip stream."""
+    said = f"{path.name}: bytes that follow the end of its gzip stream are passed over"
+    return (said,) if content.trailing else ()
 
 
 def loaded(image: Any, path: Path, case: str) -> FileImage:
@@ -134,7 +156,7 @@ def _image(array: NDArray, affine: NDArray[np.float64]) -> Any:
     return image
 
 
-def _refuse_unsized(header: Any, path: Path, case: str) -> None:
+def refuse_unsized(header: Any, path: Path, case: str) -> None:
     """Refuses a header without an sform whose voxel sizes are none: nibabel would take them for 1 mm."""
     zooms = np.abs(np.asarray(header["pixdim"][1:4], dtype=float))
     if not int(header["sform_code"]) and not (zooms > 0).all():
@@ -145,8 +167,9 @@ def _refuse_unsized(header: Any, path: Path, case: str) -> None:
         )
 
 
-def _promised_bytes(header: Any, header_bytes: int, path: Path, case: str) -> int:
-    """Bytes from the file's beginning to the end of its voxels, as its header tells.
+def promised_bytes(header: Any, first: int, path: Path, case: str) -> int:
+    """Bytes from the beginning of the file of the voxels to their end, as the header tells; `first` is where they can
+    begin at the earliest.
 
     Raises:
         CaseError: no volume of gray values, or more voxels than one has.
@@ -155,7 +178,7 @@ def _promised_bytes(header: Any, header_bytes: int, path: Path, case: str) -> in
     i, j, k = checked_shape(header.get_data_shape(), path, case)
     kind = header.get_data_dtype()
     checked_type(kind, path, case)
-    begin = max(int(header.get_data_offset()), header_bytes + 4)  # four bytes tell whether extensions follow
+    begin = max(int(header.get_data_offset()), first)
     if begin > _LONGEST_NOTES:
         raise ValueError(f"its header tells that voxels begin at byte {begin}")
     return begin + i * j * k * int(kind.itemsize)
@@ -192,7 +215,10 @@ def _placed(
         CaseError: sform and qform name the axes differently.
     """
     if not hasattr(image, "get_qform"):  # another of nibabel's formats, opened by the caller
-        return image.affine, ()
+        from nibabel import AnalyzeImage
+
+        said = f"{path.name}: an Analyze header stores no orientation; the affine that nibabel holds is taken"
+        return image.affine, (said,) if isinstance(image, AnalyzeImage) else ()
     sform, qform = _form(image.get_sform), _form(image.get_qform)
     if sform is None and qform is None:
         return image.affine, (f"{path.name} stores no sound orientation (sform, qform); NIfTI's default is taken",)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ivdjax.imaging.files.content import size_of_file
 from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.nifti_pair import voxel_files
 from ivdjax.imaging.files.text_header import voxel_file
 from ivdjax.volume import CaseError
 
@@ -16,10 +17,10 @@ Source = Path | DicomSeries
 
 def source_files(source: Source) -> tuple[Path, ...]:
     """Every file that a source's voxels come from, in order: of a series its files; of a header whose voxels lie in a
-    file of their own (.mhd, .nhdr) both; else the one file.
+    file of their own (.mhd, .nhdr, .hdr) both; else the one file.
 
     Raises:
-        OSError: a header cannot be read.
+        OSError: a header or its folder cannot be read.
     """
     return source.files if isinstance(source, DicomSeries) else (source, *_beside(source))
 
@@ -53,7 +54,7 @@ def source_folder(source: Source) -> Path:
 def _beside(path: Path) -> tuple[Path, ...]:
     """The file that a header names for its voxels; nothing for other files."""
     found = voxel_file(path)
-    return () if found is None else (found,)
+    return voxel_files(path) if found is None else (found,)
 
 
 def _sha256(path: Path) -> str:
