@@ -53,8 +53,8 @@ def test_numbers_without_bounds_come_back():
 def test_the_fit_goes_to_what_the_cases_show():
     numbers, report = fit(cases(12, tilt_off=12.0), a.NUMBERS, rounds=6)
     row = 1 - a.LOWEST
-    assert numbers["tilt_deg"][row] > a.NUMBERS["tilt_deg"][row] + 2
-    assert abs(numbers["tilt_deg"][row + 3] - a.NUMBERS["tilt_deg"][row + 3]) < 2
+    assert numbers["tilt_deg"][row] > a.NUMBERS["tilt_deg"][row] + 1  # the prior holds it back
+    assert abs(numbers["tilt_deg"][row + 3] - a.NUMBERS["tilt_deg"][row + 3]) < 1
     assert report["after"]["mean_log_probability"] >= report["before"]["mean_log_probability"]
 
 
