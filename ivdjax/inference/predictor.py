@@ -8,7 +8,7 @@ result = model(volume)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from ivdjax.data.datasets import CaseFiles
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.imaging.arrays import volume_of
-from ivdjax.imaging.files import read_volume
+from ivdjax.imaging.files import read_volume, split_suffix
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_file import is_dicom
 from ivdjax.imaging.files.dicom_folder import channel_series
@@ -68,7 +68,7 @@ class DiscModel:
         return validation_words(self._segmenter.model)
 
     def __call__(
-        self, volume: Volume | Mapping[str, Image] | Image, name: str = "volume", anchor: str | None = None
+        self, volume: Volume | Mapping[str, Image] | Image, name: str | None = None, anchor: str | None = None
     ) -> DiscResult:
         """Finds, numbers and measures the discs of a volume.
 
@@ -77,7 +77,8 @@ class DiscModel:
                 them will do), each a nibabel or SimpleITK image or a path; or one of these alone, for a model of one
                 channel; or (array, affine), the array (I, J, K) or (C, I, J, K) with the model's channels in their
                 order. A volume may lack some of the channels; its verdict is then `review`.
-            name: what messages and pictures call it.
+            name: what messages, pictures and `save` call it; None: the name of its file without channel and ending, and
+                "volume" where it is no file.
             anchor: pins one disc's level, as "L4/5=-3.5,12,-40" (a point in it, RAS+ mm).
 
         Raises:
@@ -86,7 +87,7 @@ class DiscModel:
             UserError: a channel that the model does not know, several for an image without a name, or an anchor that
                 cannot be read.
         """
-        work = self._read(volume, name)
+        work = self._read(volume, name or _name_of(volume, self.channels))
         pin = parse_anchor(anchor) if anchor is not None else None
         return self._conclude(*self._look(work), pin)
 
@@ -220,6 +221,19 @@ class DiscModel:
             model.name, model.config.data.synthetic, validation_words(model), found.probability, whole,
             found.probability_wrong, found.remarks, found.findings,
         )  # fmt: skip
+
+
+def _name_of(given: Any, channels: Sequence[str]) -> str:
+    """What a volume is called that nobody has named."""
+    one = next(iter(given.values()), None) if isinstance(given, Mapping) else given
+    if not isinstance(one, (str, Path)):
+        return "volume"
+    path = Path(one)
+    stem = split_suffix(path)[0] or path.name
+    for channel in channels:
+        if stem.casefold().endswith(f"_{channel}".casefold()):
+            return stem[: -len(channel) - 1]
+    return stem or "volume"
 
 
 def _source(image: Image, channel: str, name: str, on_remark: Callable[[str], None]) -> Image:

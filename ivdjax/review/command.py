@@ -21,7 +21,7 @@ For research; not a medical device."""
 
 def add_options(parser: ArgumentParser) -> None:
     """Adds the options of a review."""
-    parser.add_argument("output", nargs="?", metavar="OUT", help="the --output of an earlier infer.py")
+    parser.add_argument("output", nargs="?", metavar="OUT", help="the --output of an earlier ivdjax infer")
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only cases with that "
                         "value in OUT/summary.csv, such as verdict=review; may be repeated")  # fmt: skip
     parser.add_argument("--images", metavar="DIR", help="where the images are now, if they have moved")

@@ -110,9 +110,9 @@ def reviewed_folder(path: Path, images: Mapping[str, CaseFiles]) -> Iterator[Res
         UserError: it is no output folder, or somebody else is at work in it.
     """
     if not path.is_dir():
-        raise UserError(f"there is no folder {path}; give the --output of an earlier infer.py")
+        raise UserError(f"there is no folder {path}; give the --output of an earlier ivdjax infer")
     if not (path / SUMMARY).is_file():
-        raise UserError(f"{path} holds no {SUMMARY}, as infer.py writes it; give the --output of an earlier infer.py")
+        raise UserError(f"{path} holds no {SUMMARY}, as ivdjax infer writes it; give its --output")
     with alone(path) as undisturbed:
         if not undisturbed:
             raise UserError(f"a run of infer.py or another review is at work in {path}; wait for it, or end it")

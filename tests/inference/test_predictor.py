@@ -154,3 +154,12 @@ def test_a_batch_gives_the_results_of_single_calls_in_order_and_leaves_out_what_
     assert failed == ["volume_2: CaseError", "volume_4: UserError"]
     with pytest.raises(CaseError, match="nowhere"):
         list(model.batch(given))
+
+
+@pytest.mark.slow
+def test_a_volume_that_nobody_names_is_called_after_its_file(model, image, tmp_path):
+    path, opened = tmp_path / "S01_1_t2.nii.gz", nibabel.Nifti1Image(image, AFFINE)
+    nibabel.save(opened, path)
+    assert model(path).name == model({"t2": str(path)}).name == "S01_1"
+    assert model(path, name="mine").name == "mine"
+    assert model(opened).name == "volume"

@@ -67,7 +67,7 @@ def make(given: argparse.Namespace) -> int:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a set of phantoms."""
     parser.add_argument("--output", required=True, help="folder of the dataset; new or empty")
-    parser.add_argument("--cases", type=int, required=True, help="how many cases to make")
+    parser.add_argument("--cases", type=int, required=True, help="how many cases to make, all visits included")
     parser.add_argument("--seed", type=int, required=True, help="the same seed gives the same dataset")
     parser.add_argument("--channels", help=f"of {','.join(CHANNELS)}; default fat,inn,opp,wat, or t2 for a slab")
     parser.add_argument("--binary-labels", action="store_true", help="one value for all seven discs")

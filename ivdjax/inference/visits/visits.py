@@ -82,7 +82,7 @@ def read_visit(path: Path) -> StoredVisit:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path} is no disc table of ivdjax ({type(error).__name__}: {str(error)[:300]}); give a folder that "
-            "infer.py wrote, or its <case>_discs.json"
+            "ivdjax infer wrote, or its <case>_discs.json"
         ) from error
 
 
@@ -185,7 +185,7 @@ def _json_path(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise UserError(f"there is no result at {path}; give a folder OUT/<case> that infer.py wrote")
+        raise UserError(f"there is no result at {path}; give a folder OUT/<case> that ivdjax infer wrote")
     found = _json_paths(path)
     if not found:
         raise UserError(f"{path} holds no <case>_discs.json; give the folder OUT/<case> of a case, or that file itself")
