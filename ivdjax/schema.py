@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from ivdjax.volume import LEVEL_NAMES, TISSUES, UserError
+from ivdjax.volume import DIXON, LEVEL_NAMES, TISSUES, UserError
 
 
 class ConfigError(UserError):
@@ -238,9 +238,6 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
     ("within 0 to 100", lambda v: 0 <= v <= 100, {"preparation.": "percentiles"}),
     ("0 (none) or at least 2", lambda v: v == 0 or v >= 2, {"data.": "folds"}),
 )  # fmt: skip
-DIXON = {"fat", "inn", "opp", "wat"}
-"""Channels that `data.made_from` can make (`ivdjax.learning.dixon`)."""
-
 _CHOICES = {
     "disc.network.architecture": ("densenet", "unet"),
     "disc.network.pyramid": ("dense", "parallel", "serial"),
@@ -293,9 +290,8 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
         f"data.channels needs one or more different names, not {shown(channels)}",
     )
     yield (
-        not values["data.made_from"] or set(channels) <= DIXON,
-        f"data.made_from makes the channels {', '.join(sorted(DIXON))}; data.channels must be of these, not "
-        f"{shown(channels)}",
+        not values["data.made_from"] or set(channels) <= set(DIXON),
+        f"data.made_from makes the channels {', '.join(DIXON)}; data.channels must be of these, not {shown(channels)}",
     )
     one, other = "data.subject_pattern", "data.subject_table"
     yield not (values[one] and values[other]), f"{one} and {other} exclude each other; keep one"

@@ -23,6 +23,9 @@ LEVEL_NAMES: tuple[str, ...] = (
 LUMBAR_DISCS = 7
 """The discs the challenge annotates: L5/S1 up to T11/12 (paper, section 1)."""
 
+DIXON: tuple[str, ...] = ("fat", "inn", "opp", "wat")
+"""Channels of a Dixon protocol: fat, in phase, opposed phase, water."""
+
 TISSUES: tuple[str, ...] = ("disc", "vertebra", "canal")
 """Names of the values 1, 2 and 3 of a tissue map: discs, vertebrae with their posterior elements, spinal canal."""
 

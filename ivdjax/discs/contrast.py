@@ -17,10 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ivdjax.imaging.geometry import cropped
-from ivdjax.volume import LabelMap, Volume, level_name, to_index, to_world_mm
-
-DIXON: tuple[str, ...] = ("fat", "inn", "opp", "wat")
-"""The four channels of a Dixon scan, of which each can be told from the others."""
+from ivdjax.volume import DIXON, LabelMap, Volume, level_name, to_index, to_world_mm
 
 _FATTY, _ABOVE_BONE = 0.5, 0.1
 """A disc looks like fat where its fat fraction is at least this, and by at least this above that of the bone beside it:

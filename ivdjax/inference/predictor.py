@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from ivdjax.commands.anchor import parse_anchor
-from ivdjax.data.channel_names import named_channel
+from ivdjax.data.channel_names import named_channel, split_channel
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Anchor, Evidence
@@ -230,10 +230,8 @@ def _name_of(given: Any, channels: Sequence[str]) -> str:
         return "volume"
     path = Path(one)
     stem = split_suffix(path)[0] or path.name
-    for channel in channels:
-        if stem.casefold().endswith(f"_{channel}".casefold()):
-            return stem[: -len(channel) - 1]
-    return stem or "volume"
+    before, _ = split_channel(stem, channels) or ("", "")
+    return before or stem or "volume"
 
 
 def _source(image: Image, channel: str, name: str, on_remark: Callable[[str], None]) -> Image:

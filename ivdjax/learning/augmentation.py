@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from ivdjax.config import AugmentationConfig
-from ivdjax.learning.contrast import Classes, change_contrast
+from ivdjax.learning.contrast import CANAL, VERTEBRA, Classes, change_contrast, log_uniform
 from ivdjax.learning.dixon import make_dixon
 
 COUNTED, OUTLINED = 1, 2
 """Bits of `Residents.counted`."""
 
-_TISSUES = (2, 3)
+_TISSUES = (VERTEBRA, CANAL)
 """Classes that a network may outline beside the discs: vertebrae and canal."""
 
 _LEAST_VIEW_MM = 90.0
@@ -205,8 +205,8 @@ def _deformed_positions(
     d, h, w = ((jnp.arange(side) - (side - 1) / 2) * spacing_mm[axis] for axis, side in enumerate(crop.box))
     offset_mm = jnp.stack(jnp.meshgrid(d, h, w, indexing="ij"), axis=-1)
     angles = jnp.deg2rad(settings.rotation_deg) * jax.random.uniform(keys[0], (3,), minval=-1.0, maxval=1.0)
-    scale = _log_uniform(keys[1], settings.scale)
-    stretch = _log_uniform(keys[2], (0.95, 1.05))
+    scale = log_uniform(keys[1], (), settings.scale)
+    stretch = log_uniform(keys[2], (), (0.95, 1.05))
     matrix = _rotation(angles * jnp.array([1.0, 1 / 3, 1 / 3])) / scale * jnp.stack([1.0, stretch, 1 / stretch])[None]
     moved_mm = offset_mm @ matrix.T
     if settings.elastic_mm > 0:
@@ -281,8 +281,3 @@ def _gather(
     blank = inside.astype(jnp.float32)
     target = flat_target[nearest] * blank if levels else share * blank / 255.0
     return image * (blank / 255.0)[..., None], target, counted, classes
-
-
-def _log_uniform(key: jax.Array, bounds: tuple[float, float]) -> jax.Array:
-    """A factor between two bounds, uniform on a logarithmic scale."""
-    return jnp.exp(jax.random.uniform(key, minval=jnp.log(bounds[0]), maxval=jnp.log(bounds[1])))

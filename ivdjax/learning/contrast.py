@@ -16,11 +16,10 @@ import jax.numpy as jnp
 
 from ivdjax.config import AugmentationConfig
 
-AIR, S1_BLOCK, CLASSES = 0, 4, 9
+AIR, VERTEBRA, CANAL, S1_BLOCK, CLASSES = 0, 2, 3, 4, 9
 """Classes of voxels: 0 air, 1 to 3 the tissues of `ivdjax.volume.TISSUES`, 4 the block of bone below L5/S1, which is
 not outlined and looks like a vertebra, and 5 to 8 clusters of brightness among all that has no outline."""
 
-_VERTEBRA = 2
 _DARK = 0.02
 _REACH = 3
 _STRIDE = 5
@@ -52,7 +51,7 @@ def change_contrast(
         image = _sometimes(keys[7], settings.redistribution, _redistributed(keys[7], image, classes), image)
     if classes is not None and settings.new_means > 0:
         image = _sometimes(keys[8], settings.new_means, _with_new_means(keys[8], image, classes), image)
-    exponents = _log_uniform(keys[0], (channels,), settings.gamma)
+    exponents = log_uniform(keys[0], (channels,), settings.gamma)
     image = jnp.maximum(image, 1e-6) ** _per_channel(exponents, image)
     if settings.remap > 0:
         image = _remapped(keys[1], image, settings)
@@ -113,7 +112,7 @@ def _with_new_means(key: jax.Array, image: jax.Array, classes: Classes) -> jax.A
 def _like_vertebra(key: jax.Array, values: jax.Array) -> jax.Array:
     """Values (CLASSES, C) where the block below L5/S1 takes those of the vertebrae, four times in five."""
     alike = jax.random.uniform(jax.random.fold_in(key, 2)) < 0.8
-    return values.at[S1_BLOCK].set(jnp.where(alike, values[_VERTEBRA], values[S1_BLOCK]))
+    return values.at[S1_BLOCK].set(jnp.where(alike, values[VERTEBRA], values[S1_BLOCK]))
 
 
 def _lit(classes: Classes) -> jax.Array:
@@ -226,6 +225,6 @@ def _per_channel(values: jax.Array, image: jax.Array) -> jax.Array:
     return values.reshape(*(1,) * (image.ndim - 1), image.shape[-1])
 
 
-def _log_uniform(key: jax.Array, shape: tuple[int, ...], bounds: tuple[float, float]) -> jax.Array:
+def log_uniform(key: jax.Array, shape: tuple[int, ...], bounds: tuple[float, float]) -> jax.Array:
     """Factors between two bounds, uniform on a logarithmic scale."""
     return jnp.exp(jax.random.uniform(key, shape, minval=jnp.log(bounds[0]), maxval=jnp.log(bounds[1])))

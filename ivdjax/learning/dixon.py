@@ -12,12 +12,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ivdjax.learning.contrast import AIR, S1_BLOCK, Classes
-
-DIXON: tuple[str, ...] = ("fat", "inn", "opp", "wat")
-"""Names of the channels that can be made: fat, in phase, opposed phase, water."""
-
-_VERTEBRA = 2
+from ivdjax.learning.contrast import AIR, S1_BLOCK, VERTEBRA, Classes
 
 # Class by class: least and most signal, least and most share of fat. Clusters rise in brightness on the T2-weighted
 # image that they come from: bone cortex and vessels, muscle, organs and marrow, subcutaneous fat.
@@ -52,7 +47,7 @@ def make_dixon(key: jax.Array, base: jax.Array, classes: Classes, channels: Sequ
         key: of this scan alone.
         base: intensities ([D,] H, W), 0 to 1, whose texture is kept.
         classes: of its voxels; mean and spread are those of the base, in every channel alike.
-        channels: out of `DIXON`, in the order wanted.
+        channels: out of `ivdjax.volume.DIXON`, in the order wanted.
     """
     keys = jax.random.split(key, 6)
     signal, share = (_drawn(k, bounds) for k, bounds in zip(keys[:2], (_SIGNAL, _FAT), strict=True))
@@ -76,7 +71,7 @@ def _drawn(key: jax.Array, bounds: Sequence[tuple[float, float]]) -> jax.Array:
     """A number for each class within its bounds; the bone below L5/S1 has that of the vertebrae."""
     low, high = jnp.array(bounds).T
     values = low + (high - low) * jax.random.uniform(key, (len(bounds),))
-    return values.at[S1_BLOCK].set(values[_VERTEBRA])
+    return values.at[S1_BLOCK].set(values[VERTEBRA])
 
 
 def _scaled(channel: jax.Array) -> jax.Array:

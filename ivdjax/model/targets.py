@@ -16,16 +16,13 @@ from scipy.cluster.vq import kmeans2, vq
 
 from ivdjax.config import Config
 from ivdjax.data.preparation import Prepared, resample_labels
+from ivdjax.discs.evidence import HIGHER_CLASS, L5_CLASS, S1_CLASS
 from ivdjax.discs.landmarks import l5_body, s1_block
 from ivdjax.discs.region import spine_region
 from ivdjax.imaging.geometry import resample
 from ivdjax.learning.contrast import AIR, CLASSES, S1_BLOCK
 from ivdjax.model.segmentation import localization_case, region_case
-from ivdjax.volume import LUMBAR_DISCS, TISSUES
-
-HIGHER, S1, L5 = LUMBAR_DISCS + 1, LUMBAR_DISCS + 2, LUMBAR_DISCS + 3
-"""Classes of the localization network beyond the seven discs: a disc above them, the block below L5/S1, the body of
-L5."""
+from ivdjax.volume import TISSUES
 
 _DARK = 12
 """Voxels of 0 to 255 below this in every channel are air."""
@@ -45,9 +42,9 @@ def region_target(prepared: Prepared, config: Config) -> Prepared:
 def localization_target(prepared: Prepared, config: Config) -> Prepared:
     """The case on the localization stage's grid, with each of the seven discs dilated; no disc grows into another.
 
-    With `localization.landmarks` the discs above the seventh have one class (`HIGHER`) and the two bones theirs (`S1`,
-    `L5`), and rows in which discs are visible but not outlined do not count. Without, what is above the seventh disc is
-    background to be learned, outlined or not.
+    With `localization.landmarks` the discs above the seventh are one class, and the bone below L5/S1 and the body of L5
+    one each (`ivdjax.discs.evidence` numbers them); rows in which discs are visible but not outlined do not count.
+    Without, what is above the seventh disc is background to be learned, outlined or not.
     """
     landmarks = config.localization.landmarks
     coarse = replace(localization_case(prepared, config), labels=None)
@@ -55,15 +52,15 @@ def localization_target(prepared: Prepared, config: Config) -> Prepared:
         coarse = replace(coarse, ignore_above=0)
     if prepared.labels is None:
         return coarse
-    classes = np.minimum(prepared.labels, HIGHER)
+    classes = np.minimum(prepared.labels, HIGHER_CLASS)
     if not landmarks:
-        classes[classes == HIGHER] = 0
+        classes[classes == HIGHER_CLASS] = 0
     if classes.any():
         classes = _grown(classes, prepared, config.localization.dilation_mm)
     if landmarks:
         for value, found in (
-            (S1, s1_block(prepared.labels, prepared.grid)),
-            (L5, l5_body(prepared.labels, prepared.grid)),
+            (S1_CLASS, s1_block(prepared.labels, prepared.grid)),
+            (L5_CLASS, l5_body(prepared.labels, prepared.grid)),
         ):
             classes[found & (classes == 0)] = value
     return replace(coarse, labels=resample_labels(classes, prepared.grid, coarse.grid)[0])

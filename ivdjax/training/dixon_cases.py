@@ -26,7 +26,7 @@ def as_dixon(case: Prepared, channels: Sequence[str]) -> Prepared:
 
     Args:
         case: of one channel.
-        channels: out of `ivdjax.learning.dixon.DIXON`.
+        channels: out of `ivdjax.volume.DIXON`.
     """
     told = with_classes(case)
     assert told.classes is not None  # for the type checker: `with_classes` gives them

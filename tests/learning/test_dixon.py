@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ivdjax.learning.contrast import AIR, CLASSES, S1_BLOCK, Classes
-from ivdjax.learning.dixon import DIXON, make_dixon
+from ivdjax.learning.dixon import make_dixon
+from ivdjax.volume import DIXON
 
 KIND = np.repeat(np.arange(CLASSES), 8)[:, None] * np.ones((1, 40), int)
 BASE = np.clip(0.5 + 0.1 * np.random.default_rng(0).normal(size=KIND.shape), 0, 1).astype(np.float32)

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ivdjax.discs.evidence import HIGHER_CLASS as HIGHER
+from ivdjax.discs.evidence import L5_CLASS as L5
+from ivdjax.discs.evidence import S1_CLASS as S1
 from ivdjax.learning.contrast import AIR, CLASSES, S1_BLOCK
-from ivdjax.model.targets import HIGHER, L5, S1, localization_target, with_classes
+from ivdjax.model.targets import localization_target, with_classes
 from ivdjax.volume import Grid
 from tests.model.test_tasks import CONFIG
 from tests.model.test_tasks import prepared as lying

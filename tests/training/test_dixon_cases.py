@@ -7,9 +7,9 @@ import numpy as np
 
 from ivdjax.config import AugmentationConfig
 from ivdjax.learning.augmentation import Crop, draw_sample
-from ivdjax.learning.dixon import DIXON
 from ivdjax.training.dixon_cases import as_dixon
 from ivdjax.training.residents import stack_residents
+from ivdjax.volume import DIXON
 from tests.model.test_targets import prepared
 
 STILL = AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=0, noise=0, gamma=(1, 1), bias=0)
