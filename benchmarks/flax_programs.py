@@ -15,9 +15,8 @@ from benchmarks.random_residents import random_residents
 from ivdjax.config import Config
 from ivdjax.learning.augmentation import Sample, draw_sample
 from ivdjax.learning.devices import data_mesh, share
-from ivdjax.learning.losses import level_loss, path_losses
 from ivdjax.learning.precision import training_apply
-from ivdjax.learning.steps import build_train_step, initial_state
+from ivdjax.learning.steps import build_loss, build_train_step, initial_state
 from ivdjax.model.tasks import stage_crop, stage_network, stage_settings
 
 WORKS: tuple[str, ...] = ("augmentation", "forward", "forward+backward", "step")
@@ -62,6 +61,7 @@ class FlaxTraining:
         self.params = jax.tree.map(np.array, self._state.params)
         self.batch = jax.tree.map(np.asarray, self._ready)
         self._apply = training_apply(self.network.apply, self.stage.training)
+        self._batch_loss = build_loss(self.network.apply, self.stage, self._crop.levels)
 
     def program(self, work: str) -> FlaxProgram:
         """One of `WORKS`, compiled.
@@ -92,14 +92,7 @@ class FlaxTraining:
         return self._apply({"params": params}, batch.image)
 
     def _loss(self, params: Any, batch: Sample) -> jax.Array:
-        fused, auxiliary = self._forward(params, batch)
-        loss = self.stage.loss
-        if self._crop.levels:
-            total, count = level_loss(fused, batch.target, batch.mask, loss.alpha, loss.gamma)
-        else:
-            total, count = path_losses(
-                fused, auxiliary, batch.target, batch.mask, loss.alpha, loss.gamma, loss.auxiliary
-            )
+        total, (count, *_) = self._batch_loss(params, batch, jnp.int32(self.stage.loss.cross_entropy_steps))
         return total / jnp.maximum(count, 1.0)
 
     def _drawing(self, run: Callable[..., Any]) -> Callable[[], Any]:

@@ -253,6 +253,8 @@ class OptimizerConfig:
         name: adamw or sgd.
         learning_rate: the peak, reached after `warmup_steps` and falling to `final_fraction` of itself by a cosine.
         warmup_steps: linear rise, from the peak over `warmup_steps + 1`.
+        decay_steps: over how many last steps the rate falls, after it has stayed at the peak; 0: from the warm-up on. A
+            run that has not begun to fall may be made longer or shorter, by other `training.steps`, and goes on.
         final_fraction: share of the peak left at the last step.
         weight_decay: decoupled decay, of kernels only.
         momentum: for sgd.
@@ -263,6 +265,7 @@ class OptimizerConfig:
     name: str = "adamw"
     learning_rate: float = 2e-3
     warmup_steps: int = 100
+    decay_steps: int = 0
     final_fraction: float = 0.01
     weight_decay: float = 1e-2
     momentum: float = 0.9

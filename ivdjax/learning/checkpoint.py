@@ -192,6 +192,11 @@ class Checkpoints:
         return state, notes[_METADATA]
 
 
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in a folder, whole or not; 0 without one, or without the folder."""
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
+
+
 def checksum(state: Any) -> int:
     """CRC-32 over the bytes of all arrays of a pytree, in the order of its leaves; an empty tree gives 0."""
     value = 0

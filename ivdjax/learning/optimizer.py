@@ -11,15 +11,31 @@ from ivdjax.config import OptimizerConfig
 
 
 def learning_rate_schedule(settings: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Linear rise over `warmup_steps`, then a cosine down to `final_fraction` of the peak at the last of `steps`."""
-    warmup = min(settings.warmup_steps, max(steps - 1, 0))
-    return optax.warmup_cosine_decay_schedule(
-        init_value=settings.learning_rate / (warmup + 1),
-        peak_value=settings.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(steps, warmup + 1),
-        end_value=settings.learning_rate * settings.final_fraction,
-    )
+    """Linear rise over `warmup_steps`, then a cosine down to `final_fraction` of the peak at the last of `steps`.
+
+    With `decay_steps` the rate stays at the peak between the rise and these last steps.
+    """
+    fall_begins = first_falling_step(settings, steps)
+    rise = optax.linear_schedule(*_rise(settings, steps))
+    fall = optax.cosine_decay_schedule(settings.learning_rate, max(steps - fall_begins, 1), settings.final_fraction)
+    stay = optax.constant_schedule(settings.learning_rate)
+    return optax.join_schedules([rise, stay, fall], [_warmup(settings, steps), fall_begins])
+
+
+def first_falling_step(settings: OptimizerConfig, steps: int) -> int:
+    """The number of steps after which the rate begins to fall; up to there it is the same for any larger `steps`."""
+    warmup = _warmup(settings, steps)
+    return max(warmup, steps - settings.decay_steps) if settings.decay_steps else warmup
+
+
+def _warmup(settings: OptimizerConfig, steps: int) -> int:
+    return min(settings.warmup_steps, max(steps - 1, 0))
+
+
+def _rise(settings: OptimizerConfig, steps: int) -> tuple[float, float, int]:
+    """First rate, last rate and number of steps of the rise."""
+    warmup = _warmup(settings, steps)
+    return settings.learning_rate / (warmup + 1), settings.learning_rate, warmup
 
 
 def build_optimizer(settings: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -81,6 +81,34 @@ def build_train_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
+def build_loss(
+    apply: Apply, stage: StageConfig, levels: bool
+) -> Callable[[Params, Sample, jax.Array], tuple[jax.Array, tuple[jax.Array, ...]]]:
+    """The loss of a batch as a function of (parameters, batch, step): cross-entropy first, focal loss later.
+
+    It gives a sum over voxels and, beside it, the number of voxels that count, the voxels that target and prediction
+    share (by level, with `levels`), and those of both together.
+    """
+    compute = training_apply(apply, stage.training)
+
+    def loss(params: Params, batch: Sample, step: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        gamma = jnp.where(step < stage.loss.cross_entropy_steps, 0.0, stage.loss.gamma)
+        fused, auxiliary = compute({"params": params}, batch.image)
+        if levels:
+            total, count = level_loss(fused, batch.target, batch.mask, stage.loss.alpha, gamma)
+            return total, (count, *level_overlap_sums(fused, batch.target, batch.mask))
+        several = fused.ndim > batch.mask.ndim
+        disc, aside = (fused[..., 0], auxiliary[..., 0]) if several else (fused, auxiliary)
+        how = (stage.loss.alpha, gamma, stage.loss.auxiliary)
+        total, count = path_losses(disc, aside, batch.target, batch.mask, *how)
+        if several:
+            others = tissue_loss(fused[..., 1:], auxiliary[..., 1:], batch.tissues, batch.tissue_mask, *how)
+            total += stage.loss.tissues * others
+        return total, (count, *overlap_sums(disc, batch.target, batch.mask))
+
+    return loss
+
+
 def build_device_step(
     apply: Apply, stage: StageConfig, crop: Crop, augmentation: AugmentationConfig, seed: int, devices: int
 ) -> Callable[[TrainState, Residents], tuple[TrainState, Metrics]]:
@@ -93,7 +121,7 @@ def build_device_step(
     parts = stage.training.micro_batches
     optimizer = build_optimizer(stage.optimizer, stage.training.steps)
     schedule = learning_rate_schedule(stage.optimizer, stage.training.steps)
-    compute = training_apply(apply, stage.training)
+    loss = build_loss(apply, stage, crop.levels)
 
     def draw(step: jax.Array, index: jax.Array, residents: Residents) -> Sample:
         root = jax.random.fold_in(jax.random.key(seed), step)
@@ -101,26 +129,10 @@ def build_device_step(
         return jax.vmap(lambda k: draw_sample(k, residents, crop, augmentation))(keys)
 
     def device_step(state: TrainState, residents: Residents) -> tuple[TrainState, Metrics]:
-        gamma = jnp.where(state.step < stage.loss.cross_entropy_steps, 0.0, stage.loss.gamma)
-
-        def summed_loss(params: Params, batch: Sample) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            fused, auxiliary = compute({"params": params}, batch.image)
-            if crop.levels:
-                total, count = level_loss(fused, batch.target, batch.mask, stage.loss.alpha, gamma)
-                return total, (count, *level_overlap_sums(fused, batch.target, batch.mask))
-            several = fused.ndim > batch.mask.ndim
-            disc, aside = (fused[..., 0], auxiliary[..., 0]) if several else (fused, auxiliary)
-            how = (stage.loss.alpha, gamma, stage.loss.auxiliary)
-            total, count = path_losses(disc, aside, batch.target, batch.mask, *how)
-            if several:
-                others = tissue_loss(fused[..., 1:], auxiliary[..., 1:], batch.tissues, batch.tissue_mask, *how)
-                total += stage.loss.tissues * others
-            return total, (count, *overlap_sums(disc, batch.target, batch.mask))
-
         def part_sums(index: jax.Array) -> Any:
             """((loss, others), gradients), all sums, over the samples of these places in the whole batch."""
             batch = draw(state.step, index, residents)
-            return jax.value_and_grad(summed_loss, has_aux=True)(state.params, batch)
+            return jax.value_and_grad(loss, has_aux=True)(state.params, batch, state.step)
 
         index = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
         sums = _sum_over(part_sums, index.reshape(parts, local // parts))

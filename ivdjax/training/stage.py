@@ -26,6 +26,9 @@ from ivdjax.training.residents import ResidentSets
 from ivdjax.training.validation import Validation, validate
 from ivdjax.volume import UserError
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a stage's checkpoints, in its own."""
+
 ON, STOP = "on", "stop"
 """What the leader announces when it has looked at the validation cases: the steps go on, or all stop here."""
 
@@ -184,7 +187,7 @@ def train_stage(
     abstract = abstract_state(network, stage, channels)
     if init is not None:
         _refuse_other_network(name, abstract, init)
-    with Checkpoints(folder / name / "checkpoints") as checkpoints:
+    with Checkpoints(folder / name / CHECKPOINTS) as checkpoints:
         checkpoints.check_room(abstract)
         restored = checkpoints.restore_latest(abstract)
         start = restored.step if restored else 0

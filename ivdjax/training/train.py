@@ -16,18 +16,20 @@ from ivdjax.config import Config, ConfigError, config_differences, parse_config,
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.reference import reference_mask
 from ivdjax.imaging.folders import alone, write_whole
+from ivdjax.learning.checkpoint import newest_step
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.hosts import announce, leads
+from ivdjax.learning.optimizer import first_falling_step
 from ivdjax.learning.steps import build_predict
 from ivdjax.model.model import Model, read_model, write_model
 from ivdjax.model.model_card import CHOSEN
 from ivdjax.model.segmentation import with_region
-from ivdjax.model.tasks import build_task, stage_network
+from ivdjax.model.tasks import build_task, stage_network, stage_settings
 from ivdjax.model.weights import Parameters
 from ivdjax.training.descent import case_marks, descent_of, seen_before
 from ivdjax.training.jobs.follower import follow
 from ivdjax.training.jobs.mirror import is_remote, mirrored
-from ivdjax.training.stage import StageResult, train_stage
+from ivdjax.training.stage import CHECKPOINTS, StageResult, train_stage
 from ivdjax.training.stage_record import read_record, write_record
 from ivdjax.training.training_cases import check_fold, phantoms_beside, prepared_cases, split_cases
 from ivdjax.volume import LabelMap, UserError
@@ -287,10 +289,10 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        changes = config_differences(parse_config(found["config"]), config)
-        start = found["init"]
+        former, start = parse_config(found["config"]), found["init"]
     except (ValueError, KeyError, TypeError) as error:  # a ConfigError is a ValueError
         raise ConfigError(f"{path} cannot be read ({error}); choose another --output, or remove {folder}") from error
+    changes = config_differences(_with_lengths_of(config, former, folder), config)
     if start != wanted["init"]:
         changes.append(f"--init: {start or 'none'} -> {wanted['init'] or 'none'}")
     if changes:
@@ -298,3 +300,21 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
             f"{folder} was begun with another configuration; choose another --output, or undo:\n  "
             + "\n  ".join(changes)
         )
+    if former != config:
+        write_whole(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _with_lengths_of(config: Config, former: Config, folder: Path) -> Config:
+    """The configuration that a run was begun with, with the new numbers of steps of those stages that may have them.
+
+    Such a stage has `decay_steps`, is not finished, and its learning rate had not begun to fall at its newest
+    checkpoint under either number: its steps so far are those of a run that had the new number from the start.
+    """
+    for name in former.stages:
+        old, new = stage_settings(former, name), stage_settings(config, name)
+        free = min(first_falling_step(stage.optimizer, stage.training.steps) for stage in (old, new))
+        may = old.optimizer.decay_steps > 0 and newest_step(folder / name / CHECKPOINTS) <= free
+        if may and read_record(folder / name) is None:
+            length = replace(old.training, steps=new.training.steps)
+            former = replace(former, **{name: replace(old, training=length)})
+    return former

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ivdjax.config import OptimizerConfig
-from ivdjax.learning.optimizer import build_optimizer, learning_rate_schedule
+from ivdjax.learning.optimizer import build_optimizer, first_falling_step, learning_rate_schedule
 
 PARAMS = {"kernel": np.full((2, 2), 2, np.float32), "bias": np.full(2, 2, np.float32)}
 
@@ -33,6 +33,16 @@ def test_the_rate_rises_to_the_peak_and_falls_by_a_cosine():
     np.testing.assert_allclose(rate(24), 0.02, rtol=1e-5)
     assert rate(23) == pytest.approx(0.02, rel=0.05)  # the last of the 24 steps
     assert all(rate(step) > rate(step + 1) for step in range(4, 24))
+
+
+def test_with_decay_steps_the_rate_stays_at_the_peak_and_falls_at_the_end_alone():
+    settings = OptimizerConfig(learning_rate=0.1, warmup_steps=4, decay_steps=10, final_fraction=0.2)
+    rate, longer = (jax.jit(learning_rate_schedule(settings, steps)) for steps in (30, 50))
+    assert first_falling_step(settings, 30) == 20
+    np.testing.assert_allclose([rate(step) for step in (0, 2, 4, 12, 20)], [0.02, 0.06, 0.1, 0.1, 0.1], rtol=1e-5)
+    np.testing.assert_allclose([rate(25), rate(30)], [(0.1 + 0.02) / 2, 0.02], rtol=1e-5)
+    np.testing.assert_array_equal([rate(step) for step in range(21)], [longer(step) for step in range(21)])
+    assert longer(21) > rate(21)
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 1), (0, 5), (100, 1), (100, 5), (5, 5)])

@@ -379,6 +379,30 @@ def test_another_configuration_is_refused_and_its_keys_are_named(tmp_path, monke
     assert command(monkeypatch, tmp_path, config) == 0
 
 
+@pytest.mark.parametrize(("decay", "done", "length", "goes_on"), [
+    (20, 70, 200, True), (20, 80, 200, True), (20, 81, 200, False), (20, 70, 80, False), (0, 70, 200, False),
+])  # fmt: skip
+def test_a_run_whose_rate_has_not_begun_to_fall_may_have_another_length(
+    tmp_path, stage, config, decay, done, length, goes_on
+):
+    def of_length(steps):
+        optimizer = replace(config.region.optimizer, decay_steps=decay)
+        training = replace(config.region.training, steps=steps)
+        return replace(config, region=replace(config.region, optimizer=optimizer, training=training))
+
+    stage.error = Terminated()
+    with pytest.raises(Terminated):
+        train(of_length(100), tmp_path / "run")
+    (tmp_path / "run" / "region" / "checkpoints" / str(done)).mkdir(parents=True)
+    (tmp_path / "run" / "region" / "journal.csv").touch()  # it has begun
+    stage.error = None
+    if not goes_on:
+        with pytest.raises(ConfigError, match=f"region.training.steps: 100 -> {length}"):
+            train(of_length(length), tmp_path / "run")
+        return
+    assert read_model(train(of_length(length), tmp_path / "run")).config.region.training.steps == length
+
+
 def test_a_run_begun_with_a_model_goes_on_with_it(tmp_path, stage, config):
     stage.error = Terminated()
     with pytest.raises(Terminated):
