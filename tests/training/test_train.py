@@ -386,7 +386,7 @@ def test_a_run_whose_rate_has_not_begun_to_fall_may_have_another_length(
     tmp_path, stage, config, decay, done, length, goes_on
 ):
     def of_length(steps):
-        optimizer = replace(config.region.optimizer, decay_steps=decay)
+        optimizer = replace(config.region.optimizer, warmup_steps=10, decay_steps=decay)
         training = replace(config.region.training, steps=steps)
         return replace(config, region=replace(config.region, optimizer=optimizer, training=training))
 
