@@ -17,7 +17,16 @@ from ivdjax.imaging.files import IMAGE_SUFFIXES, split_suffix
 from ivdjax.imaging.files.dicom_folder import holds_dicom
 from ivdjax.imaging.files.dicom_tree import DicomTree, scan_tree
 from ivdjax.imaging.files.nifti_pair import VOXEL_SUFFIXES, has_header
-from ivdjax.inference.layouts import Found, bids_cases, is_bids, is_label_name, laid_out, likely_commands, what_lies_in
+from ivdjax.inference.layouts import (
+    Found,
+    bids_cases,
+    is_bids,
+    is_label_name,
+    laid_out,
+    likely_commands,
+    lone_image_cases,
+    what_lies_in,
+)
 from ivdjax.inference.names import is_result_file
 from ivdjax.reports.tables import SUMMARY
 from ivdjax.volume import CaseError, UserError
@@ -80,6 +89,8 @@ def folder_cases(root: Path, channels: Sequence[str], output: Path | None = None
     found = dict(named)
     told: set[Path] = set()
     for case in _laid_out(root, channels, bool(named), passed_over):
+        if root / case.name in named:
+            continue
         paths = [path for path in case.files.channels.values() if isinstance(path, Path)] if case.files else []
         found[root / case.name] = case
         told.update(paths)
@@ -109,8 +120,11 @@ def laid_cases(laid: Found) -> list[InputCase]:
 
 def _laid_out(root: Path, channels: Sequence[str], named: bool, passed_over: Callable[[Path], bool]) -> list[InputCase]:
     """The cases of a flat folder, of a BIDS dataset, or of folders of one image; beside folders that are named by
-    channels (`named`) those of a BIDS dataset alone."""
-    laid = laid_out(root, channels) if not named else bids_cases(root, channels) if is_bids(root) else {}
+    channels (`named`) those of a BIDS dataset, and for a model of one channel other folders of one image."""
+    if named:
+        laid = lone_image_cases(root, channels) | (bids_cases(root, channels) if is_bids(root) else {})
+    else:
+        laid = laid_out(root, channels)
     cases = laid_cases(laid)
     return [case for case in cases if case.files is None
             or not any(isinstance(path, Path) and path.parent != root and passed_over(path.parent)

@@ -64,7 +64,8 @@ def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None
     paths: dict[str, Path] = {}
     for text in inputs:
         word, _, path = text.partition("=")
-        channel = named_channel(word, channels)
+        # A model of one channel takes any contrast, whatever its user calls it.
+        channel = channels[0] if len(channels) == 1 else named_channel(word, channels)
         if channel is None:
             raise UserError(f"{text}: the model has no channel {word!r}; it has {', '.join(channels)}")
         if channel in paths:

@@ -36,6 +36,8 @@ def test_patients_in_many_forms(tmp_path):
     dicom(tmp_path / "P3", "1.3")
     touch(tmp_path / "P4.zip")
     touch(tmp_path / "sub-05" / "anat" / "sub-05_T2w.nii.gz")
+    touch(tmp_path / "P5" / "a.nii")
+    touch(tmp_path / "P5" / "b.nii")
     touch(tmp_path / "P6" / "scan.nii")
     touch(tmp_path / "P7" / "image.nii.bz2")
     touch(tmp_path / "P10" / "orig.mgz")
@@ -58,12 +60,12 @@ def test_patients_in_many_forms(tmp_path):
     ):
         touch(tmp_path / name, b"")
     found = told(tmp_path)
-    assert [name for name, words in found.items() if words == "case"] == ["P1", "P12", "P13", "P2", "P3", "sub-05"]
+    cases = ["P1", "P10", "P11", "P12", "P13", "P2", "P3", "P6", "sub-05"]
+    assert [name for name, words in found.items() if words == "case"] == cases
     left = {name: words for name, words in found.items() if words != "case"}
-    assert set(left) == {"P4.zip", "P8.nii.gz", "P6", "P7", "P9/deep/er", "P10", "P11", "P14"}
+    assert set(left) == {"P4.zip", "P8.nii.gz", "P5", "P7", "P9/deep/er", "P14"}
     assert left["P4.zip"] == f"{tmp_path / 'P4.zip'} is an archive, which is not looked into; unpack it"
-    assert "holds scan.nii: no file for channel t2 by its name" in left["P6"]
-    assert f"{tmp_path / 'P11'} holds x.hdr: no file for channel t2 by its name" in left["P11"]
+    assert "holds a.nii, b.nii: no file for channel t2 by its name" in left["P5"]
     assert left["P14"].endswith(
         "P14_t2.img: the voxels of an image, without their header (.hdr) beside them; copy it too"
     )

@@ -142,3 +142,5 @@ def test_pairs_take_usual_names(tmp_path):
     touch(tmp_path, "1.nii.gz")
     (case,) = find_inputs([f"water={tmp_path}/1.nii.gz"], DIXON, "me")
     assert list(case.files.channels) == ["wat"]
+    (case,) = find_inputs([f"anything={tmp_path}/1.nii.gz"], ("t2",), "me")
+    assert list(case.files.channels) == ["t2"], "a model of one channel takes any contrast"
