@@ -55,7 +55,7 @@ def add_options(parser: ArgumentParser) -> None:
     outputs = parser.add_argument_group("form of the results")
     outputs.add_argument("--bids", action="store_true", help="name the outputs as a BIDS derivative dataset does")
     outputs.add_argument("--save-probabilities", action="store_true", help="write the probability of disc too")
-    outputs.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM segmentation")
+    outputs.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM files")
     cluster = parser.add_argument_group("a cluster with Ray (pip install 'ivdjax[ray]')")
     cluster.add_argument("--ray", metavar="ADDRESS", help="run on Ray: local, auto, or an address such as "
                          "ray://HOST:10001")  # fmt: skip

@@ -83,7 +83,7 @@ class DiscResult:
             output: the folder of all cases.
             parts: what is written, of `SAVED_PARTS`; None: everything but the probability.
             bids: whether files are named as in a BIDS derivative dataset.
-            anonymous: whether the patient is left out of the DICOM segmentation.
+            anonymous: whether the patient is left out of the DICOM files.
             overwrite: whether a result that is there already is replaced.
 
         Raises:

@@ -19,9 +19,8 @@ from ivdjax.data.datasets import folded
 from ivdjax.volume import UserError
 
 Kind = Literal[
-    "labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "probability",
-    "tissues",
-    "evidence", "sidecar", "label_table", "corrections", "outlines", "own_labels",
+    "labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "dicom_sr",
+    "probability", "tissues", "evidence", "sidecar", "label_table", "corrections", "outlines", "own_labels",
     "own_json",
 ]  # fmt: skip
 """Files of a case. Only BIDS has `sidecar` and `label_table` (the label map's own JSON; its names and colours); only a
@@ -42,6 +41,7 @@ _PLAIN: dict[str, str] = {
     "slicer": "{case}_discs.ctbl",
     "seg_nrrd": "{case}_discs.seg.nrrd",
     "dicom_seg": "{case}_discs.dcm",
+    "dicom_sr": "{case}_measures.dcm",
     "probability": "{case}_probability.nii.gz",
     "tissues": "{case}_tissues.nii.gz",
     "evidence": "{case}_evidence.npz",
@@ -66,6 +66,7 @@ _BIDS: dict[str, str] = {
     "slicer": "{stem}_desc-discs_slicer.ctbl",
     "seg_nrrd": "{stem}_desc-discs_segmentation.seg.nrrd",
     "dicom_seg": "{stem}_desc-discs_segmentation.dcm",
+    "dicom_sr": "{stem}_desc-discs_measures.dcm",
     "evidence": "{stem}_desc-discs_evidence.npz",
     "corrections": "{stem}_desc-discs_corrections.json",
     "outlines": "{stem}_desc-edited_dseg.nii.gz",
@@ -82,6 +83,7 @@ BIDS_IGNORE = """\
 *_slicer.ctbl
 *_segmentation.seg.nrrd
 *_segmentation.dcm
+*_measures.dcm
 *_evidence.npz
 *_corrections.json
 index.html

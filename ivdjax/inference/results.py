@@ -16,6 +16,7 @@ from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import read_labels, write_labels
 from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_seg import write_dicom_seg
+from ivdjax.imaging.files.dicom_sr import write_dicom_sr
 from ivdjax.imaging.files.label_tables import bids_labels, itksnap_labels, slicer_colors
 from ivdjax.imaging.files.probability import write_probability
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
@@ -27,6 +28,7 @@ from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_t
 from ivdjax.inference.segments import disc_segments
 from ivdjax.model.model import Model
 from ivdjax.model.provenance import validation_words
+from ivdjax.reports.coded_measures import codes_of, disc_readings
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
@@ -43,7 +45,7 @@ class OutputOptions:
     Attributes:
         bids: name them as a BIDS derivative dataset does.
         probabilities: write the probability of disc too.
-        anonymous: leave the patient out of the DICOM segmentation.
+        anonymous: leave the patient out of the DICOM segmentation and the DICOM report.
     """
 
     bids: bool = False
@@ -59,7 +61,7 @@ class OutputOptions:
         return bids_names(case) if self.bids else plain_names(case)
 
     def expected(self) -> tuple[str, ...]:
-        """Kinds of files that a whole result has, but for the DICOM segmentation, which a case without discs lacks."""
+        """Kinds of files that a whole result has, but for the DICOM files, which a case without discs lacks."""
         kinds = ["labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd"]
         if self.bids:
             kinds += ["sidecar", "label_table"]
@@ -93,8 +95,8 @@ def write_result(
 ) -> None:  # fmt: skip
     """Writes every output of a case into its folder, which appears whole or not at all.
 
-    A DICOM segmentation is written where the first channel comes from a DICOM series and a disc was found; a series
-    that cannot be referred to costs this file alone, and is remarked.
+    A DICOM segmentation and a DICOM report of its measures are written where the first channel comes from a DICOM
+    series and a disc was found; a series that cannot be referred to costs these files alone, and is remarked.
 
     Args:
         output: the folder of all cases.
@@ -120,7 +122,7 @@ def write_result(
         if result.tissues is not None:
             write_labels(part / names.name("tissues"), result.tissues)
         if _is_dicom(files):
-            remarks = _write_dicom_seg(part / names.name("dicom_seg"), files, result, model, options)
+            remarks = _write_dicom(part, names, files, result, model, options)
             result = replace(result, warnings=(*result.warnings, *remarks))
         _write_tables(part, names, result, model, source, options)
         _write_for_viewers(part, names, result, options)
@@ -237,7 +239,8 @@ def _write_tables(
     write_whole(part / names.name("csv"), csv_as_tsv(table) if options.bids else table)
     document = disc_json(
         result.case.name, result.verdict, result.reasons, result.discs, **_told(result),
-        anonymous=options.anonymous, repeatability=model.meta.get("repeatability"), **source,
+        anonymous=options.anonymous, repeatability=model.meta.get("repeatability"), codes=codes_of(result.discs),
+        **source,
     )  # fmt: skip
     write_whole(part / names.name("json"), document)
 
@@ -260,20 +263,24 @@ def _write_for_viewers(part: Path, names: CaseNames, result: CaseResult, options
     write_seg_nrrd(part / names.name("seg_nrrd"), result.labels, segments)
 
 
-def _write_dicom_seg(
-    path: Path, files: CaseFiles, result: CaseResult, model: Model, options: OutputOptions
+def _write_dicom(
+    part: Path, names: CaseNames, files: CaseFiles, result: CaseResult, model: Model, options: OutputOptions
 ) -> tuple[str, ...]:
-    """Writes the DICOM segmentation of a case whose first channel is a series; remarks where that is not possible."""
+    """Writes the DICOM segmentation of a case whose first channel is a series, and the DICOM report of its measures;
+    remarks where that is not possible."""
+    path = part / names.name("dicom_seg")
     series = next(iter(files.channels.values()))
     assert isinstance(series, DicomSeries)
     try:
-        write_dicom_seg(
+        found = write_dicom_seg(
             path, result.labels, series, disc_segments(result.labels.levels), case=files.name,
             description="Intervertebral discs", model_name=f"ivdjax {model.name}", model_version=__version__,
             weights_sha256=model.weights_sha256, anonymous=options.anonymous,
         )  # fmt: skip
+        if found:
+            write_dicom_sr(part / names.name("dicom_sr"), path, disc_readings(result.discs), case=files.name)
     except CaseError as error:
-        return (f"no DICOM segmentation was written: {error}",)
+        return (f"no DICOM {'report of the measures' if path.exists() else 'segmentation'} was written: {error}",)
     return ()
 
 

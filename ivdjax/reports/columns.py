@@ -129,6 +129,7 @@ def disc_schema() -> dict[str, Any]:
             "deleted_mm": {"type": "array", "description": "A point in each disc that the user has deleted, RAS+ mm."},
             "corrections": {"type": "array", "items": text, "description": "What people have decided about the case."},
             "ivdjax_version": text | {"description": "Version of the program."},
+            "codes": {"type": "object", "description": "Levels and measures in coded terms: value, scheme, meaning."},
             "repeatability": {"type": ["object", "null"], "description": "How well the model's measures repeat."},
         },
         "$defs": {

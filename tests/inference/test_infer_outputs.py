@@ -72,6 +72,16 @@ def test_dicom_in_gives_every_form_out_and_the_patient_in_one_alone(model, serie
         if path.is_file() and path.suffix != ".dcm":
             content = path.read_bytes() if not path.name.endswith(".gz") else array.tobytes()
             assert not [word for word in words_of(PATIENT) if word in content], path.name
+    groups = highdicom.sr.srread(folder / "a_measures.dcm").content.get_volumetric_roi_measurement_groups()
+    document = json.loads((folder / "a_discs.json").read_text())
+    assert len(groups) == len(levels)
+    for group, disc in zip(groups, document["discs"], strict=True):
+        told = {item.name.value: item.value for item in group.get_measurements()}
+        assert group.finding_type.value == document["codes"]["levels"][str(disc["level"])]["value"]
+        coded = document["codes"]["measures"]
+        assert told == {coded[name]["value"]: value for name, value in disc.items()
+                        if name in coded and value is not None}  # fmt: skip
+        assert told["volume_in_view_mm3"] == disc["volume_in_view_mm3"]
     first = (folder / "a_discs.dcm").read_bytes()
     assert [row.status for row in infer(request)] == ["skipped"]
 
@@ -79,8 +89,9 @@ def test_dicom_in_gives_every_form_out_and_the_patient_in_one_alone(model, serie
     with pytest.raises(UserError, match="or form for 1 of 1"):
         infer(hidden)
     infer(InferenceRequest(model, tmp_path / "hidden", (str(series),), options=OutputOptions(anonymous=True)))
-    content = (tmp_path / "hidden" / "a" / "a_discs.dcm").read_bytes()
-    assert not [word for word in words_of(PATIENT) if word in content] and content != first
+    for name in ("a_discs.dcm", "a_measures.dcm"):
+        content = (tmp_path / "hidden" / "a" / name).read_bytes()
+        assert not [word for word in words_of(PATIENT) if word in content] and content != first
 
 
 def test_bids_names_probabilities_and_visits_of_a_subject(model, tmp_path):

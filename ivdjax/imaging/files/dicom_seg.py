@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 
 from ivdjax import __version__
 from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.dicom_derived import NO_DATE, NO_TIME, SOFTWARE, derived_uid, forget_moment, plain_text
 from ivdjax.imaging.files.dicom_file import silent_pydicom
 from ivdjax.imaging.files.dicom_reference import Images, labels_on, name_frames, read_images, templates
 from ivdjax.imaging.files.segment import Segment, ordered
 from ivdjax.imaging.folders import write_whole
 from ivdjax.volume import CaseError, LabelMap
 
-SOFTWARE = "ivdjax"
-
-_NO_DATE, _NO_TIME = "19000101", "000000"
 _UNKNOWN = "unknown"
-_MAX_TEXT = 64
 _SERIES_NUMBERS_FROM = 9000
 
 
@@ -88,7 +85,10 @@ def write_dicom_seg(
     segments = _present(labels, segments)
     if not segments:
         return False
-    texts = [_text(description), *(_text(text) or _UNKNOWN for text in (model_name, model_version, weights_sha256))]
+    texts = [
+        plain_text(description),
+        *(plain_text(text) or _UNKNOWN for text in (model_name, model_version, weights_sha256)),
+    ]
     # Wrong values in the source are kept as they are.
     with silent_pydicom():
         images = read_images(source, case)
@@ -143,9 +143,9 @@ def _segmentation(
         pixel_array=pixels,
         segmentation_type="BINARY",
         segment_descriptions=described,
-        series_instance_uid=_uid(digest, "series"),
+        series_instance_uid=derived_uid(digest, "series"),
         series_number=_SERIES_NUMBERS_FROM + (images[0][0].number or 0),
-        sop_instance_uid=_uid(digest, "instance"),
+        sop_instance_uid=derived_uid(digest, "instance"),
         instance_number=1,
         manufacturer=SOFTWARE,
         manufacturer_model_name=model_name,
@@ -153,16 +153,13 @@ def _segmentation(
         device_serial_number=weights_sha256,
         content_label="DISCS",
         content_description=description,
-        content_date=_NO_DATE,
-        content_time=_NO_TIME,
+        content_date=NO_DATE,
+        content_time=NO_TIME,
         series_description=description,
     )
-    # What highdicom takes from the clock, or draws at random.
-    del dataset.InstanceCreationDate, dataset.InstanceCreationTime
-    for item in dataset.ContributingEquipmentSequence:
-        item.pop("ContributionDateTime", None)
-    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
-        item.DimensionOrganizationUID = _uid(digest, "dimensions")
+    forget_moment(dataset)
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):  # drawn at random
+        item.DimensionOrganizationUID = derived_uid(digest, "dimensions")
     return dataset
 
 
@@ -177,7 +174,7 @@ def _described(number: int, segment: Segment, study: str, texts: Sequence[str]) 
     _, model_name, model_version, weights_sha256 = texts
     item = SegmentDescription(
         segment_number=number,
-        segment_label=_text(segment.label),
+        segment_label=plain_text(segment.label),
         segmented_property_category=CodedConcept(*segment.category),
         segmented_property_type=CodedConcept(*segment.code),
         algorithm_type="AUTOMATIC",
@@ -189,11 +186,11 @@ def _described(number: int, segment: Segment, study: str, texts: Sequence[str]) 
             parameters={"weights_sha256": weights_sha256},
         ),
         # The same disc in another segmentation of the same study has the same identifier.
-        tracking_id=f"{_text(segment.label)} of study {study}",
-        tracking_uid=_uid(study, str(segment.value)),
+        tracking_id=f"{plain_text(segment.label)} of study {study}",
+        tracking_uid=derived_uid(study, str(segment.value)),
         display_color=CIELabColor.from_rgb(*(255 * part for part in segment.rgb)),
     )
-    item.SegmentDescription = _text(f"{segment.code[2]}, label value {segment.value}")
+    item.SegmentDescription = plain_text(f"{segment.code[2]}, label value {segment.value}")
     return item
 
 
@@ -206,7 +203,7 @@ def _identify(dataset: Any, header: Any) -> None:
     for kind in ("Content", "Acquisition", "Series", "Study"):
         if header.get(f"{kind}Date"):
             dataset.ContentDate = header[f"{kind}Date"].value
-            dataset.ContentTime = header.get(f"{kind}Time") or _NO_TIME
+            dataset.ContentTime = header.get(f"{kind}Time") or NO_TIME
             return
 
 
@@ -234,15 +231,3 @@ def _digest(pixels: NDArray[np.uint8], images: Images, texts: Sequence[str]) -> 
     names = [f"{header.SOPInstanceUID} {item.frame}" for item, header in images]
     total.update("\n".join([__version__, highdicom.__version__, *names, *texts]).encode())
     return total.hexdigest()
-
-
-def _uid(*sources: str) -> str:
-    from pydicom.uid import generate_uid
-
-    return str(generate_uid(entropy_srcs=[SOFTWARE, *sources]))
-
-
-def _text(value: str) -> str:
-    """At most 64 printable ASCII characters: what a DICOM long string holds whatever the source's character set."""
-    plain = "".join(letter if " " <= letter <= "~" and letter != "\\" else "?" for letter in value)
-    return plain[:_MAX_TEXT].strip()
