@@ -17,7 +17,8 @@ from ivdjax.learning.augmentation import Sample, draw_sample
 from ivdjax.learning.devices import data_mesh, share
 from ivdjax.learning.precision import training_apply
 from ivdjax.learning.steps import build_loss, build_train_step, initial_state
-from ivdjax.model.tasks import stage_crop, stage_network, stage_settings
+from ivdjax.model.stages import stage_crop, stage_settings
+from ivdjax.model.tasks import stage_network
 
 WORKS: tuple[str, ...] = ("augmentation", "forward", "forward+backward", "step")
 """What is timed. A step of ivdjax draws and augments its own batch; the two before it get a ready one."""

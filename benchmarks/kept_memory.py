@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from ivdjax.commands.commands import CommandParser, run_command
 from ivdjax.config import Config, read_config
 from ivdjax.learning.precision import training_apply
-from ivdjax.model.tasks import stage_network, stage_settings
+from ivdjax.model.stages import stage_settings
+from ivdjax.model.tasks import stage_network
 
 COLUMNS = tuple((compute, remat) for compute in ("float32", "bfloat16") for remat in (False, True))
 

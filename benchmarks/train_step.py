@@ -41,7 +41,8 @@ from ivdjax.commands.commands import CommandParser, run_command
 from ivdjax.config import STAGES, Config, ConfigError, read_config
 from ivdjax.imaging.folders import write_whole
 from ivdjax.learning.optimizer import learning_rate_schedule
-from ivdjax.model.tasks import stage_network, stage_settings
+from ivdjax.model.stages import stage_settings
+from ivdjax.model.tasks import stage_network
 from ivdjax.volume import UserError
 
 COMPUTES = ("float32", "bfloat16")

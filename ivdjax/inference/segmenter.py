@@ -16,8 +16,8 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.inference.findings import CaseResult, conclude, prepare_case
 from ivdjax.learning.devices import found_devices, use_compilation_cache
-from ivdjax.learning.steps import abstract_state, compile_predict
 from ivdjax.model.model import Model, override_inference, read_model
+from ivdjax.model.programs import predict_program
 from ivdjax.model.segmentation import (
     REGION_BATCH,
     Predict,
@@ -26,7 +26,7 @@ from ivdjax.model.segmentation import (
     outline_probability,
     with_region,
 )
-from ivdjax.model.tasks import stage_crop, stage_network, stage_settings
+from ivdjax.model.stages import stage_settings
 from ivdjax.model.weights import misfits, shortened
 from ivdjax.volume import TISSUES, Case, UserError
 
@@ -74,12 +74,12 @@ def build_segmenter(model: Model, folder: str | Path) -> Segmenter:
     """
     if "disc" not in model.parameters:
         raise UserError(f"{folder} holds {', '.join(model.networks)}, but no network for disc; train that stage too")
-    use_compilation_cache()
+    cache = use_compilation_cache()
     found_devices()
     stages = _wanted(model)
     try:
         with ThreadPoolExecutor() as pool:  # XLA compiles one network, or fetches it, while Python traces the next
-            return Segmenter(model, dict(zip(stages, pool.map(partial(_compiled, model), stages), strict=True)))
+            return Segmenter(model, dict(zip(stages, pool.map(partial(_compiled, model, cache), stages), strict=True)))
     except Exception as error:
         _refuse_misfits(folder, model, stages, error)
         raise
@@ -139,13 +139,11 @@ def _wanted(model: Model) -> list[str]:
     return [stage for stage in STAGES if stage in model.parameters and not left_out[stage]]
 
 
-def _compiled(model: Model, stage: str) -> Network:
+def _compiled(model: Model, cache: Path | None, stage: str) -> Network:
     """A network compiled for the one shape that it will see."""
-    config, crop = model.config, stage_crop(model.config, stage)
-    batch = {"region": REGION_BATCH, "disc": config.inference.batch_size, "localization": 1}[stage]
+    batch = {"region": REGION_BATCH, "disc": model.config.inference.batch_size, "localization": 1}[stage]
     params = jax.device_put(model.parameters[stage])
-    shape = (batch, *crop.box, len(model.channels))
-    return Network(compile_predict(stage_network(config, stage).apply, params, shape, crop.levels), params)
+    return Network(predict_program(model.config, stage, params, batch, cache), params)
 
 
 def _refuse_misfits(folder: str | Path, model: Model, stages: Sequence[str], error: Exception) -> None:
@@ -153,6 +151,9 @@ def _refuse_misfits(folder: str | Path, model: Model, stages: Sequence[str], err
 
     It is asked once a network has failed, since an answer costs seconds.
     """
+    from ivdjax.learning.steps import abstract_state  # slow to import, as networks are, and of no use otherwise
+    from ivdjax.model.tasks import stage_network
+
     for stage in stages:
         network, settings = stage_network(model.config, stage), stage_settings(model.config, stage)
         found = misfits(model.parameters[stage], abstract_state(network, settings, len(model.channels)).params)

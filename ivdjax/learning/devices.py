@@ -103,11 +103,14 @@ def keep_pace(tree: Any, mesh: Mesh) -> None:
         jax.block_until_ready(tree)
 
 
-def use_compilation_cache() -> None:
+def use_compilation_cache() -> Path | None:
     """Keeps compiled programs on disk between runs, so that a second start, or a restarted worker, need not compile.
 
     In `JAX_COMPILATION_CACHE_DIR`, or else in `ivdjax` under the user's cache folder; nowhere for a user without
     a home. What JAX's own variables say stays as it is.
+
+    Returns:
+        The folder, if there is one and it lies on this machine.
     """
     # JAX makes the attributes of its configuration at run time, where types cannot see them.
     if not getattr(jax.config, "jax_compilation_cache_dir", None):
@@ -116,3 +119,5 @@ def use_compilation_cache() -> None:
             jax.config.update("jax_compilation_cache_dir", str(home / "ivdjax" / "jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    folder = str(getattr(jax.config, "jax_compilation_cache_dir", None) or "")
+    return Path(folder) if folder and "://" not in folder else None

@@ -180,13 +180,6 @@ def build_predict(apply: Apply, levels: bool = False) -> jax.stages.Wrapped:
     return jax.jit(predict)
 
 
-def compile_predict(
-    apply: Apply, params: Params, shape: tuple[int, ...], levels: bool = False
-) -> Callable[[Params, ArrayLike], jax.Array]:
-    """`build_predict` compiled for these parameters and uint8 boxes (N, ..., C) of one shape alone; nothing is run."""
-    return build_predict(apply, levels).lower(params, jax.ShapeDtypeStruct(shape, jnp.uint8)).compile()
-
-
 def _averaged(average: Params, params: Params, step: jax.Array, decay: float) -> Params:
     """The running average after a step; early on it forgets faster, so that the random start leaves no trace."""
     if decay == 0:

@@ -24,6 +24,7 @@ from ivdjax.model.segmentation import (
     region_probability,
     working_dice,
 )
+from ivdjax.model.stages import stage_crop, stage_settings
 from ivdjax.model.targets import localization_target, region_target, with_classes
 from ivdjax.networks.disc_net import build_disc_net
 from ivdjax.networks.unet import build_unet
@@ -86,24 +87,6 @@ def stage_network(config: Config, stage: str) -> Any:
     if stage == "disc":
         return build_disc_net(config.disc.network, len(config.disc.outputs))
     return build_vnet(config.localization.network, config.localization.landmarks)
-
-
-def stage_settings(config: Config, stage: str) -> StageConfig:
-    """The configuration of a stage."""
-    settings: StageConfig = getattr(config, stage)
-    return settings
-
-
-def stage_crop(config: Config, stage: str) -> Crop:
-    """What the samples of a stage are like."""
-    training = stage_settings(config, stage).training
-    spacing_mm: tuple[float, ...] = config.preparation.spacing_mm
-    if stage == "region":
-        spacing_mm = config.region.spacing_mm
-    elif stage == "localization":
-        spacing_mm = config.localization.spacing_mm
-    made = config.data.channels if config.data.made_from else ()
-    return Crop(tuple(training.crop), tuple(spacing_mm), training.disc_fraction, stage == "localization", made)
 
 
 def build_task(config: Config, stage: str, training: Sequence[Prepared], held_out: Sequence[Prepared]) -> StageTask:

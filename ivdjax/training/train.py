@@ -24,7 +24,8 @@ from ivdjax.learning.steps import build_predict
 from ivdjax.model.model import Model, read_model, write_model
 from ivdjax.model.model_card import CHOSEN
 from ivdjax.model.segmentation import with_region
-from ivdjax.model.tasks import build_task, stage_network, stage_settings
+from ivdjax.model.stages import stage_settings
+from ivdjax.model.tasks import build_task, stage_network
 from ivdjax.model.weights import Parameters
 from ivdjax.training.descent import case_marks, descent_of, seen_before
 from ivdjax.training.jobs.follower import follow

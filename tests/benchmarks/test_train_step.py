@@ -18,7 +18,8 @@ from benchmarks.random_residents import random_residents
 from benchmarks.stopwatch import Contestant, Timing, race
 from ivdjax.config import Config, read_config
 from ivdjax.learning.augmentation import Crop
-from ivdjax.model.tasks import stage_crop, stage_network
+from ivdjax.model.stages import stage_crop
+from ivdjax.model.tasks import stage_network
 
 YAML = """
 name: small

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from ivdjax.inference import corrections, findings
 from ivdjax.inference import segmenter as workflow
 from ivdjax.inference.segmenter import Segmenter, find_discs, load_segmenter
 from ivdjax.model.model import Model, override_inference, write_model
+from ivdjax.model.stages import stage_crop
 from ivdjax.volume import Case, CaseError, LabelMap, UserError, Volume
 
 CONFIG = Config(
@@ -58,12 +58,12 @@ class Networks:
         self.asked: list[tuple[str, float, tuple[int, ...]]] = []
         self.compiled: dict[str, tuple[int, ...]] = {}
 
-    def build(self, apply: str, params: Any, shape: tuple[int, ...], levels: bool) -> Any:
-        assert levels == (apply == "localization")
-        self.compiled[apply] = shape
+    def build(self, config: Config, stage: str, params: Any, batch: int, cache: Path | None) -> Any:
+        levels = stage == "localization"
+        self.compiled[stage] = (batch, *stage_crop(config, stage).box, len(config.data.channels))
 
         def predict(params: Any, boxes: np.ndarray) -> np.ndarray:
-            self.asked.append((apply, float(params["layer"]["weight"][0]), boxes.shape))
+            self.asked.append((stage, float(params["layer"]["weight"][0]), boxes.shape))
             bright = boxes[..., 0] > 127
             return np.eye(8, dtype=np.float32)[2 * bright] if levels else bright.astype(np.float32)
 
@@ -73,8 +73,7 @@ class Networks:
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
     made = Networks()
-    monkeypatch.setattr(workflow, "stage_network", lambda config, stage: SimpleNamespace(apply=stage))
-    monkeypatch.setattr(workflow, "compile_predict", made.build)
+    monkeypatch.setattr(workflow, "predict_program", made.build)
     monkeypatch.setattr(workflow, "use_compilation_cache", lambda: None)
     return made
 
@@ -267,21 +266,21 @@ def test_vertebra_and_canal_come_out_beside_the_discs_where_they_are_outlined(tm
     config = replace(CONFIG, disc=replace(CONFIG.disc, outputs=("disc", "vertebra", "canal")))
     one = networks.build
 
-    def three(apply: str, params: Any, shape: tuple[int, ...], levels: bool) -> Any:
-        predict = one(apply, params, shape, levels)
+    def three(config: Config, stage: str, params: Any, batch: int, cache: Path | None) -> Any:
+        predict = one(config, stage, params, batch, cache)
 
         def outlined(params: Any, boxes: np.ndarray) -> np.ndarray:
             disc = predict(params, boxes)
-            if apply != "disc":
+            if stage != "disc":
                 return disc
             front = np.broadcast_to(np.arange(disc.shape[-1]) < disc.shape[-1] // 2, disc.shape)
             return np.stack([disc, 0.9 * front, 0.8 * ~front], axis=-1).astype(np.float32)
 
         return outlined
 
-    monkeypatch.setattr(workflow, "compile_predict", three)
+    monkeypatch.setattr(workflow, "predict_program", three)
     result = find_discs(load(tmp_path, model("disc", config=config)), case())
     assert result.tissues is not None and result.tissues.levels == (1, 2, 3)
     np.testing.assert_array_equal(result.tissues.array == 1, result.labels.array > 0)
-    monkeypatch.setattr(workflow, "compile_predict", one)
+    monkeypatch.setattr(workflow, "predict_program", one)
     assert find_discs(load(tmp_path / "plain", model("disc")), case()).tissues is None

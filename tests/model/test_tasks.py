@@ -26,8 +26,9 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.discs.region import spine_region
 from ivdjax.learning.augmentation import Crop
 from ivdjax.model import tasks
+from ivdjax.model.stages import stage_crop
 from ivdjax.model.targets import localization_target, region_target
-from ivdjax.model.tasks import build_task, stage_crop, stage_network
+from ivdjax.model.tasks import build_task, stage_network
 from ivdjax.networks.disc_net import DiscNet
 from ivdjax.networks.unet import UNet
 from ivdjax.networks.vnet import VNet

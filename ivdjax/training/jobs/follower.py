@@ -12,7 +12,8 @@ from ivdjax.config import parse_config
 from ivdjax.learning.devices import data_mesh, keep_pace, share, use_compilation_cache
 from ivdjax.learning.hosts import Votes, from_leader, hear
 from ivdjax.learning.steps import abstract_state, build_train_step
-from ivdjax.model.tasks import stage_crop, stage_network, stage_settings
+from ivdjax.model.stages import stage_crop, stage_settings
+from ivdjax.model.tasks import stage_network
 from ivdjax.training.residents import FollowedSets
 from ivdjax.training.stage import STOP, is_due
 from ivdjax.volume import UserError
