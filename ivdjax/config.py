@@ -125,7 +125,7 @@ class AugmentationConfig:
             and behind.
         cut_probability: how often each of the four sides is cut.
         overhang: share of its sides by which a box may stand out of the volume in plane, so that the body lies anywhere
-            in it.
+            in it. Inference then looks for levels with half as much air round the image.
     """
 
     rotation_deg: float = 15.0
