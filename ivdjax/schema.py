@@ -217,7 +217,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
         "disc.network.": "layers bottleneck path_layers",
         "localization.": "dilation_mm",
         "stage.loss.": "cross_entropy_steps alpha gamma auxiliary tissues",
-        "stage.optimizer.": "warmup_steps weight_decay",
+        "stage.optimizer.": "warmup_steps decay_steps weight_decay",
         "stage.training.": "validate_every validation_cases",
         "inference.": "slice_smoothing_mm min_disc_mm3",
     }),
@@ -243,6 +243,7 @@ _CHOICES = {
     "disc.network.pyramid": ("dense", "parallel", "serial"),
     "stage.optimizer.name": ("adamw", "sgd"),
     "stage.training.compute": ("float32", "bfloat16"),
+    "weights": ("float32", "float16"),
     "stage.training.keep": ("best", "last"),
     "inference.numbering": ("solver", "line", "bottom"),
 }

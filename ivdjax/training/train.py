@@ -170,7 +170,7 @@ def _train_alone(run: _Run, init: Path | None, stage: str | None) -> Path | None
         print(f"{config.name}: {still} (--stage {missing[0]}, or all without --stage)")
         return None
     results = {name: done[name] for name in config.stages}
-    write_model(run.model, _model(config, results, reference, training, beside, held_out, descent))
+    write_model(run.model, _model(config, results, reference, training, beside, held_out, descent), config.weights)
     _say_what_was_reached(run, results)
     return run.model
 
@@ -293,7 +293,7 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
         former, start = parse_config(found["config"]), found["init"]
     except (ValueError, KeyError, TypeError) as error:  # a ConfigError is a ValueError
         raise ConfigError(f"{path} cannot be read ({error}); choose another --output, or remove {folder}") from error
-    changes = config_differences(_with_lengths_of(config, former, folder), config)
+    changes = config_differences(_brought_up_to(config, former, folder), config)
     if start != wanted["init"]:
         changes.append(f"--init: {start or 'none'} -> {wanted['init'] or 'none'}")
     if changes:
@@ -305,12 +305,14 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
         write_whole(path, json.dumps(wanted, indent=2) + "\n")
 
 
-def _with_lengths_of(config: Config, former: Config, folder: Path) -> Config:
-    """The configuration that a run was begun with, with the new numbers of steps of those stages that may have them.
+def _brought_up_to(config: Config, former: Config, folder: Path) -> Config:
+    """The configuration that a run was begun with, with what may be another one by now.
 
-    Such a stage has `decay_steps`, is not finished, and its learning rate had not begun to fall at its newest
-    checkpoint under either number: its steps so far are those of a run that had the new number from the start.
+    That is how weights are stored, and the number of steps of some stages. Such a stage has `decay_steps`, is not
+    finished, and its learning rate had not begun to fall at its newest checkpoint under either number: its steps so far
+    are those of a run that had the new number from the start.
     """
+    former = replace(former, weights=config.weights)
     for name in former.stages:
         old, new = stage_settings(former, name), stage_settings(config, name)
         free = min(first_falling_step(stage.optimizer, stage.training.steps) for stage in (old, new))
