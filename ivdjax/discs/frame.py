@@ -42,6 +42,10 @@ class DiscFrame:
         """Coordinates (..., 3) along right, anterior and superior of RAS+ mm points (..., 3)."""
         return np.asarray((world_mm - self.centre_mm) @ np.stack([self.right, self.anterior, self.superior], axis=1))
 
+    def world_mm(self, local_mm: NDArray[np.floating]) -> NDArray[np.float64]:
+        """RAS+ mm (..., 3) of coordinates (..., 3) along right, anterior and superior."""
+        return np.asarray(self.centre_mm + local_mm @ np.stack([self.right, self.anterior, self.superior]))
+
 
 def disc_points_mm(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """World RAS+ mm (N, 3) of the voxel centres of a mask (D, H, W); (0, 3) for an empty one."""
@@ -82,10 +86,26 @@ def sample_occupancy(
     disc at its side says nothing of its height there. Beyond the other borders there is no disc.
     """
     grid = np.stack(np.meshgrid(right_mm, anterior_mm, superior_mm, indexing="ij"), axis=-1)
-    world = frame.centre_mm + grid @ np.stack([frame.right, frame.anterior, frame.superior])
-    index = np.moveaxis(to_index(affine, world), -1, 0)
+    return occupancy_at(mask, affine, frame.world_mm(grid))
+
+
+def occupancy_at(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], points_mm: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Share of a mask (D, H, W), 0 to 1, at world RAS+ mm points (..., 3), as `sample_occupancy` has it."""
+    index = np.moveaxis(to_index(affine, points_mm), -1, 0)
     index[0] = np.clip(index[0], 0, mask.shape[0] - 1)
-    return np.asarray(ndimage.map_coordinates(mask.astype(np.float32), index, order=1, mode="grid-constant", cval=0.0))
+    if not index[0].size:
+        return np.zeros(index.shape[1:], np.float32)
+    # Only what the points touch becomes float: they are few, and a mask may be of a whole body.
+    axes = tuple(range(1, index.ndim))
+    low = np.clip(np.floor(index.min(axis=axes)).astype(int) - 1, 0, mask.shape)
+    high = np.clip(np.ceil(index.max(axis=axes)).astype(int) + 2, low, mask.shape)
+    if (low == high).any():
+        return np.zeros(index.shape[1:], np.float32)
+    part = mask[low[0] : high[0], low[1] : high[1], low[2] : high[2]].astype(np.float32)
+    index -= low.reshape(3, *(1,) * len(axes))
+    return np.asarray(ndimage.map_coordinates(part, index, order=1, mode="grid-constant", cval=0.0))
 
 
 def _principal_axes(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
