@@ -394,6 +394,7 @@ class InferenceConfig:
             crosses, from the bottom up) or bottom (all components from the bottom up).
         review_above: probability that a level is wrong or a disc missing above which a case is sent to review.
         sure_outline: expected Dice of an outline below which it is remarked, for models that are calibrated; 0: never.
+        grades: whether a Pfirrmann grade is estimated, by models that can.
     """
 
     batch_size: int = 8
@@ -408,6 +409,7 @@ class InferenceConfig:
     numbering: str = "solver"
     review_above: float = 0.1
     sure_outline: float = 0.7
+    grades: bool = True
 
 
 @dataclass(frozen=True)

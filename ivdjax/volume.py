@@ -41,6 +41,10 @@ class UserError(ValueError):
 ASSUMPTION = "Levels assume five lumbar vertebrae."
 """What every level rests on, since the image of a lumbar spine alone cannot tell how many there are."""
 
+PFIRRMANN_GRADES = (1, 2, 3, 4, 5)
+READERS = "Readers agree with each other to a kappa of about 0.6 on this grade. An estimate, not a diagnosis."
+"""Said wherever an estimated Pfirrmann grade is shown."""
+
 
 def level_name(level: int) -> str:
     """Anatomical name of a level: 1 gives "L5/S1", 7 "T11/12"; levels beyond 15 give "level N".

@@ -56,6 +56,7 @@ def add_options(parser: ArgumentParser) -> None:
     outputs.add_argument("--bids", action="store_true", help="name the outputs as a BIDS derivative dataset does")
     outputs.add_argument("--save-probabilities", action="store_true", help="write the probability of disc too")
     outputs.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM files")
+    outputs.add_argument("--no-grades", action="store_true", help="estimate no Pfirrmann grades")
     cluster = parser.add_argument_group("a cluster with Ray (pip install 'ivdjax[ray]')")
     cluster.add_argument("--ray", metavar="ADDRESS", help="run on Ray: local, auto, or an address such as "
                          "ray://HOST:10001")  # fmt: skip
@@ -90,7 +91,7 @@ def run(options: Namespace) -> int:
             case=options.case,
             overwrite=options.overwrite,
             timeout_s=options.timeout,
-            overrides=tuple(options.set),
+            overrides=(*options.set, *(["inference.grades=false"] if options.no_grades else [])),
             anchor=anchor,
             anchors=anchors,
             reset_corrections=options.reset_corrections,

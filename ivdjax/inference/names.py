@@ -19,7 +19,7 @@ from ivdjax.data.datasets import folded
 from ivdjax.volume import UserError
 
 Kind = Literal[
-    "labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "dicom_sr",
+    "labels", "csv", "json", "overview", "report", "text", "itksnap", "slicer", "seg_nrrd", "dicom_seg", "dicom_sr",
     "probability", "tissues", "evidence", "sidecar", "label_table", "corrections", "outlines", "own_labels",
     "own_json",
 ]  # fmt: skip
@@ -37,6 +37,7 @@ _PLAIN: dict[str, str] = {
     "json": "{case}_discs.json",
     "overview": "{case}_overview.png",
     "report": "report.html",
+    "text": "{case}_report.txt",
     "itksnap": "{case}_discs.label",
     "slicer": "{case}_discs.ctbl",
     "seg_nrrd": "{case}_discs.seg.nrrd",
@@ -62,6 +63,7 @@ _BIDS: dict[str, str] = {
     "json": "{stem}_desc-discs_result.json",
     "overview": "{stem}_desc-discs_overview.png",
     "report": "{stem}_desc-discs_report.html",
+    "text": "{stem}_desc-discs_report.txt",
     "itksnap": "{stem}_desc-discs_itksnap.label",
     "slicer": "{stem}_desc-discs_slicer.ctbl",
     "seg_nrrd": "{stem}_desc-discs_segmentation.seg.nrrd",
@@ -79,6 +81,7 @@ BIDS_IGNORE = """\
 *_result.json
 *_overview.png
 *_report.html
+*_report.txt
 *_itksnap.label
 *_slicer.ctbl
 *_segmentation.seg.nrrd

@@ -29,6 +29,7 @@ from ivdjax.inference.segments import disc_segments
 from ivdjax.model.model import Model
 from ivdjax.model.provenance import validation_words
 from ivdjax.reports.coded_measures import codes_of, disc_readings
+from ivdjax.reports.level_sheet import level_text
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
@@ -62,7 +63,7 @@ class OutputOptions:
 
     def expected(self) -> tuple[str, ...]:
         """Kinds of files that a whole result has, but for the DICOM files, which a case without discs lacks."""
-        kinds = ["labels", "csv", "json", "overview", "report", "itksnap", "slicer", "seg_nrrd"]
+        kinds = ["labels", "csv", "json", "overview", "report", "text", "itksnap", "slicer", "seg_nrrd"]
         if self.bids:
             kinds += ["sidecar", "label_table"]
         return (*kinds, "probability") if self.probabilities else tuple(kinds)
@@ -307,6 +308,7 @@ def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model
         detectable=detectable_changes(model.meta.get("repeatability")),
     )
     write_report(part / names.name("report"), report)
+    write_whole(part / names.name("text"), level_text(result.discs))
 
 
 def _is_dicom(files: CaseFiles) -> bool:

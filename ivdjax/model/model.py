@@ -18,6 +18,7 @@ import yaml
 
 from ivdjax import __version__
 from ivdjax.config import Config, ConfigError, parse_config, parse_stored, plain_config
+from ivdjax.discs.grades import grader_of
 from ivdjax.discs.outline import calibrated
 from ivdjax.discs.verdict import judgement_of
 from ivdjax.imaging.folders import whole_folder, write_whole
@@ -137,7 +138,7 @@ def annotate_model(folder: str | Path, facts: Mapping[str, Any]) -> None:
 
     Args:
         folder: of the model.
-        facts: by name, as JSON can hold them, such as `repeatability` and `outline_calibration`; a fact of that name is
+        facts: by name, as JSON can hold them, such as `repeatability` and `grades`; a fact of that name is
             replaced.
 
     Raises:
@@ -304,6 +305,14 @@ def _is_judgement(value: Any) -> bool:
     return True
 
 
+def _is_grader(value: Any) -> bool:
+    try:
+        grader_of(value if _is_mapping(value) or value is None else {})
+    except ValueError:
+        return False
+    return True
+
+
 def _is_repeatability(value: Any) -> bool:
     """Whether a value tells of measures, each a mapping whose smallest detectable change is a number or unknown."""
     if not _is_mapping(value):
@@ -331,6 +340,7 @@ _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "config": (_is_mapping, "keys and values"),
     "outline_calibration": (_is_calibration, "keys and values with a scale and a power above 0"),
     "levels": (_is_judgement, "keys and values with confidence, bias and weights (benchmarks/fit_levels.py)"),
+    "grades": (_is_grader, "keys and values with features and thresholds (benchmarks/fit_grades.py)"),
     "repeatability": (_is_repeatability, "keys and values, with numbers of 0 or more for smallest_detectable_change"),
 }
 """What each fact of a description must be, where it is there, and how that is said."""

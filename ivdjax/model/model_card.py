@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ivdjax.volume import ASSUMPTION
+from ivdjax.volume import ASSUMPTION, READERS
 
 GENERAL_LIMITS = (
     "A transitional vertebra, surgery, a collapsed vertebra, or a field of view without the sacrum can shift every "
@@ -59,8 +59,8 @@ def model_card(description: Mapping[str, Any]) -> str:
     Used are name, channels, networks, precision, synthetic, credit, licence, weights_sha256 and ivdjax_version, and
     where they are given: `validation` (figures by name, nested once at most), `training` (facts by name), `limits`
     (sentences), `config` (how it numbers, and whether it was trained for missing channels), `reference_sha256`. What is
-    missing is said to be missing. `repeatability` and `outline_calibration` (of `annotate_model`) get sections of their
-    own.
+    missing is said to be missing. `repeatability`, `outline_calibration` and `grades` (of `annotate_model`) get
+    sections of their own.
     """
     name, channels = description["name"], ", ".join(description["channels"])
     sections = [
@@ -78,6 +78,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         _repeatability(description.get("repeatability")),
         _levels(description.get("levels")),
         _outline_confidence(description.get("outline_calibration")),
+        _grades(description.get("grades")),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in (*description.get("limits", ()), *_limits(description))),
         _integrity(description),
     ]
@@ -247,6 +248,31 @@ def _outline_confidence(facts: Mapping[str, Any] | None) -> str:
         if any(key in own for own in sets.values())
     ]
     return f"{text}\n\n| | {' | '.join(sets)} |\n{'|---' * (len(sets) + 1)}|\n" + "\n".join(rows)
+
+
+def _grades(facts: Mapping[str, Any] | None) -> str:
+    """A section about the estimate of Pfirrmann grades; empty for a model that makes none.
+
+    The facts hold `features` and `thresholds` (`ivdjax.discs.grades`), and where they are given `data`, `credit`,
+    `licence`, `command` and `figures` by name.
+    """
+    if not facts:
+        return ""
+    rows = [f"| {_cell(name)} | {_cell(one['centre'])} | {_cell(one['spread'])} | {_cell(one['weight'])} |"
+            for name, one in facts["features"].items()]  # fmt: skip
+    text = (
+        "## Estimate of Pfirrmann grades\n\nA probability of each grade, 1 to 5, from measures of the disc on "
+        f"T2-weighted images (`ivdjax/discs/grades.py`). {READERS} `--no-grades` leaves it out.\n\n"
+        f"- Fitted to: {facts.get('data') or 'not stated'}\n- Credit: {facts.get('credit') or 'not stated'}\n"
+        f"- Licence of the gradings: {facts.get('licence') or 'not stated'}\n\n"
+        "| feature | centre | spread | weight |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        f"Thresholds: {_cell(facts['thresholds'])}."
+    )
+    figures = facts.get("figures")
+    if isinstance(figures, Mapping) and figures:
+        text += "\n\n| | |\n|---|---|\n" + "\n".join(f"| {_cell(name)} | {_cell(value)} |"
+                                                    for name, value in _flat(figures))  # fmt: skip
+    return text + (f"\n\n```\n{facts['command']}\n```" if facts.get("command") else "")
 
 
 def _known(value: Any) -> Any:

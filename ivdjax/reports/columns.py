@@ -41,6 +41,9 @@ _NO_SECTION = "the mid-sagittal part is cut, or may be out of view"
 _NO_WIDTH = "the disc is cut at left, right, top or bottom, or beside its widest part"
 _NO_SIGNAL = "no voxel of the disc has a finite value"
 
+_NO_GRADE = ("the model estimates no grades or was told not to, the image is not known to be T2-weighted, the outline "
+             "is unsure, or a measure that it rests on is missing")  # fmt: skip
+
 COLUMNS: tuple[Column, ...] = (
     Column("level", "", "Number of the disc, counted upward from 1 = L5/S1.", "", "integer", (1, None)),
     Column("level_name", "", "Anatomical name of the level.", "", "text"),
@@ -71,6 +74,12 @@ COLUMNS: tuple[Column, ...] = (
            "front edge is lower.", _NO_AXIS, "number", (-90, 90)),
     Column("fat_fraction", "", "Sum of fat over sum of fat and wat in view; of magnitudes, not a proton density. 0 to "
            "1 where no signal is negative.", "there are not both channels, or their sum is not positive"),
+    Column("pfirrmann_grade", "", "Estimate of the Pfirrmann grade: half of the probability lies at or below it. No "
+           "diagnosis.", _NO_GRADE, "number", (1, 5)),
+    Column("pfirrmann_expected", "", "Mean of the grades, each counted by its probability.", _NO_GRADE, "number",
+           (1, 5)),
+    *(Column(f"pfirrmann_probability_{grade}", "", f"Probability of grade {grade}.", _NO_GRADE, "number", _SHARE)
+      for grade in range(1, 6)),
 )  # fmt: skip
 """The columns that every disc table has, in this order."""
 

@@ -17,6 +17,8 @@ from ivdjax.reports.disc_table import (
     selectable_table,
 )
 from ivdjax.reports.document import badge, data_url, html_document, items
+from ivdjax.reports.level_sheet import SCRIPT as SHEET_SCRIPT
+from ivdjax.reports.level_sheet import level_sheet
 from ivdjax.reports.thumbnails import draw_thumbnails
 from ivdjax.reports.viewer import SCRIPTS, viewer_section
 from ivdjax.volume import ASSUMPTION, Disc, LabelMap, Volume
@@ -34,7 +36,7 @@ _LEGEND = (
     "mid-sagittal part, across the disc's own plane; the height index is their mean over the AP width. Tilt: negative "
     "where the front edge is lower. Fat fraction: fat / (fat + water) of the signal magnitudes, not a proton density. "
     "A dash: not measurable here, for example the lateral width of a disc that the field of view cuts. Positions are "
-    "in mm of the image's own world coordinates. Degeneration grades are not given. For research; not a medical device."
+    "in mm of the image's own world coordinates. For research; not a medical device."
 )
 
 
@@ -102,7 +104,7 @@ def report_page(report: Report) -> str:
         f'<div class="head"><h1>{escape(report.case)}</h1>{badge(report.verdict)}</div>',
         f"<p>{escape(_WORDS.get(report.verdict, ''))} {escape(_chance(report.probability_wrong))} {ASSUMPTION}</p>",
         items(report.reasons), items(report.findings), _synthetic_notice(report.synthetic),
-        "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
+        level_sheet(report.discs), "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
     ]  # fmt: skip
     if report.volume is not None and report.labels is not None:
         parts += [
@@ -116,7 +118,7 @@ def report_page(report: Report) -> str:
         parts += ["<h2>Remarks on the input</h2>", items(report.warnings)]
     parts += [_provenance(report.provenance), f'<p class="small">{escape(_LEGEND)}</p>', "</main>"]
     body = "\n".join(part for part in parts if part)
-    scripts = SCRIPTS if "viewer-data" in body else ()
+    scripts = (*(SCRIPTS if "viewer-data" in body else ()), *([SHEET_SCRIPT] if report.discs else ()))
     return html_document(f"Discs of {report.case}", body, _STYLE, scripts)
 
 

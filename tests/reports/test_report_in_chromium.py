@@ -207,6 +207,16 @@ def test_without_scripts_the_page_says_so(browser, path):
 def test_print_leaves_the_viewer_out(page):
     page.emulate_media(media="print")
     assert not page.is_visible(".viewer") and page.is_visible(".discs") and page.is_visible(".strip")
+    assert page.is_visible(".levels") and not page.is_visible("#copy-levels")
+
+
+def test_the_levels_are_copied_as_text(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#copy-levels")
+    until(page, 'document.getElementById("levels-said").textContent')
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.evaluate('document.getElementById("levels-text").textContent')
+    assert "L5/S1: height 7.5 mm" in copied and copied.count("\n") == 7
 
 
 def test_narrow_screen_needs_no_sideways_scrolling(page):

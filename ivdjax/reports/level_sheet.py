@@ -1,0 +1,181 @@
+"""The discs as radiologists write them: a column a level, from T12/L1 to L5/S1, as a page to print and as plain text.
+
+Both are made of the same cells. What cannot be given says why in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from ivdjax.reports.columns import COLUMNS
+from ivdjax.reports.disc_table import is_unsure, level_dot
+from ivdjax.reports.tables import disc_rows
+from ivdjax.volume import ASSUMPTION, PFIRRMANN_GRADES, READERS, Disc, level_name
+
+SCRIPT = "assets/level_sheet.js"
+"""What the sheet's buttons need in the page."""
+
+LEVELS = (6, 5, 4, 3, 2, 1)
+"""T12/L1 to L5/S1, from the top down, and those of an image that shows others alone."""
+
+_NOT_FOUND = "disc not found"
+_GRADE = "pfirrmann_grade"
+_NOT_GIVEN = {column.name: column.empty_when for column in COLUMNS}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One number of a cell: its column, and the words round it with {} in its place."""
+
+    column: str
+    words: str
+    digits: int
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of the sheet: its heading, and its parts, of which the first one counts."""
+
+    heading: str
+    parts: tuple[_Part, ...]
+    note: str = ""
+
+
+_LINES: tuple[_Line, ...] = (
+    _Line("Height", (_Part("middle_height_mm", "{} mm", 1), _Part("disc_height_index", "index {}", 2)),
+          "middle of the disc; index: mean height over AP width"),
+    _Line("Nucleus to CSF", (_Part("nucleus_over_csf", "{}", 2), _Part("nucleus_over_marrow", "to marrow {}", 2)),
+          "signal, T2"),
+    _Line("Pfirrmann estimate", (_Part(_GRADE, "{}", 0), _Part("pfirrmann_expected", "mean {}", 1)),
+          "no diagnosis"),
+    _Line("Bulge", (_Part("posterior_overhang_mm", "{} mm", 1),), "beyond the line of the end plates' rear corners"),
+    _Line("Slip", (_Part("slip_mm", "{} mm", 1), _Part("slip_percent", "{} %", 0)), "positive: upper body forward"),
+    _Line("Canal", (_Part("canal_ap_mm", "{} mm", 1), _Part("canal_area_mm2", "{} mm²", 0)),
+          "AP diameter and area at the disc"),
+)  # fmt: skip
+
+
+def level_sheet(discs: Sequence[Disc]) -> str:
+    """The sheet as HTML, with its text and the buttons that copy and print; empty without a disc.
+
+    Args:
+        discs: from the lowest level up.
+    """
+    if not discs:
+        return ""
+    rows = _by_level(discs)
+    heads = "".join(f'<th scope="col">{_head(level, rows.get(level))}</th>' for level in LEVELS)
+    body = "\n".join(_html_line(line, rows) for line in _LINES)
+    notes = " ".join([READERS] if _has_grades(rows) else [])
+    return f"""<section class="sheet" aria-label="Levels">
+<h2>Levels</h2>
+<div class="wide"><table class="levels">
+<thead><tr><th scope="col">Level</th>{heads}</tr></thead>
+<tbody>
+{body}
+</tbody></table></div>
+<p class="small">{escape(notes)} Measured by a program for research, not a medical device. {ASSUMPTION}</p>
+<p class="buttons" hidden><button type="button" id="copy-levels">Copy as text</button>
+<button type="button" id="print-levels">Print</button> <output id="levels-said" aria-live="polite"></output></p>
+<details class="text"><summary>The same as text</summary>
+<pre id="levels-text">{escape(level_text(discs))}</pre></details>
+</section>"""
+
+
+def level_text(discs: Sequence[Disc]) -> str:
+    """The sheet as plain text, a line a level from the top down, to paste into a structured report.
+
+    Args:
+        discs: from the lowest level up; none gives a sentence.
+    """
+    if not discs:
+        return "No disc was found.\n"
+    rows = _by_level(discs)
+    lines = [f"{level_name(level)}: {_text_line(rows[level])}" if level in rows
+             else f"{level_name(level)}: {_NOT_FOUND}." for level in LEVELS]  # fmt: skip
+    notes = [READERS] if _has_grades(rows) else []
+    notes += [f"Measured by a program (ivdjax) for research, not a medical device. {ASSUMPTION}"]
+    return "\n".join([*lines, *notes]) + "\n"
+
+
+def _by_level(discs: Sequence[Disc]) -> dict[int, dict[str, Any]]:
+    return {disc.level: row for disc, row in zip(discs, disc_rows(discs), strict=True)}
+
+
+def _has_grades(rows: Mapping[int, Mapping[str, Any]]) -> bool:
+    return any(row.get(_GRADE) is not None for row in rows.values())
+
+
+def _words(part: _Part, row: Mapping[str, Any]) -> str:
+    """A number in its words; empty for none. What rounds to zero has no sign."""
+    value = row.get(part.column)
+    if value is None:
+        return ""
+    text = f"{round(value, part.digits) + 0.0:.{part.digits}f}"
+    return part.words.format(text)
+
+
+def _why(line: _Line, row: Mapping[str, Any] | None) -> str:
+    """Why a line's number is not given."""
+    return _NOT_FOUND if row is None else _NOT_GIVEN.get(line.parts[0].column) or "not measured"
+
+
+def _shares(row: Mapping[str, Any]) -> list[float]:
+    """Probability of each grade; empty where there is none."""
+    found = [row.get(f"pfirrmann_probability_{grade}") for grade in PFIRRMANN_GRADES]
+    return [] if None in found else [float(share) for share in found if share is not None]
+
+
+def _text_line(row: Mapping[str, Any]) -> str:
+    said = []
+    for line in _LINES:
+        found = [words for part in line.parts if (words := _words(part, row))]
+        name = line.heading
+        if line.parts[0].column != _GRADE:  # named after a person
+            name = name[0].lower() + name[1:]
+        if not _words(line.parts[0], row):
+            said.append(f"{name} not given ({_why(line, row)})")
+            continue
+        if line.parts[0].column == _GRADE:
+            found.append(", ".join(f"grade {grade} {100 * share:.0f} %"
+                                   for grade, share in zip(PFIRRMANN_GRADES, _shares(row), strict=True)))  # fmt: skip
+        said.append(f"{name} {found[0]}" + (f" ({'; '.join(found[1:])})" if found[1:] else ""))
+    return "; ".join(said) + "."
+
+
+def _head(level: int, row: Mapping[str, Any] | None) -> str:
+    name = f"{level_dot(level)}{escape(level_name(level))}"
+    unsure = row is not None and is_unsure("level_confidence", row["level_confidence"])
+    return f'<span class="unsure">{name}?</span>' if unsure else name
+
+
+def _html_line(line: _Line, rows: Mapping[int, Mapping[str, Any]]) -> str:
+    note = f'<span class="note">{escape(line.note)}</span>' if line.note else ""
+    head = f'<th scope="row">{escape(line.heading)}{note}</th>'
+    found = [rows[level] for level in LEVELS if level in rows]
+    if found and not any(_words(line.parts[0], row) for row in found):  # one reason says it for all levels
+        return f'<tr>{head}<td class="none" colspan="{len(LEVELS)}">{escape(_why(line, found[0]))}</td></tr>'
+    return f"<tr>{head}{''.join(_html_cell(line, rows.get(level)) for level in LEVELS)}</tr>"
+
+
+def _html_cell(line: _Line, row: Mapping[str, Any] | None) -> str:
+    first = _words(line.parts[0], row) if row is not None else ""
+    if row is None or not first:
+        return f'<td class="none">{escape(_why(line, row))}</td>'
+    further = "".join(f'<span class="further">{escape(words)}</span>'
+                      for part in line.parts[1:] if (words := _words(part, row)))  # fmt: skip
+    bars = _bars(_shares(row)) if line.parts[0].column == _GRADE else ""
+    return f'<td><span class="first">{escape(first)}</span>{further}{bars}</td>'
+
+
+def _bars(shares: Sequence[float]) -> str:
+    """The probability of each grade as a bar."""
+    bars = "".join(
+        f'<span class="bar"><span>{grade}</span><span class="rail"><span style="width:{100 * share:.1f}%"></span>'
+        f"</span><span>{100 * share:.0f} %</span></span>"
+        for grade, share in zip(PFIRRMANN_GRADES, shares, strict=True)
+    )
+    return f'<span class="bars">{bars}</span>' if shares else ""

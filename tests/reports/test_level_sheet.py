@@ -1,0 +1,65 @@
+"""A column a level: what stands in which cell, why one is empty, and the same as text."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ivdjax.reports.level_sheet import level_sheet, level_text
+from ivdjax.volume import READERS, Disc
+
+SHARES = (0.01, 0.04, 0.35, 0.52, 0.08)
+GRADED = {"pfirrmann_grade": 4, "pfirrmann_expected": 3.62}
+GRADED |= {f"pfirrmann_probability_{grade}": share for grade, share in enumerate(SHARES, 1)}
+
+
+def disc(level, **measures):
+    return Disc(level, 0.98, (0.0, 0.0, 0.0), None, {"middle_height_mm": 7.46, "disc_height_index": 0.214} | measures)
+
+
+DISCS = [disc(1, **GRADED), disc(2, middle_height_mm=None, slip_mm=-0.04), disc(6)]
+
+
+def cells(html, heading):
+    row = re.search(rf'<tr><th scope="row">{heading}.*?</tr>', html, re.DOTALL)[0]
+    return [re.sub("<[^>]*>", "|", cell).strip("|") for cell in re.findall(r"<td.*?</td>", row, re.DOTALL)]
+
+
+def test_a_column_a_level_from_the_top_down_with_a_reason_in_every_empty_cell():
+    html = level_sheet(DISCS)
+    assert re.findall(r"</span>([TL][\d/LS]+)</th>", html) == ["T12/L1", "L1/2", "L2/3", "L3/4", "L4/5", "L5/S1"]
+    height = cells(html, "Height")
+    assert len(height) == 6 and height[0] == height[5] == "7.5 mm||index 0.21"
+    assert height[1:4] == ["disc not found"] * 3
+    assert height[4] == "the mid-sagittal part is cut, or may be out of view"
+    assert cells(html, "Slip")[4] == "0.0 mm"  # no minus before a zero
+    (canal,) = cells(html, "Canal")  # one reason holds for all
+    assert canal
+
+
+def test_a_grade_comes_with_its_probabilities_and_what_readers_reach():
+    html, text = level_sheet(DISCS), level_text(DISCS)
+    grade = cells(html, "Pfirrmann estimate")[5]
+    assert grade.startswith("4||mean 3.6")
+    assert re.findall(r"width:([\d.]+)%", html) == ["1.0", "4.0", "35.0", "52.0", "8.0"]
+    assert READERS in html and READERS in text
+    assert "Pfirrmann estimate 4 (mean 3.6; grade 1 1 %, grade 2 4 %, grade 3 35 %, grade 4 52 %, grade 5 8 %)" in text
+    for said in (level_sheet(DISCS[1:]), level_text(DISCS[1:])):
+        assert "kappa" not in said
+
+
+def test_the_text_has_a_line_a_level_and_no_number_without_its_unit():
+    lines = level_text(DISCS).splitlines()
+    assert [line.split(":")[0] for line in lines[:6]] == ["T12/L1", "L1/2", "L2/3", "L3/4", "L4/5", "L5/S1"]
+    assert lines[1] == "L1/2: disc not found."
+    assert lines[0].startswith("T12/L1: height 7.5 mm (index 0.21); nucleus to CSF not given (")
+    assert lines[4].startswith("L4/5: height not given (the mid-sagittal part is cut, or may be out of view); ")
+    assert "not a medical device" in lines[-1]
+
+
+@pytest.mark.parametrize("discs", [[], [disc(9)]])
+def test_without_a_lumbar_disc_nothing_is_made_up(discs):
+    html = level_sheet(discs)
+    assert (not html) == (not discs)
+    assert "mm" not in "".join(cells(html, "Height")) if discs else level_text([]) == "No disc was found.\n"
