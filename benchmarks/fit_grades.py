@@ -24,7 +24,7 @@ import csv
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ivdjax.commands.commands import run_command
 from ivdjax.config import DataConfig
 from ivdjax.data.datasets import find_cases, read_case
+from ivdjax.discs.degeneration import measure_spine
 from ivdjax.discs.grades import (
     FEATURES,
     Grader,
@@ -52,7 +53,7 @@ from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.results import read_document
 from ivdjax.model.model import annotate_model, read_model
 from ivdjax.reports.tables import csv_text
-from ivdjax.volume import PFIRRMANN_GRADES, Disc, UserError
+from ivdjax.volume import PFIRRMANN_GRADES, Case, Disc, UserError
 
 _PENALTY = 1.0
 _DRAWS = 1000
@@ -299,9 +300,15 @@ def quadratic_kappa(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
     return float(1 - (apart * seen).sum() / expected) if (expected := (apart * by_chance).sum()) else float("nan")
 
 
-def measured(case: Any) -> list[Disc]:
-    """The discs of a case's references with their measures."""
-    return measure_discs(case.labels, case.volume, {})
+def measured(case: Case) -> list[Disc]:
+    """The discs of a case's references with all their measures; the image is taken for T2-weighted."""
+    assert case.labels is not None and case.tissues is not None
+    discs = measure_discs(case.labels, case.volume, {})
+    heights = {disc.level: [disc.measures[f"{part}_height_mm"] for part in ("anterior", "middle", "posterior")]
+               for disc in discs}  # fmt: skip
+    means = {level: float(np.mean(own)) for level, own in heights.items() if None not in own}  # type: ignore[arg-type]
+    spine = measure_spine(case.labels, case.tissues, case.volume.array[0], means)
+    return [replace(disc, measures=disc.measures | spine.levels[disc.level].values) for disc in discs]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from ivdjax.reports.level_sheet import level_text
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
-from ivdjax.volume import ASSUMPTION, CaseError, UserError
+from ivdjax.volume import ASSUMPTION, READERS, CaseError, UserError
 
 if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
     from ivdjax.inference.findings import CaseResult
@@ -241,6 +241,7 @@ def _write_tables(
     document = disc_json(
         result.case.name, result.verdict, result.reasons, result.discs, **_told(result),
         anonymous=options.anonymous, repeatability=model.meta.get("repeatability"), codes=codes_of(result.discs),
+        grades=READERS if any(disc.measures.get("pfirrmann_grade") is not None for disc in result.discs) else None,
         **source,
     )  # fmt: skip
     write_whole(part / names.name("json"), document)

@@ -19,6 +19,10 @@ from ivdjax.volume import Disc
 
 _STANDARD: Mapping[str, Term] = {"volume_mm3": ("118565006", SCHEME, "Volume")}
 
+_GRADE, _GRADE_METHOD = "pfirrmann_", (
+    "PfirrmannEstimate", PRIVATE_SCHEME, "Estimate from measures; readers' kappa about 0.6; no diagnosis")  # fmt: skip
+"""What the columns of an estimated grade begin with, and the method that is told of them."""
+
 _UNITS: Mapping[str, Term] = {
     "": ("1", "UCUM", "no units"),
     "mm": ("mm", "UCUM", "mm"),
@@ -51,7 +55,7 @@ def disc_readings(discs: Sequence[Disc]) -> dict[str, list[Reading]]:
     """
     return {
         disc_code(disc.level).value: [
-            Reading(name, float(row[column.name]), unit)
+            Reading(name, float(row[column.name]), unit, _GRADE_METHOD if column.name.startswith(_GRADE) else None)
             for column, (name, unit) in _coded()
             if row.get(column.name) is not None
         ]

@@ -139,6 +139,10 @@ def disc_schema() -> dict[str, Any]:
             "corrections": {"type": "array", "items": text, "description": "What people have decided about the case."},
             "ivdjax_version": text | {"description": "Version of the program."},
             "codes": {"type": "object", "description": "Levels and measures in coded terms: value, scheme, meaning."},
+            "grades": {
+                "type": ["string", "null"],
+                "description": "What an estimated grade is worth, where there is one.",
+            },
             "repeatability": {"type": ["object", "null"], "description": "How well the model's measures repeat."},
         },
         "$defs": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydicom.sr.codedict import codes
 
 from ivdjax.imaging.files.codes import disc_code
@@ -23,6 +25,13 @@ def test_every_number_of_the_table_has_a_name_and_a_unit_that_dicom_can_hold():
     assert volume[0] == codes.SCT.Volume.value
     height = next(column for column in COLUMNS if column.name == "posterior_height_mm")
     assert measure_terms(height) == (("posterior_height_mm", PRIVATE_SCHEME, "Posterior height"), ("mm", "UCUM", "mm"))
+
+
+def test_a_grade_says_how_it_came_about_and_what_readers_reach():
+    graded = replace(DISC, measures={"pfirrmann_expected": 3.5, "middle_height_mm": 7.25})
+    methods = {reading.name[0]: reading.method for reading in disc_readings([graded])[disc_code(2).value]}
+    assert methods["middle_height_mm"] is None
+    assert "kappa about 0.6" in methods["pfirrmann_expected"][2] and len(methods["pfirrmann_expected"][2]) <= 64
 
 
 def test_what_was_measured_is_told_by_the_code_of_the_level_and_nothing_else():
