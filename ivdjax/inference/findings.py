@@ -107,8 +107,6 @@ def conclude(
     calibration = _calibration(model)
     outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)
     discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
-    unsure = [level for level, dice in outlines.items() if calibration and dice < settings.sure_outline]
-    discs = _with_grades(model, discs, unsure)
     signs = dict(numbering.signs)
     if calibration and outlines:  # uncalibrated figures rank a case's discs, but their size means nothing
         signs[OUTLINE] = outline_sign(outlines, settings.sure_outline)
@@ -119,6 +117,8 @@ def conclude(
     tissues = None
     if evidence.tissue_probability is not None:
         tissues = restore_tissues(evidence.tissue_probability, labels, prepared)
+    unsure = [level for level, dice in outlines.items() if calibration and dice < settings.sure_outline]
+    discs = _with_grades(model, discs, unsure)  # last: they rest on what was measured
     result = CaseResult(
         case, labels, tuple(discs), found.kind, found.reasons, prepared.warnings, found.probability_wrong,
         (*_missing_remarks(prepared), *found.remarks), numbering.findings, fine, tissues,
