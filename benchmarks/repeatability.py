@@ -42,7 +42,8 @@ from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
 from ivdjax.discs.repeatability import repeatability_of, within_sd
 from ivdjax.imaging.folders import write_whole
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.visits.visits import read_visit
 from ivdjax.model.model import annotate_model, read_model
 from ivdjax.reports.tables import csv_text, disc_rows

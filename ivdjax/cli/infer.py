@@ -79,7 +79,8 @@ def run(options: Namespace) -> int:
         raise UserError("--summary goes with --where, which selects from it")
     anchor = parse_anchor(options.anchor) if options.anchor is not None else None
     anchors = read_anchors(Path(options.anchors)) if options.anchors is not None else {}
-    from ivdjax.inference.infer import InferenceRequest, infer  # after the options are known to be right
+    from ivdjax.inference.infer import infer  # after the options are known to be right
+    from ivdjax.inference.request import InferenceRequest
     from ivdjax.inference.results import OutputOptions
     from ivdjax.model.shipped import default_model, model_folder
 

@@ -23,7 +23,8 @@ from ivdjax.data.datasets import CaseFiles, find_cases
 from ivdjax.data.folds import fold_of
 from ivdjax.evaluation.evaluate import Evaluation, evaluate
 from ivdjax.imaging.folders import alone
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.results import OutputOptions, stored_summary
 from ivdjax.inference.supervisor import describe_exit
 from ivdjax.inference.worker import end_with_parent

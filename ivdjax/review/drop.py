@@ -271,7 +271,8 @@ def _work(model_folder: Path, line: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         home, output = line.recv()
         try:
-            from ivdjax.inference.infer import InferenceRequest, case_pipeline
+            from ivdjax.inference.case_pipeline import case_pipeline
+            from ivdjax.inference.request import InferenceRequest
 
             model = read_model(model_folder)
             request = InferenceRequest(model_folder, Path(output), (home,))

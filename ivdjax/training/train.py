@@ -319,5 +319,6 @@ def _brought_up_to(config: Config, former: Config, folder: Path) -> Config:
         may = old.optimizer.decay_steps > 0 and newest_step(folder / name / CHECKPOINTS) <= free
         if may and read_record(folder / name) is None:
             length = replace(old.training, steps=new.training.steps)
-            former = replace(former, **{name: replace(old, training=length)})
+            changed: dict[str, Any] = {name: replace(old, training=length)}
+            former = replace(former, **changed)
     return former

@@ -24,7 +24,7 @@ from ivdjax.evaluation import evaluate as evaluation
 from ivdjax.evaluation.cross_validation import cross_validate, parse_folds, run_training, split_folds
 from ivdjax.imaging.files import write_labels, write_volume
 from ivdjax.imaging.folders import alone
-from ivdjax.inference.infer import InferenceRequest
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.model.model import Model, write_model
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.volume import Grid, LabelMap, UserError

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ivdjax.cli.program import main
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from tests.untrained_model import write_untrained
 
 

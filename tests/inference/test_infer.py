@@ -12,7 +12,8 @@ import pytest
 
 from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import read_labels, write_volume
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.volume import Grid, UserError
 from tests.untrained_model import write_untrained
 

@@ -15,7 +15,8 @@ import SimpleITK
 import slicerio
 
 from ivdjax.imaging.files import write_volume
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.results import OutputOptions
 from ivdjax.volume import CaseError, Grid, UserError
 from tests.dicom_series import PATIENT, sagittal_affine, write_series

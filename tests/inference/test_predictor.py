@@ -119,7 +119,8 @@ def test_what_is_no_image_is_refused_in_words_that_say_what_to_pass(model, image
 
 @pytest.mark.slow
 def test_a_result_is_saved_as_infer_writes_it_or_in_parts(model, image, tmp_path):
-    from ivdjax.inference.infer import InferenceRequest, infer
+    from ivdjax.inference.infer import infer
+    from ivdjax.inference.request import InferenceRequest
 
     path = tmp_path / "data" / "scan_t2.nii.gz"
     path.parent.mkdir()

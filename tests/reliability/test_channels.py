@@ -14,7 +14,8 @@ import pytest
 from ivdjax.data.phantom import PhantomOptions, make_phantom
 from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.imaging.files import write_volume
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.volume import Grid, UserError
 from tests.untrained_model import write_untrained
 

@@ -15,8 +15,9 @@ import pytest
 import SimpleITK
 
 from ivdjax.imaging.files import read_labels
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
 from ivdjax.inference.inputs import InputCase, find_inputs
+from ivdjax.inference.request import InferenceRequest
 from tests.dicom_series import sagittal_affine, write_series
 from tests.untrained_model import write_untrained
 

@@ -12,7 +12,8 @@ import pytest
 
 from ivdjax.data.phantom import PhantomOptions, make_phantom
 from ivdjax.imaging.files import read_labels
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.volume import to_world_mm
 from tests.dicom_series import sagittal_affine, write_series

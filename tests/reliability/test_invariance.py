@@ -18,7 +18,8 @@ from ivdjax.discs.region import whole_region, widened
 from ivdjax.imaging.components import components
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.intensity import normalized, to_uint8
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.volume import Grid
 from tests.dicom_series import sagittal_affine, write_series
 from tests.reliability.drawn_spine import bright_model, draw_spine, spine_grid

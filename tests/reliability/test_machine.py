@@ -21,7 +21,8 @@ import pytest
 
 from ivdjax.imaging.folders import alone
 from ivdjax.inference import infer as inference
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.supervisor import Result, Task
 from ivdjax.inference.worker import Pipeline
 from ivdjax.reports.tables import CaseSummary

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.segmenter import load_segmenter
 from ivdjax.model.model import read_model, write_model
 from ivdjax.model.weights import MOST_INFLATED, misfits, sha256_of

@@ -25,7 +25,8 @@ from typing import Any
 import pytest
 
 from ivdjax.inference import infer as inference
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.worker import Pipeline
 from ivdjax.model.model import Model
 from tests.conftest import ROOT

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from ivdjax import DiscModel, load_model, volume_of
 from ivdjax.data.phantom import PhantomOptions, PhantomSet, make_phantom, write_phantoms
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
 from ivdjax.inference.predictor import DiscResult
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.volume import Volume
 from tests.reliability.drawn_spine import bright_model, draw_spine, spine_grid
 from tests.reliability.properties import (

@@ -13,8 +13,9 @@ import pytest
 
 from ivdjax.imaging.files import write_volume
 from ivdjax.inference import ray_cohort
-from ivdjax.inference.infer import InferenceRequest, infer
+from ivdjax.inference.infer import infer
 from ivdjax.inference.ray_cohort import RayOptions, run_on_ray
+from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.supervisor import Task
 from ivdjax.volume import CaseError, Grid, UserError
 from tests.inference.test_infer import AFFINE, CANONICAL, SHAPE
