@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import json
 import logging
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,19 +20,21 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
-import tensorstore
 from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import v1 as ocp
-from orbax.checkpoint._src.metadata import step_metadata_serialization
 
+from ivdjax.learning.checkpoint_damage import (
+    empty_damaged_notes,
+    metadata_in,
+    notes_of,
+    read_through,
+    refuse_other_layout,
+    refuse_other_numbers,
+    sound_notes,
+)
 from ivdjax.volume import UserError
 
 _FAILED = "a checkpoint could not be written"
-_CHECKSUM, _LAYOUT, _METADATA, _NOTES = "crc32", "layout", "metadata", "notes_crc32"
-
-
-_ARRAY_FORMATS = {"zarr3": "zarr.json", "zarr": ".zarray"}
-"""How Orbax may store an array: tensorstore's driver, and the file that describes the array."""
 
 
 class Restored(NamedTuple):
@@ -73,7 +73,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: Any = None
         self._keep = keep
-        _empty_damaged_notes(self.folder)
+        empty_damaged_notes(self.folder)
         with _by_itself():
             self._checkpointer = ocp.training.Checkpointer(
                 str(self.folder),
@@ -109,10 +109,9 @@ class Checkpoints:
         if jax.process_count() > 1:  # Orbax takes an array on one device for a part of what all processes save
             state = jax.tree.map(np.asarray, state)
         # By default Orbax skips a save while another is under way or a newer step exists, and only says so by None.
-        notes = {_CHECKSUM: checksum(state), _LAYOUT: layout(state), _METADATA: dict(metadata or {})}
         with _saving(self.folder):
             self._pending = self._checkpointer.save_async(
-                step, state, force=True, overwrite=True, custom_metadata={**notes, _NOTES: _notes_checksum(notes)}
+                step, state, force=True, overwrite=True, custom_metadata=notes_of(state, metadata or {})
             )
         if self._pending is None:
             raise OSError(f"the checkpoint of step {step} in {self.folder} was not written")
@@ -178,57 +177,18 @@ class Checkpoints:
         self.close()
 
     def _load(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
-        _read_through(self.folder / str(step) / "state")  # before Orbax looks into it at all
+        read_through(self.folder / str(step) / "state")  # before Orbax looks into it at all
         found = self._checkpointer.metadata(step)
-        notes = found.custom_metadata
-        if not isinstance(notes, dict) or not notes.keys() >= {_CHECKSUM, _LAYOUT, _METADATA}:
-            raise ValueError("what was saved beside it is missing")
-        if notes.get(_NOTES) != _notes_checksum(notes):  # before a flipped bit passes for another network
-            raise ValueError("what was saved beside it is not what was written (checksum)")
-        _check_layout(found.path, notes[_LAYOUT], layout(target))
+        notes = sound_notes(found.custom_metadata)
+        refuse_other_layout(found.path, notes, target)
         state = self._checkpointer.load(step, target)
-        if checksum(state) != notes[_CHECKSUM]:
-            raise ValueError("its numbers are not those that were saved (checksum)")
-        return state, notes[_METADATA]
+        refuse_other_numbers(state, notes)
+        return state, metadata_in(notes)
 
 
 def newest_step(folder: Path) -> int:
     """The step of the newest checkpoint in a folder, whole or not; 0 without one, or without the folder."""
     return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
-
-
-def checksum(state: Any) -> int:
-    """CRC-32 over the bytes of all arrays of a pytree, in the order of its leaves; an empty tree gives 0."""
-    value = 0
-    for leaf in jax.tree.leaves(state):
-        value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
-    return value
-
-
-def _notes_checksum(notes: Mapping[str, Any]) -> int:
-    kept = {name: notes[name] for name in (_CHECKSUM, _LAYOUT, _METADATA)}
-    return zlib.crc32(json.dumps(kept, sort_keys=True).encode())
-
-
-def layout(state: Any) -> dict[str, str]:
-    """Type and shape of every array of a pytree by its path, such as `{"params/conv/kernel": "float32[3,3,1,8]"}`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-        for path, leaf in leaves
-    }
-
-
-def _empty_damaged_notes(folder: Path) -> None:
-    """Empties notes beside a checkpoint that Orbax would stumble over, so that the checkpoint counts as damaged.
-
-    It reads those of all checkpoints when it begins, and where a key in one is none of its own it gives up altogether.
-    """
-    for path in folder.glob("*/_CHECKPOINT_METADATA"):
-        try:
-            step_metadata_serialization.deserialize(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, KeyError):
-            path.write_text("")
 
 
 @contextlib.contextmanager
@@ -256,34 +216,6 @@ def _by_itself() -> Iterator[None]:
 
 def _made_already(*args: Any, **kwargs: Any) -> None:
     """Stands for Orbax's making of a folder that is there."""
-
-
-def _check_layout(path: Any, saved: dict[str, str], wanted: dict[str, str]) -> None:
-    for name in sorted(saved.keys() | wanted.keys()):
-        if saved.get(name) != wanted.get(name):
-            raise UserError(
-                f"checkpoint {path} is of another network or optimizer: {name} is {saved.get(name, 'missing')} there "
-                f"and {wanted.get(name, 'missing')} here; remove the folder to begin anew, or train with what wrote it"
-            )
-
-
-def _read_through(folder: Path) -> None:
-    """Reads and decodes every stored array once, so that a missing, shortened or damaged file is found here.
-
-    Orbax's own load, when it fails on one array, leaves unfinished reads of the others behind, whose tracebacks reach
-    the terminal at once and much later.
-
-    Raises:
-        ValueError: a file is missing or damaged.
-    """
-    base = {"driver": "ocdbt", "base": folder.as_uri() + "/"}
-    keys = tensorstore.KvStore.open(base).result().list().result()
-    arrays = [(driver, path.removesuffix(name)) for driver, name in _ARRAY_FORMATS.items()
-              for path in (key.decode() for key in keys) if path.endswith(name)]  # fmt: skip
-    if not arrays:
-        raise ValueError("it holds no arrays")
-    for driver, path in arrays:
-        tensorstore.open({"driver": driver, "kvstore": {**base, "path": path}}).result().read().result()
 
 
 def _drop_unfinished_reads() -> None:

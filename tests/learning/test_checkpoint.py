@@ -19,7 +19,8 @@ import optax
 import pytest
 import tensorstore
 
-from ivdjax.learning.checkpoint import Checkpoints, checksum
+from ivdjax.learning.checkpoint import Checkpoints
+from ivdjax.learning.checkpoint_damage import checksum
 from ivdjax.volume import UserError
 
 
