@@ -87,7 +87,7 @@ _HEAD = """\
 A configuration is a YAML file that holds what differs from the defaults below; `configs/` has examples, and
 [training.md](training.md) shows how to use one. On the command line, `--set section.key=value` changes one value of
 `train` and `cross-validate`, and `--set inference.key=value` one of `infer`. Unknown keys and values out of range are
-refused. This page is made from `ivdjax/config.py` by `python -m ivdjax.settings`."""
+refused. This page is made from `ivdjax/config/` by `python -m ivdjax.settings`."""
 
 
 def _summary(section: type) -> str:
