@@ -26,8 +26,8 @@ from ivdjax.imaging.folders import alone
 from ivdjax.inference.infer import infer
 from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.results import OutputOptions, stored_summary
-from ivdjax.inference.supervisor import describe_exit
 from ivdjax.inference.worker import end_with_parent
+from ivdjax.inference.worker_process import describe_exit
 from ivdjax.model.model import Model, read_model
 from ivdjax.model.provenance import provenance
 from ivdjax.reports.cross_validation import FoldMembers, write_report

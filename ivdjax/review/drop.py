@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from ivdjax.inference.supervisor import describe_exit
 from ivdjax.inference.worker import end_with_parent
+from ivdjax.inference.worker_process import describe_exit
 from ivdjax.model.model import read_model
 from ivdjax.model.shipped import default_model, model_folder
 from ivdjax.volume import CaseError, UserError

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from ivdjax.inference import supervisor
-from ivdjax.inference.supervisor import Result, Task, describe_exit, run_cohort
+from ivdjax.inference.supervisor import Result, Task, run_cohort
 from ivdjax.inference.worker import STEPS, Pipeline
+from ivdjax.inference.worker_process import describe_exit
 from ivdjax.volume import CaseError, UserError
 
 # A task's payload says what each step does: {step: [(verb, value), ...], "give": the result}. Steps of several cases
