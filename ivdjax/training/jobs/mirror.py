@@ -1,8 +1,7 @@
 """A run folder that lives in a bucket: the run works in a local folder, and what it makes is copied up behind it.
 
-What is in the bucket at any moment is enough to go on from, wherever a push was cut short: of a whole folder (see
-`ivdjax.training.jobs.bucket`) the seal is copied last and removed first, tables and curves are copied before the
-checkpoints that they lead up to, and old checkpoints are removed after new ones are there.
+What is in the bucket at any moment is enough to go on from, wherever a push was cut short
+(`ivdjax.training.jobs.copied_files`).
 
 Prepared cases and phantoms (`cache/`, `data/`) stay on the machine. They are no part of a resume, since any machine
 makes the same ones again from the images; they are larger than all the rest; and whoever wants a model in a bucket need
@@ -27,22 +26,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ivdjax.imaging.folders import alone, whole_file, whole_folder, write_whole
-from ivdjax.training.jobs.bucket import (
-    CHUNK,
-    HALF_WRITTEN,
-    WholeFolder,
-    download,
-    further_folders,
-    is_remote,
-    local_files,
-    make_folder,
-    open_place,
-    remote_files,
-    urgency,
-    usable,
-    whole_folder_of,
-)
+from ivdjax.imaging.folders import alone, write_whole
+from ivdjax.training.jobs.bucket import HALF_WRITTEN, is_remote, make_folder, open_place, remote_files
+from ivdjax.training.jobs.copied_files import CopiedFiles
 from ivdjax.volume import UserError
 
 MARK = "mirror.json"
@@ -56,7 +42,6 @@ SETTLE_S = 60.0
 
 _QUIET_S = 1.0
 _RETRY_S = 5.0
-_STALE = (-1, -1)
 
 
 @contextmanager
@@ -121,12 +106,12 @@ class Mirror:
     def __init__(self, remote: Any, local: Path, record: Path, say: Callable[[str], None] | None = None) -> None:
         self.remote, self.local = remote, local
         self._record, self._say = record, say or _print
-        self._run, self._pushed = _read_record(record)
+        self._run, pushed = _read_record(record)
+        self._files = CopiedFiles(remote, local, pushed)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wanted = self._closing = self._warned = False
         self._error: Exception | None = None
-        self._moved_s = time.monotonic()
 
     def pull(self) -> None:
         """Copies down what the remote run has more of, stage by stage, and makes sure that it can be written.
@@ -146,7 +131,7 @@ class Mirror:
             make_folder(self.remote)
             # Written even if it is there: a bucket that cannot be written is found now, and not after hours.
             (self.remote / MARK).write_text(json.dumps({"run": self._run}) + "\n")
-            self._take(there)
+            self._files.copy_down(there)
         except UserError:
             raise
         except Exception as error:  # each scheme's library has its own
@@ -179,7 +164,7 @@ class Mirror:
         for attempt in range(attempts):
             if attempt:
                 time.sleep(_RETRY_S)
-            self._moved_s = time.monotonic()
+            self._files.moved_s = time.monotonic()
             self.push()  # after the one under way, if any
             if not self._wait():
                 raise self._failure(f"nothing was copied for {STALL_S:.0f} s")
@@ -198,7 +183,7 @@ class Mirror:
         """Waits for the push under way as long as it moves anything; whether it ended."""
         thread = self._thread
         while thread is not None and thread.is_alive():
-            if time.monotonic() - self._moved_s > STALL_S:
+            if time.monotonic() - self._files.moved_s > STALL_S:
                 return False
             thread.join(0.2)
         return True
@@ -220,7 +205,7 @@ class Mirror:
                 self._wanted = False
             try:
                 self._settle()
-                self._copy_up()
+                self._files.copy_up()
                 self._write_record()
                 self._error = None
             except Exception as error:  # each scheme's library has its own
@@ -234,64 +219,6 @@ class Mirror:
             if any(self.local.glob(f"*/checkpoints/{HALF_WRITTEN}")):
                 quiet_s = time.monotonic()
 
-    def _copy_up(self) -> None:
-        here = local_files(self.local)  # before any table is read: tables then cover each checkpoint that is listed
-        changed = {path for path, signature in here.items() if self._pushed.get(path) != signature}
-        gone = self._pushed.keys() - here.keys()
-        folders = {folder for path in changed | gone if (folder := whole_folder_of(path))}
-        for path in sorted(path for path in changed if not whole_folder_of(path)):
-            self._upload(path, here)
-        for folder in sorted(folders, key=urgency):
-            if folder.seal in here:
-                self._copy_whole(folder, changed, gone, here)
-        for folder in sorted(folders):
-            if folder.seal not in here:
-                self._remove_whole(folder)
-        for path in sorted(path for path in gone if not whole_folder_of(path)):
-            self._remove(path)
-
-    def _copy_whole(self, folder: WholeFolder, changed: set[str], gone: set[str], here: dict[str, Any]) -> None:
-        if folder.seal in self._pushed:
-            self._remove(folder.seal)
-        for path in sorted(path for path in gone if whole_folder_of(path) == folder):
-            self._remove(path)
-        inside = sorted(path for path in changed if whole_folder_of(path) == folder and path != folder.seal)
-        if all([self._upload(path, here) for path in inside]):
-            self._upload(folder.seal, here)
-
-    def _remove_whole(self, folder: WholeFolder) -> None:
-        self._remove(folder.seal)
-        (self.remote / folder.path).rmtree(missing_ok=True)
-        for path in [path for path in self._pushed if whole_folder_of(path) == folder]:
-            del self._pushed[path]
-
-    def _upload(self, path: str, here: dict[str, Any]) -> bool:
-        """Copies one file up; whether it was still there."""
-        try:
-            source = (self.local / path).open("rb")
-        except FileNotFoundError:  # an old checkpoint that has given way to a new one
-            return False
-        target = self.remote / path
-        with source:
-            make_folder(target.parent)
-            chunk = source.read(
-                CHUNK
-            )  # before the target is opened, whose closing shows what it has, even after errors
-            self._pushed[path] = _STALE
-            with target.open("wb") as stream:
-                while chunk:
-                    stream.write(chunk)
-                    self._moved_s = time.monotonic()
-                    chunk = source.read(CHUNK)
-        self._moved_s = time.monotonic()
-        self._pushed[path] = here[path]
-        return True
-
-    def _remove(self, path: str) -> None:
-        (self.remote / path).unlink(missing_ok=True)
-        self._moved_s = time.monotonic()
-        self._pushed.pop(path, None)
-
     def _join(self, theirs: str) -> None:
         """Makes sure that both folders hold one run, or that one of them holds none yet."""
         if self._run and theirs != self._run:
@@ -301,28 +228,8 @@ class Mirror:
                             "away, to go by the bucket alone, or choose another --output")  # fmt: skip
         self._run = theirs or uuid.uuid4().hex
 
-    def _take(self, there: dict[str, int]) -> None:
-        """Copies down each folder at the top that is further there, and notes what the bucket holds."""
-        whole, here = usable(there), usable(local_files(self.local))
-        further = further_folders(whole, here)
-        files = {path for path in whole if "/" not in path and (further or path not in here)}
-        for name in sorted(files):  # before the folders, whose progress says whether all was copied
-            with whole_file(self.local / name) as part:
-                download(self.remote / name, part)
-        for top in sorted(further):
-            with whole_folder(self.local / top) as folder:
-                for path in sorted(path for path in whole if path.startswith(f"{top}/")):
-                    download(self.remote / path, folder / path.partition("/")[2])
-        now, known, self._pushed = local_files(self.local), self._pushed, {}
-        for path, size in there.items():
-            taken = path in whole and (path in files or path.split("/")[0] in further)
-            if path in now and (taken or (known.get(path) == now[path] and now[path][0] == size)):
-                self._pushed[path] = now[path]
-            elif path in now or path in known or whole_folder_of(path):  # anything else is somebody's own, and stays
-                self._pushed[path] = _STALE
-
     def _write_record(self) -> None:
-        write_whole(self._record, json.dumps({"run": self._run, "pushed": self._pushed}) + "\n")
+        write_whole(self._record, json.dumps({"run": self._run, "pushed": self._files.known}) + "\n")
 
 
 def _read_record(path: Path) -> tuple[str, dict[str, tuple[int, int]]]:

@@ -15,8 +15,10 @@ from etils import epath
 from etils.epath import backend
 
 from ivdjax.learning.checkpoint import Checkpoints
+from ivdjax.training.jobs import copied_files
 from ivdjax.training.jobs import mirror as module
 from ivdjax.training.jobs.bucket import local_files
+from ivdjax.training.jobs.copied_files import CopiedFiles
 from ivdjax.training.jobs.mirror import MARK, Mirror, default_scratch, mirrored
 from ivdjax.volume import UserError
 
@@ -299,7 +301,7 @@ def test_a_pull_cut_short_is_made_up_for(tmp_path, bucket, monkeypatch):
     write_run(first.local, 1, 2)
     write_checkpoint(first.local, 5, stage="region")
     first.finish()
-    download = module.download
+    download = copied_files.download
     for left in range(len(contents(bucket)) + 1):
         turns = iter(range(left))
 
@@ -308,7 +310,7 @@ def test_a_pull_cut_short_is_made_up_for(tmp_path, bucket, monkeypatch):
                 raise ConnectionError("gone")
             download(source, target)
 
-        monkeypatch.setattr(module, "download", failing)
+        monkeypatch.setattr(copied_files, "download", failing)
         try:
             second = started(tmp_path, bucket, "b")
         except UserError as error:
@@ -398,7 +400,7 @@ def test_a_push_does_not_hold_up_and_only_one_is_under_way(tmp_path, bucket, mon
     mirror = started(tmp_path, bucket, "a")
     write_run(mirror.local, 1)
     gate, running, most = threading.Event(), 0, 0
-    inner = Mirror._copy_up
+    inner = CopiedFiles.copy_up
 
     def slow(itself):
         nonlocal running, most
@@ -408,7 +410,7 @@ def test_a_push_does_not_hold_up_and_only_one_is_under_way(tmp_path, bucket, mon
         inner(itself)
         running -= 1
 
-    monkeypatch.setattr(Mirror, "_copy_up", slow)
+    monkeypatch.setattr(CopiedFiles, "copy_up", slow)
     begin = time.monotonic()
     for _ in range(5):
         mirror.push()
