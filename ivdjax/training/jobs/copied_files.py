@@ -1,4 +1,4 @@
-"""The files of a run on this machine and in a bucket: what differs is copied, in an order that may be cut short anywhere.
+"""The files of a run on this machine and in a bucket: what differs is copied, in an order that may be cut anywhere.
 
 Of a whole folder (see `ivdjax.training.jobs.bucket`) the seal is copied last and removed first, tables and curves are
 copied before the checkpoints that they lead up to, and old checkpoints are removed after new ones are there.
