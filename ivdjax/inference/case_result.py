@@ -1,0 +1,165 @@
+"""What is done for a case before and after its networks run: prepared for them; numbered, restored and measured.
+
+Nothing here needs JAX, so that another case's networks run meanwhile, and a case is prepared while JAX still loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_probability, restore_tissues
+from ivdjax.discs.contrast import contrast_doubts
+from ivdjax.discs.evidence import Evidence
+from ivdjax.discs.measures import measure_discs
+from ivdjax.discs.outline import outline_confidence, outline_sign
+from ivdjax.discs.signs import OUTLINE, Sign
+from ivdjax.discs.verdict import Judgement, judged, judgement_of
+from ivdjax.inference.corrections import Corrections, corrected_numbering, corrected_outlines
+from ivdjax.model.model import Model
+from ivdjax.volume import Case, CaseError, Disc, LabelMap
+
+_CONTRAST = 0.5
+"""P(something is wrong) that a channel asks for which is not what it is called: everything rests on the channels."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaseResult:
+    """What was found in a case.
+
+    Attributes:
+        case: as it was read.
+        labels: numbered discs on the case's own canonical grid, ready for the file's own grid.
+        discs: their measures, from the lowest up.
+        verdict: "ok" or "review".
+        reasons: for a review, in short sentences, the decisive first.
+        warnings: what was remarked on reading and preparing.
+        probability_wrong: that a level is wrong or a disc in view is missing, 0 to 1, before anybody has accepted it;
+            None where a person has drawn the discs.
+        remarks: what else may be worth knowing; they decide nothing.
+        findings: of the spine itself: a likely transitional vertebra.
+        probability: float32 (D, H, W) of disc on the labels' grid, 0 to 1; None unless it was asked for.
+        tissues: discs, vertebrae and canal on the labels' grid; None where the model outlines discs alone, or a person
+            has drawn the discs.
+    """
+
+    case: Case
+    labels: LabelMap
+    discs: tuple[Disc, ...]
+    verdict: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    probability_wrong: float | None = None
+    remarks: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    probability: NDArray[np.float32] | None = None
+    tissues: LabelMap | None = None
+
+
+def prepare_case(model: Model, case: Case) -> Prepared:
+    """A case that has one or more of the model's channels, as its networks see it.
+
+    Raises:
+        CaseError: the case cannot be prepared.
+    """
+    config = model.config
+    prepared = prepare(case, config.preparation, config.data.all_discs_outlined, config.data.channels)
+    if len(prepared.missing) == len(prepared.channels):
+        raise CaseError(f"case {case.name}: none of the model's channels {', '.join(prepared.channels)} is there")
+    return prepared
+
+
+def conclude(
+    model: Model,
+    case: Case,
+    prepared: Prepared,
+    evidence: Evidence,
+    keep_probability: bool = False,
+    corrections: Corrections | None = None,
+) -> CaseResult:
+    """The discs of a case, from what the networks said of it.
+
+    Args:
+        model: whose networks they are.
+        case: as it was read.
+        prepared: as the networks saw it.
+        evidence: what they said (`ivdjax.inference.segmenter.look`).
+        keep_probability: whether the result holds the probability of disc too.
+        corrections: what people have decided about the case.
+
+    Raises:
+        CaseError: the anchor, or a point of a deletion, lies in no disc.
+    """
+    settings, decided, judgement = model.config.inference, corrections or Corrections(case.name), _judgement(model)
+    if decided.outlines is not None:
+        return _drawn(case, prepared, decided)
+    try:
+        evidence, numbering = corrected_numbering(evidence, settings, decided, judgement)
+    except ValueError as error:
+        if evidence.anchor is None and not decided.in_force:
+            raise
+        raise CaseError(f"case {case.name}: {error}") from error
+    labels = restore_labels(numbering.levels, prepared, evidence.probability, settings.threshold)
+    calibration = _calibration(model)
+    outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)
+    discs = measure_discs(labels, case.volume, numbering.confidence, outlines)
+    signs = dict(numbering.signs)
+    if calibration and outlines:  # uncalibrated figures rank a case's discs, but their size means nothing
+        signs[OUTLINE] = outline_sign(outlines, settings.sure_outline)
+    for place, doubt in enumerate(contrast_doubts(case.volume, labels)):
+        signs[f"contrast {place}"] = Sign(1.0, doubt, _CONTRAST)
+    found = judged(signs, judgement, settings.review_above)
+    fine = restore_probability(evidence.probability, prepared) if keep_probability else None
+    tissues = None
+    if evidence.tissue_probability is not None:
+        tissues = restore_tissues(evidence.tissue_probability, labels, prepared)
+    result = CaseResult(
+        case, labels, tuple(discs), found.kind, found.reasons, prepared.warnings, found.probability_wrong,
+        (*_missing_remarks(prepared), *found.remarks), numbering.findings, fine, tissues,
+    )  # fmt: skip
+    return accepted(result, decided)
+
+
+def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
+    """The result of a case whose outlines a person has edited: what they drew is not doubted, it is measured."""
+    try:
+        labels = corrected_outlines(decided)
+    except ValueError as error:
+        raise CaseError(f"case {case.name}: {error}") from error
+    discs = measure_discs(labels, case.volume, dict.fromkeys(labels.levels, 1.0))
+    return accepted(CaseResult(case, labels, tuple(discs), "ok", (), prepared.warnings), decided)
+
+
+def accepted(result: CaseResult, decided: Corrections) -> CaseResult:
+    """A result with what people said of it beside its discs: marks, notes, and acceptance, which outweighs any reason.
+
+    Args:
+        result: that the program judged alone.
+        decided: what people decided about the case.
+    """
+    remarks = [f"{entry.words()}." for entry in decided.in_force if entry.action in ("transitional", "note")]
+    if not decided.accepted_by:
+        return replace(result, remarks=(*result.remarks, *remarks))
+    spite = f" although {'; '.join(result.reasons)}" if result.reasons else ""
+    said = f"Accepted by {', '.join(decided.accepted_by)}{spite}."
+    return replace(result, verdict="ok", reasons=(), remarks=(said, *result.remarks, *remarks))
+
+
+def _judgement(model: Model) -> Judgement:
+    """What levels and verdict are made of for a model: its own calibration, or the program's."""
+    return judgement_of(model.meta.get("levels"))
+
+
+def _calibration(model: Model) -> Mapping[str, object] | None:
+    """How the model's expected Dice becomes a right one; None for a model without."""
+    return model.meta.get("outline_calibration")
+
+
+def _missing_remarks(prepared: Prepared) -> list[str]:
+    if not prepared.missing:
+        return []
+    there = ", ".join(channel for channel in prepared.channels if channel not in prepared.missing)
+    return [f"Channel {', '.join(prepared.missing)} is missing: outlines and levels rest on {there} alone"]

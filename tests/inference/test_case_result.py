@@ -1,0 +1,60 @@
+"""Conclusions from what the networks said, on a probability whose half lies between voxels, where a hand can tell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ivdjax.config import Config, DataConfig, InferenceConfig, PreparationConfig
+from ivdjax.discs.evidence import Evidence
+from ivdjax.discs.numbering import Numbering
+from ivdjax.discs.outline import expected_dice
+from ivdjax.discs.verdict import Judgement
+from ivdjax.inference import corrections
+from ivdjax.inference.case_result import CaseResult, conclude, prepare_case
+from ivdjax.model.model import Model
+from ivdjax.volume import Case, Grid, Volume, to_world_mm
+
+EDGE_MM = 3.3
+"""Half the height of the disc, at probability 0.5; a working voxel is 2 mm high, one of the file 0.5 mm."""
+
+
+@pytest.fixture
+def concluded(monkeypatch: pytest.MonkeyPatch) -> tuple[CaseResult, Evidence]:
+    affine = np.array([[-4.0, 0, 0, 0], [0, 0, -0.5, 0], [0, -0.5, 0, 0], [0, 0, 0, 1]])
+    array = np.random.default_rng(0).uniform(1, 2, (1, 2, 64, 48)).astype(np.float32)
+    case = Case("a", "a", Volume(array, affine, ("t2",), native=Grid((2, 64, 48), affine)))
+    model = Model(
+        Config("m", data=DataConfig(channels=("t2",)), preparation=PreparationConfig(spacing_mm=(2.0, 2.0))), {}
+    )
+    prepared = prepare_case(model, case)
+    away_mm = np.abs(heights_mm(prepared.grid) + 16)  # from the disc's middle, in the middle of the image
+    probability = np.clip(0.5 + (EDGE_MM - away_mm) / 8, 0, 1).astype(np.float32)
+
+    def number(evidence: Evidence, settings: InferenceConfig, judgement: Judgement) -> Numbering:
+        return Numbering((evidence.probability > settings.threshold) * np.uint8(2), {2: 0.9}, "ok", ())
+
+    monkeypatch.setattr(corrections, "number_discs", number)
+    evidence = Evidence(probability, prepared.grid)
+    return conclude(model, case, prepared, evidence), evidence
+
+
+def heights_mm(grid: Grid) -> np.ndarray:
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
+    return to_world_mm(grid.affine, index.reshape(-1, 3).astype(float))[:, 2].reshape(grid.shape)
+
+
+def test_outlines_follow_the_probability_between_the_networks_voxels(concluded):
+    """Interpolated from the labels alone, the edge would lie half-way between two voxels of 2 mm."""
+    labels = concluded[0].labels
+    inside = np.abs(heights_mm(labels.grid) + 16) < EDGE_MM
+    assert np.array_equal(labels.array, inside * np.uint8(2))
+
+
+def test_the_outlines_confidence_is_that_of_the_probability(concluded):
+    """A map of labels is sure of every outline: it would give 1."""
+    result, evidence = concluded
+    (disc,) = result.discs
+    levels = (evidence.probability > 0.5) * np.uint8(2)
+    assert disc.outline_confidence == pytest.approx(expected_dice(evidence.probability, levels, evidence.grid)[2])
+    assert disc.outline_confidence < 0.8 and disc.level_confidence == 0.9
