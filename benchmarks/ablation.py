@@ -51,7 +51,7 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.imaging.folders import alone, write_whole
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
-from ivdjax.model.segmentation import Predict, with_region
+from ivdjax.model.probabilities import Predict, with_region
 from ivdjax.model.tasks import Scored, build_task, stage_network
 from ivdjax.training.stage import train_stage
 from ivdjax.training.stage_record import read_record, write_record

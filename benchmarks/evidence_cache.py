@@ -24,7 +24,7 @@ from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Evidence
 from ivdjax.imaging.folders import write_whole
-from ivdjax.inference.findings import prepare_case
+from ivdjax.inference.case_result import prepare_case
 from ivdjax.model.model import DESCRIPTION
 from ivdjax.model.shipped import model_folder
 from ivdjax.volume import Case

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.flop_count import xla_flops
-from benchmarks.random_residents import random_residents
+from benchmarks.random_volumes import random_volumes
 from ivdjax.config import Config
 from ivdjax.learning.augmentation import Sample, draw_sample
 from ivdjax.learning.devices import data_mesh, share
@@ -56,9 +56,9 @@ class FlaxTraining:
         self.shape = (self.stage.training.batch_size, *self.stage.training.crop, len(config.data.channels))
         self._config, self._crop = config, stage_crop(config, stage)
         self._mesh = data_mesh(jax.devices()[:1])
-        self._residents = share(random_residents(self._crop, self.shape[-1], cases), self._mesh)
+        self._volumes = share(random_volumes(self._crop, self.shape[-1], cases), self._mesh)
         self._state = share(initial_state(self.network, self.stage, self.shape[-1], config.seed), self._mesh)
-        self._ready: Sample = jax.jit(self._draw)(0, self._residents)
+        self._ready: Sample = jax.jit(self._draw)(0, self._volumes)
         self.params = jax.tree.map(np.array, self._state.params)
         self.batch = jax.tree.map(np.asarray, self._ready)
         self._apply = training_apply(self.network.apply, self.stage.training)
@@ -72,7 +72,7 @@ class FlaxTraining:
         """
         params = jax.tree.map(jnp.array, self.params)
         if work == "augmentation":
-            return _program(jax.jit(self._draw).lower(jnp.int32(0), self._residents), self._drawing)
+            return _program(jax.jit(self._draw).lower(jnp.int32(0), self._volumes), self._drawing)
         if work in ("forward", "forward+backward"):
             function = self._forward if work == "forward" else jax.value_and_grad(self._loss)
             return _program(jax.jit(function).lower(params, self._ready), self._with_batch(params))
@@ -81,13 +81,13 @@ class FlaxTraining:
         step: Any = build_train_step(
             self.network.apply, self.stage, self._crop, self._config.augmentation, self._config.seed, self._mesh
         )
-        return _program(step.lower(self._state, self._residents), self._stepping)
+        return _program(step.lower(self._state, self._volumes), self._stepping)
 
-    def _draw(self, step: jax.Array | int, residents: Any) -> Sample:
+    def _draw(self, step: jax.Array | int, volumes: Any) -> Sample:
         """A batch, drawn as in the training step."""
         root = jax.random.fold_in(jax.random.key(self._config.seed), step)
         keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(self.shape[0]))
-        return jax.vmap(lambda k: draw_sample(k, residents, self._crop, self._config.augmentation))(keys)
+        return jax.vmap(lambda k: draw_sample(k, volumes, self._crop, self._config.augmentation))(keys)
 
     def _forward(self, params: Any, batch: Sample) -> tuple[jax.Array, jax.Array]:
         return self._apply({"params": params}, batch.image)
@@ -99,7 +99,7 @@ class FlaxTraining:
     def _drawing(self, run: Callable[..., Any]) -> Callable[[], Any]:
         """Another batch at each call."""
         steps = iter(range(1 << 30))
-        return lambda: run(jnp.int32(next(steps)), self._residents)
+        return lambda: run(jnp.int32(next(steps)), self._volumes)
 
     def _with_batch(self, params: Any) -> Callable[[Callable[..., Any]], Callable[[], Any]]:
         return lambda run: lambda: run(params, self._ready)
@@ -108,7 +108,7 @@ class FlaxTraining:
         """The next step at each call; gives its metrics."""
 
         def step() -> Any:
-            self._state, metrics = run(self._state, self._residents)
+            self._state, metrics = run(self._state, self._volumes)
             return metrics
 
         return step

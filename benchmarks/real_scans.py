@@ -38,7 +38,7 @@ from ivdjax.discs.metrics import score_case
 from ivdjax.imaging.components import component_list
 from ivdjax.imaging.files import split_suffix
 from ivdjax.imaging.folders import write_whole
-from ivdjax.inference.findings import conclude
+from ivdjax.inference.case_result import conclude
 from ivdjax.model.model import override_inference, read_model
 from ivdjax.reports.tables import csv_text
 from ivdjax.volume import LUMBAR_DISCS, Disc, UserError

@@ -31,7 +31,7 @@ from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.candidates import find_candidates
 from ivdjax.discs.orientation import WAYS, turned_gain
-from ivdjax.inference.findings import conclude, prepare_case
+from ivdjax.inference.case_result import conclude, prepare_case
 from ivdjax.inference.segmenter import Segmenter, load_segmenter, look
 from ivdjax.model.model import read_model
 from ivdjax.volume import Case, Volume

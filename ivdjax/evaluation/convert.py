@@ -21,7 +21,7 @@ from ivdjax.imaging.files import (
 )
 from ivdjax.imaging.files.seg_nrrd import SUFFIX as SEG_NRRD
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
-from ivdjax.inference.segments import disc_segments
+from ivdjax.inference.disc_segments import disc_segments
 from ivdjax.volume import UserError
 
 DESCRIPTION = """\

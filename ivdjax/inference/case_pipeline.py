@@ -48,7 +48,7 @@ def case_pipeline(request: InferenceRequest, model: Model) -> Pipeline:
 
 
 def _build_read(request: InferenceRequest, model: Model) -> Callable[[CaseFiles], _Work]:
-    from ivdjax.inference.findings import prepare_case  # what only a worker needs, a worker imports
+    from ivdjax.inference.case_result import prepare_case  # what only a worker needs, a worker imports
 
     def read(files: CaseFiles) -> _Work:
         with kept_output(request.output):  # no case is computed that could not be stored
@@ -74,7 +74,7 @@ def _build_look(request: InferenceRequest, model: Model) -> Callable[[_Work], _W
 
 def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], CaseSummary]:
     from ivdjax.discs.spine_line import registered
-    from ivdjax.inference.findings import conclude
+    from ivdjax.inference.case_result import conclude
 
     def write(work: _Work) -> CaseSummary:
         assert work.evidence is not None

@@ -5,7 +5,7 @@ Nothing here needs JAX, so that another case's networks run meanwhile, and a cas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ivdjax.data.preparation import Prepared, prepare, restore_labels, restore_probability, restore_tissues
 from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.discs.evidence import Evidence
+from ivdjax.discs.grades import graded, grader_of
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.outline import outline_confidence, outline_sign
 from ivdjax.discs.signs import OUTLINE, Sign
@@ -95,7 +96,7 @@ def conclude(
     """
     settings, decided, judgement = model.config.inference, corrections or Corrections(case.name), _judgement(model)
     if decided.outlines is not None:
-        return _drawn(case, prepared, decided)
+        return _drawn(model, case, prepared, decided)
     try:
         evidence, numbering = corrected_numbering(evidence, settings, decided, judgement)
     except ValueError as error:
@@ -116,6 +117,8 @@ def conclude(
     tissues = None
     if evidence.tissue_probability is not None:
         tissues = restore_tissues(evidence.tissue_probability, labels, prepared)
+    unsure = [level for level, dice in outlines.items() if calibration and dice < settings.sure_outline]
+    discs = _with_grades(model, discs, unsure)  # last: they rest on what was measured
     result = CaseResult(
         case, labels, tuple(discs), found.kind, found.reasons, prepared.warnings, found.probability_wrong,
         (*_missing_remarks(prepared), *found.remarks), numbering.findings, fine, tissues,
@@ -123,13 +126,13 @@ def conclude(
     return accepted(result, decided)
 
 
-def _drawn(case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
+def _drawn(model: Model, case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:
     """The result of a case whose outlines a person has edited: what they drew is not doubted, it is measured."""
     try:
         labels = corrected_outlines(decided)
     except ValueError as error:
         raise CaseError(f"case {case.name}: {error}") from error
-    discs = measure_discs(labels, case.volume, dict.fromkeys(labels.levels, 1.0))
+    discs = _with_grades(model, measure_discs(labels, case.volume, dict.fromkeys(labels.levels, 1.0)))
     return accepted(CaseResult(case, labels, tuple(discs), "ok", (), prepared.warnings), decided)
 
 
@@ -146,6 +149,18 @@ def accepted(result: CaseResult, decided: Corrections) -> CaseResult:
     spite = f" although {'; '.join(result.reasons)}" if result.reasons else ""
     said = f"Accepted by {', '.join(decided.accepted_by)}{spite}."
     return replace(result, verdict="ok", reasons=(), remarks=(said, *result.remarks, *remarks))
+
+
+def _with_grades(model: Model, discs: Sequence[Disc], unsure: Sequence[int] = ()) -> list[Disc]:
+    """Discs with the grades that the model estimates; blank where it estimates none, or is told not to.
+
+    Args:
+        model: that found them.
+        discs: measured.
+        unsure: levels whose outlines are.
+    """
+    grader = grader_of(model.meta.get("grades")) if model.config.inference.grades else None
+    return graded(discs, grader, unsure)
 
 
 def _judgement(model: Model) -> Judgement:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.imaging.folders import whole_folder
 from ivdjax.imaging.geometry import from_canonical
-from ivdjax.inference.findings import CaseResult
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.kept import Kept
 from ivdjax.inference.names import KINDS
 from ivdjax.inference.results import OutputOptions, refuse_foreign, write_result

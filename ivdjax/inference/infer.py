@@ -19,7 +19,7 @@ from ivdjax.inference.ray_cohort import run_on_ray
 from ivdjax.inference.request import InferenceRequest, refuse_request
 from ivdjax.inference.results import is_corrected_anew, refuse_foreign, stored_summary
 from ivdjax.inference.selection import selected
-from ivdjax.inference.supervisor import Result, Task, run_cohort
+from ivdjax.inference.supervisor import CaseTask, Result, run_cohort
 from ivdjax.inference.visits.compare import bids_visits, compared_visits, write_changes
 from ivdjax.inference.visits.visits import find_visits
 from ivdjax.inference.worker import Pipeline
@@ -97,7 +97,7 @@ def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: M
         for row in _settled_rows(cases, request, model):
             settle(row)
         describe_output(output, options, model)
-        tasks = [Task(case.name, case.files) for case in cases if case.name not in rows]
+        tasks = [CaseTask(case.name, case.files) for case in cases if case.name not in rows]
         try:
             pipeline = case_pipeline(request, model)
             for result in _results(tasks, pipeline, request):
@@ -112,7 +112,7 @@ def _infer_alone(request: InferenceRequest, cases: Sequence[InputCase], model: M
         return conclude()
 
 
-def _results(tasks: Sequence[Task], pipeline: Pipeline, request: InferenceRequest) -> Iterator[Result]:
+def _results(tasks: Sequence[CaseTask], pipeline: Pipeline, request: InferenceRequest) -> Iterator[Result]:
     """The results of the tasks, from this machine's worker or from a cluster."""
     log = request.output / LOG
     if request.ray is None:

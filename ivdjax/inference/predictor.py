@@ -28,9 +28,9 @@ from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_file import is_dicom
 from ivdjax.imaging.files.dicom_folder import channel_series
 from ivdjax.imaging.files.source import Source
+from ivdjax.inference.case_result import CaseResult, conclude, prepare_case
 from ivdjax.inference.corrections import Corrections
 from ivdjax.inference.disc_result import DiscResult, Found
-from ivdjax.inference.findings import CaseResult, conclude, prepare_case
 from ivdjax.inference.kept import Kept
 from ivdjax.inference.segmenter import Segmenter, load_segmenter, look
 from ivdjax.model.provenance import provenance, validation_words

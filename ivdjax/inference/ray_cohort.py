@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ivdjax.inference.supervisor import START_LIMIT_S, Result, Task, late_words
+from ivdjax.inference.supervisor import START_LIMIT_S, CaseTask, Result, late_words
 from ivdjax.inference.worker import STEPS, Cost, Pipeline, describe_failure, peak_mib
 from ivdjax.volume import UserError
 
@@ -57,7 +57,7 @@ class _Actor:
 
 
 def run_on_ray(
-    tasks: Sequence[Task], pipeline: Pipeline, options: RayOptions, timeout_s: float | None = None,
+    tasks: Sequence[CaseTask], pipeline: Pipeline, options: RayOptions, timeout_s: float | None = None,
     log: Path | None = None, shared: Path | None = None,
 ) -> Iterator[Result]:  # fmt: skip
     """Works on the tasks on a cluster, and yields each one's result as soon as it is there.
@@ -86,7 +86,7 @@ class _RayCohort:
     """Which actor has which case. Cases are known by their number in `tasks`."""
 
     def __init__(
-        self, ray: Any, tasks: Sequence[Task], pipeline: Pipeline, options: RayOptions, timeout_s: float | None,
+        self, ray: Any, tasks: Sequence[CaseTask], pipeline: Pipeline, options: RayOptions, timeout_s: float | None,
         log: Path | None, shared: Path | None,
     ) -> None:  # fmt: skip
         self._ray, self._tasks, self._options = ray, tasks, options

@@ -23,9 +23,9 @@ from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.imaging.files.source import source_folder
 from ivdjax.imaging.folders import whole_folder, write_whole
 from ivdjax.inference.corrections import Corrections, corrections_text, read_corrections
+from ivdjax.inference.disc_segments import disc_segments
 from ivdjax.inference.kept import Kept, write_kept
 from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
-from ivdjax.inference.segments import disc_segments
 from ivdjax.model.model import Model
 from ivdjax.model.provenance import validation_words
 from ivdjax.reports.coded_measures import codes_of, disc_readings
@@ -36,7 +36,7 @@ from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
 from ivdjax.volume import ASSUMPTION, READERS, CaseError, UserError
 
 if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
-    from ivdjax.inference.findings import CaseResult
+    from ivdjax.inference.case_result import CaseResult
 
 
 @dataclass(frozen=True)

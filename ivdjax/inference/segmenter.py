@@ -14,11 +14,10 @@ import jax
 from ivdjax.config import STAGES, Config
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Anchor, Evidence
-from ivdjax.inference.findings import CaseResult, conclude, prepare_case
+from ivdjax.inference.case_result import CaseResult, conclude, prepare_case
 from ivdjax.learning.devices import found_devices, use_compilation_cache
 from ivdjax.model.model import Model, override_inference, read_model
-from ivdjax.model.programs import predict_program
-from ivdjax.model.segmentation import (
+from ivdjax.model.probabilities import (
     REGION_BATCH,
     Predict,
     level_probability,
@@ -26,6 +25,7 @@ from ivdjax.model.segmentation import (
     outline_probability,
     with_region,
 )
+from ivdjax.model.programs import predict_program
 from ivdjax.model.stages import stage_settings
 from ivdjax.model.weights import misfits, shortened
 from ivdjax.volume import TISSUES, Case, UserError

@@ -32,7 +32,7 @@ IN_FLIGHT = 3
 
 
 @dataclass(frozen=True)
-class Task:
+class CaseTask:
     """One case to work on: its name, and what the worker's first step is called with (anything that pickles)."""
 
     case: str
@@ -66,7 +66,7 @@ class Result:
 
 
 def run_cohort(
-    tasks: Sequence[Task], pipeline: Pipeline, timeout_s: float | None = None, log: Path | None = None
+    tasks: Sequence[CaseTask], pipeline: Pipeline, timeout_s: float | None = None, log: Path | None = None
 ) -> Iterator[Result]:
     """Works on the tasks in a worker process, and yields each one's result as soon as it is there.
 
@@ -113,7 +113,7 @@ class _Flight:
 class _Cohort:
     """Which case is where. Cases are known by their number in `tasks`."""
 
-    def __init__(self, tasks: Sequence[Task], process: WorkerProcess, timeout_s: float | None) -> None:
+    def __init__(self, tasks: Sequence[CaseTask], process: WorkerProcess, timeout_s: float | None) -> None:
         self._tasks, self._process, self._timeout_s = tasks, process, timeout_s
         self._waiting = deque(range(len(tasks)))
         self._to_run_alone: deque[int] = deque()  # the first one stays until it is answered

@@ -19,7 +19,7 @@ from ivdjax.learning.contrast import CANAL, VERTEBRA, Classes, change_contrast, 
 from ivdjax.learning.dixon import make_dixon
 
 COUNTED, OUTLINED = 1, 2
-"""Bits of `Residents.counted`."""
+"""Bits of `DeviceVolumes.counted`."""
 
 _TISSUES = (VERTEBRA, CANAL)
 """Classes that a network may outline beside the discs: vertebrae and canal."""
@@ -28,7 +28,7 @@ _LEAST_VIEW_MM = 90.0
 """Height and depth that a random cut of the field of view leaves at least."""
 
 
-class Residents(NamedTuple):
+class DeviceVolumes(NamedTuple):
     """Training volumes on the device, padded to one shape.
 
     Attributes:
@@ -101,31 +101,31 @@ class Sample(NamedTuple):
     tissue_mask: jax.Array
 
 
-def draw_sample(key: jax.Array, residents: Residents, crop: Crop, settings: AugmentationConfig) -> Sample:
+def draw_sample(key: jax.Array, volumes: DeviceVolumes, crop: Crop, settings: AugmentationConfig) -> Sample:
     """One augmented training box.
 
     Args:
         key: of this sample alone.
-        residents: the volumes to draw from, each with the same chance.
+        volumes: the volumes to draw from, each with the same chance.
         crop: its size and kind.
         settings: strength of each change.
     """
     flat = len(crop.box) == 2
     solid = crop._replace(box=(1, *crop.box), spacing_mm=(1.0, *crop.spacing_mm)) if flat else crop
     keys = jax.random.split(key, 6)
-    case = jax.random.randint(keys[0], (), 0, residents.image.shape[0])
-    centre = _draw_centre(keys[1], residents, case, solid, settings.overhang)
-    where = _deformed_positions(keys[2], centre, residents.spacing_mm[case], solid, settings)
-    view = _draw_view(keys[4], residents, case, centre, settings)
+    case = jax.random.randint(keys[0], (), 0, volumes.image.shape[0])
+    centre = _draw_centre(keys[1], volumes, case, solid, settings.overhang)
+    where = _deformed_positions(keys[2], centre, volumes.spacing_mm[case], solid, settings)
+    view = _draw_view(keys[4], volumes, case, centre, settings)
     thick = flat and settings.slice_mm > 0
-    reach = _draw_reach(keys[5], residents.spacing_mm[case], settings) if thick else jnp.zeros(())
-    image, target, counted, classes = _gather(residents, case, where, view, reach, crop.levels)
-    shown = Classes(classes, residents.class_mean[case], residents.class_sd[case])
+    reach = _draw_reach(keys[5], volumes.spacing_mm[case], settings) if thick else jnp.zeros(())
+    image, target, counted, classes = _gather(volumes, case, where, view, reach, crop.levels)
+    shown = Classes(classes, volumes.class_mean[case], volumes.class_sd[case])
     if crop.made:
         # The base stands in the place of all channels: its own values are read at the same positions.
-        base = _gather(residents._replace(image=residents.base[..., None]), case, where, view, reach, crop.levels)[0]
+        base = _gather(volumes._replace(image=volumes.base[..., None]), case, where, view, reach, crop.levels)[0]
         made = make_dixon(jax.random.fold_in(keys[3], 1), base[..., 0], shown, crop.made)
-        image = jnp.where(residents.made[case] > 0, made, image)
+        image = jnp.where(volumes.made[case] > 0, made, image)
     sample = Sample(
         change_contrast(keys[3], image, settings, shown),
         target,
@@ -137,7 +137,7 @@ def draw_sample(key: jax.Array, residents: Residents, crop: Crop, settings: Augm
 
 
 def _draw_view(
-    key: jax.Array, residents: Residents, case: jax.Array, centre: jax.Array, settings: AugmentationConfig
+    key: jax.Array, volumes: DeviceVolumes, case: jax.Array, centre: jax.Array, settings: AugmentationConfig
 ) -> tuple[jax.Array, jax.Array]:
     """The first and last position (2,) in rows and columns that a scan of a smaller field of view would show.
 
@@ -145,8 +145,8 @@ def _draw_view(
     the box stays in it.
     """
     keys = jax.random.split(key, 2)
-    extent = residents.extent[case, 1:].astype(jnp.float32)
-    spacing_mm = residents.spacing_mm[case, 1:]
+    extent = volumes.extent[case, 1:].astype(jnp.float32)
+    spacing_mm = volumes.spacing_mm[case, 1:]
     share = jnp.array(settings.cut) * jax.random.uniform(keys[0], (4,))
     share = jnp.where(jax.random.uniform(keys[1], (4,)) < settings.cut_probability, share, 0.0)
     first, last = share[jnp.array([0, 2])] * extent, (1.0 - share[jnp.array([1, 3])]) * extent - 1.0
@@ -167,7 +167,9 @@ def _draw_reach(key: jax.Array, spacing_mm: jax.Array, settings: AugmentationCon
     return jnp.where(jax.random.uniform(keys[1]) < settings.slice_probability, reach, 0.0)
 
 
-def _draw_centre(key: jax.Array, residents: Residents, case: jax.Array, crop: Crop, overhang: float = 0.0) -> jax.Array:
+def _draw_centre(
+    key: jax.Array, volumes: DeviceVolumes, case: jax.Array, crop: Crop, overhang: float = 0.0
+) -> jax.Array:
     """Voxel position (3,) of a box's centre.
 
     As in inference, a box stays inside a volume that is larger than it. One that is larger than the volume lies
@@ -176,18 +178,18 @@ def _draw_centre(key: jax.Array, residents: Residents, case: jax.Array, crop: Cr
     fills the box would else lie at one place of it in all of training.
     """
     keys = jax.random.split(key, 6)
-    extent = residents.extent[case].astype(jnp.float32)
+    extent = volumes.extent[case].astype(jnp.float32)
     size = jnp.array([float(side) for side in crop.box])
     low, high = (size - 1) / 2, extent - 1 - (size - 1) / 2
     # A box whose centre lies outside of what counts would teach little or nothing.
-    first = jnp.maximum(low, residents.low[case].astype(jnp.float32))
-    last = jnp.minimum(high, residents.high[case].astype(jnp.float32))
+    first = jnp.maximum(low, volumes.low[case].astype(jnp.float32))
+    last = jnp.minimum(high, volumes.high[case].astype(jnp.float32))
     anywhere = first + jax.random.uniform(keys[0], (3,)) * jnp.maximum(last - first, 0.0)
-    disc = jax.random.randint(keys[1], (), 0, jnp.maximum(residents.discs[case], 1))
+    disc = jax.random.randint(keys[1], (), 0, jnp.maximum(volumes.discs[case], 1))
     # Half the breadth of a disc to either side, and a shift that keeps the disc in the box.
-    reach = jnp.array([25.0 / residents.spacing_mm[case][0], 0.4 * crop.box[1], 0.4 * crop.box[2]])
-    near = residents.centres[case, disc] + reach * jax.random.uniform(keys[2], (3,), minval=-1.0, maxval=1.0)
-    use_disc = (jax.random.uniform(keys[3]) < crop.disc_fraction) & (residents.discs[case] > 0)
+    reach = jnp.array([25.0 / volumes.spacing_mm[case][0], 0.4 * crop.box[1], 0.4 * crop.box[2]])
+    near = volumes.centres[case, disc] + reach * jax.random.uniform(keys[2], (3,), minval=-1.0, maxval=1.0)
+    use_disc = (jax.random.uniform(keys[3]) < crop.disc_fraction) & (volumes.discs[case] > 0)
     centre = jnp.where(use_disc, near, anywhere)
     around = high + jax.random.uniform(keys[4], (3,)) * (low - high)
     placed = jnp.where(high > low, jnp.clip(centre, low, high), around)
@@ -231,7 +233,7 @@ def _rotation(angles: jax.Array) -> jax.Array:
 
 
 def _gather(
-    residents: Residents, case: jax.Array, where: jax.Array, view: tuple[jax.Array, jax.Array], reach: jax.Array,
+    volumes: DeviceVolumes, case: jax.Array, where: jax.Array, view: tuple[jax.Array, jax.Array], reach: jax.Array,
     levels: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:  # fmt: skip
     """Image (D, H, W, C), target, what counts and classes (D, H, W) at voxel positions (D, H, W, 3).
@@ -241,8 +243,8 @@ def _gather(
     slices. Otherwise what lies outside of volume and view is 0 and, as in
     a box that inference pads, background that does not count.
     """
-    _, depth, height, width, channels = residents.image.shape
-    extent = residents.extent[case]
+    _, depth, height, width, channels = volumes.image.shape
+    extent = volumes.extent[case]
     across = where[..., 0] if where.shape[0] > 1 else jnp.clip(where[..., 0], 0.0, extent[0] - 1.0)
     position = where.at[..., 0].set(across)
     last = extent[None, None, None] - 1
@@ -256,8 +258,8 @@ def _gather(
     low = low.at[..., 0].set(d_near)
     part = part.at[..., 0].set(jnp.where(reach > 0, 0.5, part[..., 0]))
     base = case * (depth * height * width)
-    flat_image = residents.image.reshape(-1, channels)
-    flat_target = residents.target.reshape(-1)
+    flat_image = volumes.image.reshape(-1, channels)
+    flat_target = volumes.target.reshape(-1)
 
     def index_of(corner: jax.Array) -> jax.Array:
         corner = jnp.clip(corner, 0, last)
@@ -276,8 +278,8 @@ def _gather(
                 if not levels:
                     share = share + weight * flat_target[index]
     nearest = index_of(jnp.round(position).astype(jnp.int32))
-    counted = jnp.where(inside, residents.counted.reshape(-1)[nearest], 0)
-    classes = jnp.where(inside, residents.classes.reshape(-1)[nearest], 0).astype(jnp.int32)
+    counted = jnp.where(inside, volumes.counted.reshape(-1)[nearest], 0)
+    classes = jnp.where(inside, volumes.classes.reshape(-1)[nearest], 0).astype(jnp.int32)
     blank = inside.astype(jnp.float32)
     target = flat_target[nearest] * blank if levels else share * blank / 255.0
     return image * (blank / 255.0)[..., None], target, counted, classes

@@ -1,6 +1,6 @@
 """The compiled functions: one training step, and the probabilities of a batch of boxes.
 
-The training step is a pure function of (state, residents): random keys are folded from (seed, step, index in the
+The training step is a pure function of (state, volumes): random keys are folded from (seed, step, index in the
 whole batch), so that neither a resume nor the number of devices changes what is drawn.
 """
 
@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from ivdjax.config import AugmentationConfig, StageConfig
-from ivdjax.learning.augmentation import Crop, Residents, Sample, draw_sample
+from ivdjax.learning.augmentation import Crop, DeviceVolumes, Sample, draw_sample
 from ivdjax.learning.devices import AXIS, SHARED, map_devices, per_device_batch
 from ivdjax.learning.losses import level_loss, level_overlap_sums, overlap_sums, path_losses, tissue_loss
 from ivdjax.learning.optimizer import build_optimizer, learning_rate_schedule
@@ -67,7 +67,7 @@ def _begin(network: Any, stage: StageConfig, channels: int, key: jax.Array) -> T
 
 def build_train_step(
     apply: Apply, stage: StageConfig, crop: Crop, augmentation: AugmentationConfig, seed: int, mesh: Mesh
-) -> Callable[[TrainState, Residents], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, DeviceVolumes], tuple[TrainState, Metrics]]:
     """The compiled step: draws a batch, moves the parameters, gives loss, dice, gradient_norm and learning_rate.
 
     The state is donated. Losses and gradients are sums over all devices and micro-batches, divided once by the voxels
@@ -111,7 +111,7 @@ def build_loss(
 
 def build_device_step(
     apply: Apply, stage: StageConfig, crop: Crop, augmentation: AugmentationConfig, seed: int, devices: int
-) -> Callable[[TrainState, Residents], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, DeviceVolumes], tuple[TrainState, Metrics]]:
     """What each of so many devices does in a step, for `map_devices` (or `jax.pmap`) over the axis `AXIS`.
 
     Raises:
@@ -123,15 +123,15 @@ def build_device_step(
     schedule = learning_rate_schedule(stage.optimizer, stage.training.steps)
     loss = build_loss(apply, stage, crop.levels)
 
-    def draw(step: jax.Array, index: jax.Array, residents: Residents) -> Sample:
+    def draw(step: jax.Array, index: jax.Array, volumes: DeviceVolumes) -> Sample:
         root = jax.random.fold_in(jax.random.key(seed), step)
         keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
-        return jax.vmap(lambda k: draw_sample(k, residents, crop, augmentation))(keys)
+        return jax.vmap(lambda k: draw_sample(k, volumes, crop, augmentation))(keys)
 
-    def device_step(state: TrainState, residents: Residents) -> tuple[TrainState, Metrics]:
+    def device_step(state: TrainState, volumes: DeviceVolumes) -> tuple[TrainState, Metrics]:
         def part_sums(index: jax.Array) -> Any:
             """((loss, others), gradients), all sums, over the samples of these places in the whole batch."""
-            batch = draw(state.step, index, residents)
+            batch = draw(state.step, index, volumes)
             return jax.value_and_grad(loss, has_aux=True)(state.params, batch, state.step)
 
         index = jax.lax.axis_index(AXIS) * local + jnp.arange(local)

@@ -101,11 +101,20 @@ def outline_probability(prepared: Prepared, predict: Predict, params: Any, confi
 
 
 def level_probability(coarse: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
-    """Probability (K, D, H, W) of background and each level on the localization stage's grid (`localization_case`)."""
+    """Probability (K, D, H, W) of background and each level on the localization stage's grid (`localization_case`).
+
+    A network whose training boxes stood out of the volume (`augmentation.overhang`) sees the volume with air all round,
+    half as broad as the boxes stood out at most: a border of the image on that of a box is what it saw least.
+    """
     d, h, w = config.localization.training.crop
-    origins = block_origins(coarse.grid.shape, (d, h, w), _OVERLAP)
-    running = [predict(params, block) for block in cut_blocks(coarse.image, origins, (d, h, w))]
-    return blend_blocks([np.asarray(block)[0] for block in running], origins, coarse.grid.shape)
+    rows, columns = (round(config.augmentation.overhang / 2 * side) for side in (h, w))
+    image = np.pad(coarse.image, ((0, 0), (0, 0), (rows, rows), (columns, columns)))
+    origins = block_origins(image.shape[1:], (d, h, w), _OVERLAP)
+    running = [predict(params, block) for block in cut_blocks(image, origins, (d, h, w))]
+    found = blend_blocks([np.asarray(block)[0] for block in running], origins, image.shape[1:])
+    return np.ascontiguousarray(
+        found[:, :, rows : rows + coarse.grid.shape[1], columns : columns + coarse.grid.shape[2]]
+    )
 
 
 def region_dice(coarse: Prepared, probability: NDArray[np.float32], grid: Grid) -> float:

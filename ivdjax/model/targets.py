@@ -21,7 +21,7 @@ from ivdjax.discs.landmarks import l5_body, s1_block
 from ivdjax.discs.region import spine_region
 from ivdjax.imaging.geometry import resample
 from ivdjax.learning.contrast import AIR, CLASSES, S1_BLOCK
-from ivdjax.model.segmentation import localization_case, region_case
+from ivdjax.model.probabilities import localization_case, region_case
 from ivdjax.volume import TISSUES
 
 _DARK = 12

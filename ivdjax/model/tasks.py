@@ -15,7 +15,7 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.discs.region import whole_region
 from ivdjax.learning.augmentation import Crop
 from ivdjax.learning.steps import build_predict
-from ivdjax.model.segmentation import (
+from ivdjax.model.probabilities import (
     Predict,
     disc_probability,
     level_dice,

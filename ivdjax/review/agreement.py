@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.corrections import Corrections
-from ivdjax.inference.findings import CaseResult
 from ivdjax.review.decision import moved_levels
 
 

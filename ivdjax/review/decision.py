@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ivdjax.inference.case_result import CaseResult, accepted, conclude
 from ivdjax.inference.corrections import LARGEST_LEVEL, Correction, Corrections
-from ivdjax.inference.findings import CaseResult, accepted, conclude
 from ivdjax.inference.kept import Kept
 from ivdjax.volume import CaseError, Disc, LabelMap
 

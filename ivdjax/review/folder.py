@@ -11,8 +11,8 @@ from typing import Any
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import alone
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.cohort import cohort_rows
-from ivdjax.inference.findings import CaseResult
 from ivdjax.inference.kept import Kept, moved, read_kept
 from ivdjax.inference.names import CaseNames
 from ivdjax.inference.results import OutputOptions, read_document

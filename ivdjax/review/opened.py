@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.corrections import Correction, Corrections, corrections_text
-from ivdjax.inference.findings import CaseResult
 from ivdjax.inference.kept import Kept
 from ivdjax.inference.results import read_document, stored_corrections, write_result
 from ivdjax.reports.tables import CaseSummary

@@ -10,8 +10,8 @@ import numpy as np
 from ivdjax.imaging.files import read_labels, split_suffix
 from ivdjax.imaging.files.seg_nrrd import SUFFIX
 from ivdjax.imaging.geometry import resample
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.corrections import LARGEST_LEVEL
-from ivdjax.inference.findings import CaseResult
 from ivdjax.volume import CaseError, LabelMap
 
 

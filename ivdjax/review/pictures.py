@@ -9,7 +9,7 @@ import numpy as np
 
 from ivdjax.imaging.files import nifti
 from ivdjax.imaging.geometry import cropped
-from ivdjax.inference.findings import CaseResult
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.reports.canvas import shown_channel
 from ivdjax.reports.colours import hex_colour, level_colour
 from ivdjax.reports.disc_table import is_unsure

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.corrections import Correction, Corrections
-from ivdjax.inference.findings import CaseResult
 from ivdjax.inference.names import Kind
 from ivdjax.inference.results import OutputOptions, read_document, stored_corrections
 from ivdjax.review.agreement import Reading, agreement, reading_of

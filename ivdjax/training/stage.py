@@ -21,8 +21,8 @@ from ivdjax.learning.steps import Metrics, TrainState, abstract_state, build_tra
 from ivdjax.model.tasks import StageTask
 from ivdjax.model.weights import misfits, shortened
 from ivdjax.training.best import offer_best, read_best
+from ivdjax.training.device_cache import DeviceCache
 from ivdjax.training.journal import Journal
-from ivdjax.training.residents import ResidentSets
 from ivdjax.training.validation import Validation, validate
 from ivdjax.volume import UserError
 
@@ -181,7 +181,7 @@ def train_stage(
         step_once = build_train_step(network.apply, stage, task.crop, config.augmentation, config.seed, mesh)
     except ValueError as error:
         raise UserError(f"{name}.training.batch_size: {error}") from None
-    residents = ResidentSets(task.training, settings, config.seed, mesh, task.crop.levels)
+    cache = DeviceCache(task.training, settings, config.seed, mesh, task.crop.levels)
     channels = len(config.data.channels)
     slices = task.crop.box[0] if len(task.crop.box) == 3 else 1
     abstract = abstract_state(network, stage, channels)
@@ -196,7 +196,7 @@ def train_stage(
             params = jax.tree.map(jax.numpy.asarray, init)
             state = state.replace(params=params, average=jax.tree.map(jax.numpy.copy, params))
         announce({
-            "do": "stage", "stage": name, "start": start, "config": plain_config(config), "layout": residents.layout
+            "do": "stage", "stage": name, "start": start, "config": plain_config(config), "layout": cache.layout
         })  # fmt: skip
         state = share(from_leader(state), mesh)
         with (
@@ -224,7 +224,7 @@ def train_stage(
             if is_due(settings.validate_every, start, total):  # a stop between a checkpoint and its validation must
                 look(start, state)  # leave no hole
             for step in range(start + 1, total + 1):
-                state, metrics = step_once(state, residents.at(step - 1))
+                state, metrics = step_once(state, cache.at(step - 1))
                 keep_pace(metrics, mesh)
                 watch.flush()
                 if step % settings.log_every == 0 or step in (1, total):

@@ -23,7 +23,7 @@ from ivdjax.learning.optimizer import first_falling_step
 from ivdjax.learning.steps import build_predict
 from ivdjax.model.model import Model, read_model, write_model
 from ivdjax.model.model_card import CHOSEN
-from ivdjax.model.segmentation import with_region
+from ivdjax.model.probabilities import with_region
 from ivdjax.model.stages import stage_settings
 from ivdjax.model.tasks import build_task, stage_network
 from ivdjax.model.weights import Parameters

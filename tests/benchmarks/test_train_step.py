@@ -14,7 +14,7 @@ import pytest
 from benchmarks import train_step
 from benchmarks.flax_programs import WORKS, FlaxTraining, with_training
 from benchmarks.flop_count import forward_flops, layer_flops, step_flops, xla_flops
-from benchmarks.random_residents import random_residents
+from benchmarks.random_volumes import random_volumes
 from benchmarks.stopwatch import Contestant, Timing, race
 from ivdjax.config import Config, read_config
 from ivdjax.learning.augmentation import Crop
@@ -110,10 +110,10 @@ class TestOperations:
         assert counted == pytest.approx(forward_flops(network, box.shape), rel=0.05)
 
 
-class TestResidents:
+class TestVolumes:
     @pytest.mark.parametrize("crop", [Crop((16, 24), (2.0, 2.0), 0.5), Crop((4, 16, 16), (4.0, 4.0, 4.0), 0.0, True)])
     def test_nothing_is_blank_and_discs_lie_inside(self, crop):
-        found = random_residents(crop, 3, 2)
+        found = random_volumes(crop, 3, 2)
         assert found.image.shape == (2, 20, *(side * 3 // 2 for side in crop.box[-2:]), 3) and found.image.min() > 0
         assert 0.8 < (found.counted > 0).mean() < 1.0
         for case in range(2):
@@ -123,7 +123,7 @@ class TestResidents:
 
     def test_another_seed_gives_others(self):
         crop = Crop((16, 24), (2.0, 2.0), 0.5)
-        one, same, other = (random_residents(crop, 1, 1, seed) for seed in (0, 0, 1))
+        one, same, other = (random_volumes(crop, 1, 1, seed) for seed in (0, 0, 1))
         assert (one.image == same.image).all() and not (one.image == other.image).all()
 
 

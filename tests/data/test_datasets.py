@@ -15,7 +15,7 @@ from ivdjax.config import DataConfig
 from ivdjax.data.datasets import case_name, find_case, find_cases, is_case, number_reference, read_case
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
-from ivdjax.inference.segments import disc_segments
+from ivdjax.inference.disc_segments import disc_segments
 from ivdjax.volume import CaseError, LabelMap, UserError
 
 # Canonical directions: d to the left, h to inferior, w to posterior; 2 x 1 x 1 mm.

@@ -13,7 +13,7 @@ import yaml
 from ivdjax.config import parse_config
 from ivdjax.imaging.files import write_volume
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
-from ivdjax.inference.segments import disc_segments
+from ivdjax.inference.disc_segments import disc_segments
 from ivdjax.model.model import Model, write_model
 from ivdjax.volume import Grid, LabelMap
 from tests.dicom_series import GE, PHILIPS, SIEMENS, sagittal_affine, write_enhanced, write_series

@@ -18,8 +18,8 @@ from ivdjax.evaluation.convert import Conversion, convert
 from ivdjax.evaluation.evaluate import Evaluation, evaluate
 from ivdjax.imaging.files import DicomSeries, read_labels
 from ivdjax.imaging.files.dicom_seg import write_dicom_seg
+from ivdjax.inference.disc_segments import disc_segments
 from ivdjax.inference.inputs import find_inputs
-from ivdjax.inference.segments import disc_segments
 from ivdjax.inference.visits.compare import write_changes
 from ivdjax.inference.visits.visits import read_visit
 from ivdjax.model.model import annotate_model, override_inference, read_model

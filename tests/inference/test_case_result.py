@@ -19,14 +19,22 @@ EDGE_MM = 3.3
 """Half the height of the disc, at probability 0.5; a working voxel is 2 mm high, one of the file 0.5 mm."""
 
 
+GRADES = {"features": {"l4_to_s1": {"centre": 0.0, "spread": 1.0, "weight": 1.0}}, "thresholds": [-2, -1, 1.5, 3]}
+"""A grader that needs no image to be T2-weighted."""
+
+
 @pytest.fixture
 def concluded(monkeypatch: pytest.MonkeyPatch) -> tuple[CaseResult, Evidence]:
+    return conclusion(monkeypatch, InferenceConfig())
+
+
+def conclusion(monkeypatch: pytest.MonkeyPatch, settings: InferenceConfig, **meta) -> tuple[CaseResult, Evidence]:
     affine = np.array([[-4.0, 0, 0, 0], [0, 0, -0.5, 0], [0, -0.5, 0, 0], [0, 0, 0, 1]])
     array = np.random.default_rng(0).uniform(1, 2, (1, 2, 64, 48)).astype(np.float32)
     case = Case("a", "a", Volume(array, affine, ("t2",), native=Grid((2, 64, 48), affine)))
-    model = Model(
-        Config("m", data=DataConfig(channels=("t2",)), preparation=PreparationConfig(spacing_mm=(2.0, 2.0))), {}
-    )
+    preparation = PreparationConfig(spacing_mm=(2.0, 2.0))
+    config = Config("m", data=DataConfig(channels=("t2",)), preparation=preparation, inference=settings)
+    model = Model(config, {}, meta)
     prepared = prepare_case(model, case)
     away_mm = np.abs(heights_mm(prepared.grid) + 16)  # from the disc's middle, in the middle of the image
     probability = np.clip(0.5 + (EDGE_MM - away_mm) / 8, 0, 1).astype(np.float32)
@@ -58,3 +66,17 @@ def test_the_outlines_confidence_is_that_of_the_probability(concluded):
     levels = (evidence.probability > 0.5) * np.uint8(2)
     assert disc.outline_confidence == pytest.approx(expected_dice(evidence.probability, levels, evidence.grid)[2])
     assert disc.outline_confidence < 0.8 and disc.level_confidence == 0.9
+
+
+def test_grades_are_given_by_models_that_hold_them_unless_told_not_to_or_the_outline_is_unsure(monkeypatch):
+    def grade(settings, **meta):
+        (disc,) = conclusion(monkeypatch, settings, **meta)[0].discs
+        return disc.measures["pfirrmann_grade"]
+
+    calibration = {"scale": 1.0, "power": 1.0}
+    assert grade(InferenceConfig(), grades=GRADES) == 3
+    assert grade(InferenceConfig()) is None
+    assert grade(InferenceConfig(grades=False), grades=GRADES) is None
+    for least, given in ((0.5, 3), (0.9, None)):
+        settings = InferenceConfig(sure_outline=least)
+        assert grade(settings, grades=GRADES, outline_calibration=calibration) == given

@@ -23,7 +23,7 @@ from ivdjax.config import (
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering
 from ivdjax.discs.verdict import Judgement
-from ivdjax.inference import corrections, findings
+from ivdjax.inference import case_result, corrections
 from ivdjax.inference import segmenter as workflow
 from ivdjax.inference.segmenter import Segmenter, find_discs, load_segmenter
 from ivdjax.model.model import Model, override_inference, write_model
@@ -255,7 +255,7 @@ def test_the_probability_is_kept_where_it_is_asked_for(tmp_path, networks, seen)
 def test_a_doubt_about_the_channels_is_a_reason_for_review(tmp_path, networks, seen, monkeypatch):
     """It rests on the raw signals and the discs on the case's own grid."""
     given, shown = case(), []
-    monkeypatch.setattr(findings, "contrast_doubts", lambda *args: shown.append(args) or ["the discs look like fat"])
+    monkeypatch.setattr(case_result, "contrast_doubts", lambda *args: shown.append(args) or ["the discs look like fat"])
     result = find_discs(load(tmp_path, model("disc")), given)
     assert result.verdict == "review" and result.reasons == ("the discs look like fat",)
     assert result.probability_wrong == 0.5

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ivdjax.inference import supervisor
-from ivdjax.inference.supervisor import Result, Task, run_cohort
+from ivdjax.inference.supervisor import CaseTask, Result, run_cohort
 from ivdjax.inference.worker import STEPS, Pipeline
 from ivdjax.inference.worker_process import describe_exit
 from ivdjax.volume import CaseError, UserError
@@ -124,17 +124,17 @@ def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
 def test_each_failure_stays_with_its_case(tmp_path):
     log = tmp_path / "worker.log"
     tasks = [
-        Task("a", give(1)),
-        Task("bad", {"read": [("raise", CaseError("bad: no image"))]}),
-        Task("broken", {"compute": [("raise", KeyError("spacing"))]}),
-        Task("memory", {"write": [("raise", MemoryError())]}),
-        Task("left", {"read": [("raise", SystemExit(3))]}),
-        Task("unsendable", give("unsendable")),
-        Task("b", give(2)),
-        Task("slow", {"compute": [("sleep", 60)]}),
-        Task("killed", {"read": [("kill", signal.SIGKILL)]}),
-        Task("gone", {"write": [("exit", 3)]}),
-        Task("c", give(3)),
+        CaseTask("a", give(1)),
+        CaseTask("bad", {"read": [("raise", CaseError("bad: no image"))]}),
+        CaseTask("broken", {"compute": [("raise", KeyError("spacing"))]}),
+        CaseTask("memory", {"write": [("raise", MemoryError())]}),
+        CaseTask("left", {"read": [("raise", SystemExit(3))]}),
+        CaseTask("unsendable", give("unsendable")),
+        CaseTask("b", give(2)),
+        CaseTask("slow", {"compute": [("sleep", 60)]}),
+        CaseTask("killed", {"read": [("kill", signal.SIGKILL)]}),
+        CaseTask("gone", {"write": [("exit", 3)]}),
+        CaseTask("c", give(3)),
     ]
     results = list(run_cohort(tasks, pipeline_of(tmp_path), timeout_s=1.0, log=log))
     by_case = {result.case: result for result in results}
@@ -155,10 +155,10 @@ def test_each_failure_stays_with_its_case(tmp_path):
 
 def test_three_cases_overlap_and_no_more(tmp_path):
     tasks = [
-        Task("a", {"write": [("await", "b computes"), ("await", "c is read"), ("lack", "d is read")], "give": "a"}),
-        Task("b", {"compute": [("mark", "b computes"), ("await", "c is read")], "give": "b"}),
-        Task("c", {"read": [("await", "b computes"), ("mark", "c is read")], "give": "c"}),
-        Task("d", {"read": [("mark", "d is read")], "give": "d"}),
+        CaseTask("a", {"write": [("await", "b computes"), ("await", "c is read"), ("lack", "d is read")], "give": "a"}),
+        CaseTask("b", {"compute": [("mark", "b computes"), ("await", "c is read")], "give": "b"}),
+        CaseTask("c", {"read": [("await", "b computes"), ("mark", "c is read")], "give": "c"}),
+        CaseTask("d", {"read": [("mark", "d is read")], "give": "d"}),
     ]
     results = list(run_cohort(tasks, pipeline_of(tmp_path)))
     assert [(r.case, r.status, r.reason) for r in results] == [(case, "done", "") for case in "abcd"]
@@ -166,15 +166,15 @@ def test_three_cases_overlap_and_no_more(tmp_path):
 
 
 def test_the_first_case_is_read_while_the_worker_starts(tmp_path):
-    tasks = [Task("a", {"read": [("mark", "a is read")], "give": 1})]
+    tasks = [CaseTask("a", {"read": [("mark", "a is read")], "give": 1})]
     (result,) = run_cohort(tasks, pipeline_of(tmp_path, ("await", "a is read")))
     assert result.status == "done"
 
 
 def test_an_early_failure_does_not_wait_for_the_cases_before(tmp_path):
     tasks = [
-        Task("a", {"compute": [("await", "b is known")]}),
-        Task("b", {"read": [("raise", CaseError("no image"))]}),
+        CaseTask("a", {"compute": [("await", "b is known")]}),
+        CaseTask("b", {"read": [("raise", CaseError("no image"))]}),
     ]
     cohort = run_cohort(tasks, pipeline_of(tmp_path))
     assert next(cohort).case == "b"
@@ -183,7 +183,7 @@ def test_an_early_failure_does_not_wait_for_the_cases_before(tmp_path):
 
 
 def test_seconds_are_those_of_the_steps_and_not_of_waiting(tmp_path):
-    tasks = [Task("a", {"compute": [("sleep", 0.8)]}), Task("b", {"read": [("sleep", 0.1)]})]
+    tasks = [CaseTask("a", {"compute": [("sleep", 0.8)]}), CaseTask("b", {"read": [("sleep", 0.1)]})]
     a, b = run_cohort(tasks, pipeline_of(tmp_path, ("sleep", 0.7)), timeout_s=2.0)
     assert 0.8 <= a.seconds < 2.0 and 0.1 <= b.seconds < 0.6
     assert list(a.costs) == ["start", *STEPS] and list(b.costs) == list(STEPS)
@@ -193,12 +193,12 @@ def test_seconds_are_those_of_the_steps_and_not_of_waiting(tmp_path):
 
 
 def test_clock_starts_with_the_case_and_not_with_the_worker(tmp_path):
-    (result,) = run_cohort([Task("a", give(1))], pipeline_of(tmp_path, ("sleep", 0.8)), timeout_s=0.7)
+    (result,) = run_cohort([CaseTask("a", give(1))], pipeline_of(tmp_path, ("sleep", 0.8)), timeout_s=0.7)
     assert result.status == "done" and result.seconds < 0.7
 
 
 def test_a_case_does_not_age_while_its_result_waits_to_be_taken(tmp_path):
-    cohort = run_cohort([Task(case, give(case)) for case in "abcde"], pipeline_of(tmp_path), timeout_s=0.7)
+    cohort = run_cohort([CaseTask(case, give(case)) for case in "abcde"], pipeline_of(tmp_path), timeout_s=0.7)
     results = []
     for result in cohort:
         results.append(result)
@@ -210,13 +210,13 @@ NEIGHBOURS = {"read": {"a": "compute"}, "compute": {"a": "write", "c": "read"}, 
 """Which step of which other case runs while a step of case b does."""
 
 
-def beside(step: str, end: list[tuple[str, Any]]) -> list[Task]:
+def beside(step: str, end: list[tuple[str, Any]]) -> list[CaseTask]:
     """Cases a to e; a step of b acts as `end` says once its neighbours run theirs, which last until then."""
     cases = {case: give(case) for case in "abcde"}
     for case, other in NEIGHBOURS[step].items():
         cases[case][other] = [("mark", f"{case} runs"), ("await", "b ends")]
     cases["b"][step] = [*(("await", f"{case} runs") for case in NEIGHBOURS[step]), ("mark", "b ends"), *end]
-    return [Task(case, payload) for case, payload in cases.items()]
+    return [CaseTask(case, payload) for case, payload in cases.items()]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -229,7 +229,11 @@ def test_a_worker_killed_in_any_step_costs_the_guilty_case_alone(tmp_path, step)
 
 
 def test_a_case_that_hangs_alone_is_stopped_and_the_idle_ones_go_on(tmp_path):
-    tasks = [Task("a", give(1)), Task("b", {"compute": [("sleep", 60)]}), *(Task(case, give(2)) for case in "cd")]
+    tasks = [
+        CaseTask("a", give(1)),
+        CaseTask("b", {"compute": [("sleep", 60)]}),
+        *(CaseTask(case, give(2)) for case in "cd"),
+    ]
     results = list(run_cohort(tasks, pipeline_of(tmp_path), timeout_s=0.8))
     assert [(r.case, r.status) for r in results] == [("a", "done"), ("b", "failed"), ("c", "done"), ("d", "done")]
     assert "longer than the 0.8 s" in results[1].reason and workers(tmp_path) == 2
@@ -237,10 +241,10 @@ def test_a_case_that_hangs_alone_is_stopped_and_the_idle_ones_go_on(tmp_path):
 
 def test_a_case_that_is_late_beside_others_gets_its_time_alone_and_overlap_ends(tmp_path):
     tasks = [
-        Task("a", {"compute": [("once", ("a ran", "sleep", 60))]}),
-        Task("b", {"read": [("once", ("b ran", "sleep", 60))]}),
-        Task("c", {"write": [("lack", "d is read")]}),
-        Task("d", {"read": [("mark", "d is read")]}),
+        CaseTask("a", {"compute": [("once", ("a ran", "sleep", 60))]}),
+        CaseTask("b", {"read": [("once", ("b ran", "sleep", 60))]}),
+        CaseTask("c", {"write": [("lack", "d is read")]}),
+        CaseTask("d", {"read": [("mark", "d is read")]}),
     ]
     results = list(run_cohort(tasks, pipeline_of(tmp_path), timeout_s=1.0))
     assert [(r.case, r.status, r.reason) for r in results] == [(case, "done", "") for case in "abcd"]
@@ -260,7 +264,7 @@ def test_memory_that_runs_out_beside_others_is_tried_again_alone(tmp_path, step)
 
 
 def test_a_case_that_kills_the_worker_while_it_starts_is_found(tmp_path):
-    tasks = [Task("a", {"read": [("await", "started"), ("kill", signal.SIGKILL)]}), Task("b", give(1))]
+    tasks = [CaseTask("a", {"read": [("await", "started"), ("kill", signal.SIGKILL)]}), CaseTask("b", give(1))]
     a, b = run_cohort(tasks, pipeline_of(tmp_path, ("once", ("started", "sleep", 60))))
     assert a.failed and "SIGKILL" in a.reason and b.status == "done"
 
@@ -278,8 +282,8 @@ def test_no_task_starts_no_worker(tmp_path):
 )  # fmt: skip
 def test_failing_start_is_refused_at_once(tmp_path, step, verb, value, words):
     with pytest.raises(UserError, match=words):
-        list(run_cohort([Task("a", give(1)), Task("b", give(2))], pipeline_of(tmp_path, (verb, value), step=step),
-                        log=tmp_path / "worker.log"))  # fmt: skip
+        tasks = [CaseTask("a", give(1)), CaseTask("b", give(2))]
+        list(run_cohort(tasks, pipeline_of(tmp_path, (verb, value), step=step), log=tmp_path / "worker.log"))
 
 
 DEATH = {"compute": [("await", "beside"), ("exit", 3)]}
@@ -288,7 +292,7 @@ BESIDE = {"read": [("mark", "beside")]}
 
 
 def test_a_worker_that_failed_to_build_is_never_given_a_case(tmp_path):
-    tasks = [Task("a", DEATH), Task("b", BESIDE | give(1)), Task("c", give(2)), Task("d", give(3))]
+    tasks = [CaseTask("a", DEATH), CaseTask("b", BESIDE | give(1)), CaseTask("c", give(2)), CaseTask("d", give(3))]
     # Worker 0 dies of a, beside which others are read; start 1 fails, and costs the next case, a. The rest is innocent.
     results = list(run_cohort(tasks, pipeline_of(tmp_path, ("fail starts", ((1,), 30.0)))))
     assert sorted((r.case, r.status) for r in results) == [
@@ -299,7 +303,7 @@ def test_a_worker_that_failed_to_build_is_never_given_a_case(tmp_path):
 
 
 def test_after_two_failed_starts_in_a_row_the_rest_fails_at_once(tmp_path):
-    tasks = [Task("a", DEATH), *(Task(case, BESIDE | give(case)) for case in "bcdefg")]
+    tasks = [CaseTask("a", DEATH), *(CaseTask(case, BESIDE | give(case)) for case in "bcdefg")]
     results = list(run_cohort(tasks, pipeline_of(tmp_path, ("fail starts", ((1, 2, 3), 0.0)))))
     assert [r.case for r in results] == list("abcdefg")
     assert [r.reason for r in results] == ["start 1 failed", *["start 2 failed"] * 6]
@@ -308,7 +312,7 @@ def test_after_two_failed_starts_in_a_row_the_rest_fails_at_once(tmp_path):
 
 def test_stuck_starts_cost_their_limit_twice_and_not_once_a_case(tmp_path, monkeypatch):
     death = {"compute": [("await", "a is done"), ("await", "beside"), ("exit", 3)]}
-    tasks = [Task("a", give(1)), Task("b", death), *(Task(str(n), BESIDE | give(n)) for n in range(9))]
+    tasks = [CaseTask("a", give(1)), CaseTask("b", death), *(CaseTask(str(n), BESIDE | give(n)) for n in range(9))]
     cohort = run_cohort(tasks, pipeline_of(tmp_path, ("hang later", None)))
     assert next(cohort).status == "done"
     (tmp_path / "a is done").touch()
@@ -321,14 +325,14 @@ def test_stuck_starts_cost_their_limit_twice_and_not_once_a_case(tmp_path, monke
 
 def test_a_full_disk_is_said_in_plain_words_and_costs_no_worker(tmp_path):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/a.nii.gz")
-    tasks = [Task("a", give(1)), Task("b", {"write": [("raise", full)]}), Task("c", give(2))]
+    tasks = [CaseTask("a", give(1)), CaseTask("b", {"write": [("raise", full)]}), CaseTask("c", give(2))]
     a, b, c = run_cohort(tasks, pipeline_of(tmp_path), log=tmp_path / "worker.log")
     assert b.reason == "the disk is full: out/a.nii.gz; free some space, then give the same command again"
     assert a.payload[1] == c.payload[1]
 
 
 def test_a_log_that_takes_nothing_costs_no_worker(tmp_path):
-    tasks = [Task("a", give(1)), Task("b", {"write": [("raise", KeyError("spacing"))]}), Task("c", give(2))]
+    tasks = [CaseTask("a", give(1)), CaseTask("b", {"write": [("raise", KeyError("spacing"))]}), CaseTask("c", give(2))]
     a, b, c = run_cohort(tasks, pipeline_of(tmp_path, ("full disk", None)), log=tmp_path / "worker.log")
     assert b.reason.startswith("KeyError: 'spacing'")
     assert a.payload[1] == c.payload[1]
@@ -337,12 +341,12 @@ def test_a_log_that_takes_nothing_costs_no_worker(tmp_path):
 def test_a_log_that_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^File exists: .*/file$"):
-        list(run_cohort([Task("a", give(1))], pipeline_of(tmp_path), log=tmp_path / "file/log"))
+        list(run_cohort([CaseTask("a", give(1))], pipeline_of(tmp_path), log=tmp_path / "file/log"))
 
 
 def test_what_a_worker_prints_goes_to_the_log(tmp_path, capfd):
     log = tmp_path / "logs" / "worker.log"
-    tasks = [Task("a", {"compute": [("print", "from the worker")]})]
+    tasks = [CaseTask("a", {"compute": [("print", "from the worker")]})]
     (result,) = run_cohort(tasks, pipeline_of(tmp_path), log=log)
     assert result.status == "done"
     assert log.read_text() == "from the worker\n"
@@ -351,7 +355,7 @@ def test_what_a_worker_prints_goes_to_the_log(tmp_path, capfd):
 
 def test_empty_log_is_removed_and_worker_ends_with_the_generator(tmp_path):
     log = tmp_path / "worker.log"
-    tasks = [Task("a", give(1)), *(Task(case, {"compute": [("sleep", 60)]}) for case in "bcd")]
+    tasks = [CaseTask("a", give(1)), *(CaseTask(case, {"compute": [("sleep", 60)]}) for case in "bcd")]
     cohort = run_cohort(tasks, pipeline_of(tmp_path), log=log)
     pid = next(cohort).payload[1]
     assert is_alive(pid) and log.exists()
@@ -373,10 +377,10 @@ MASKED = Pipeline(build_masked, build_masked, build_masked)
 def test_ctrl_c_never_reaches_a_worker_not_even_the_first(root):
     code = (
         "import signal\n"
-        "from ivdjax.inference.supervisor import Task, run_cohort\n"
+        "from ivdjax.inference.supervisor import CaseTask, run_cohort\n"
         "from tests.inference.test_supervisor import MASKED\n"
         "if __name__ == '__main__':\n"
-        "    print([signal.SIGINT in r.payload for r in run_cohort([Task('a', None)], MASKED)])"
+        "    print([signal.SIGINT in r.payload for r in run_cohort([CaseTask('a', None)], MASKED)])"
     )
     # A process of its own: in this one, a worker has been started before.
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
@@ -386,12 +390,12 @@ def test_ctrl_c_never_reaches_a_worker_not_even_the_first(root):
 SCRIPT = """
 import pathlib, signal, sys
 from ivdjax.commands.commands import run_command
-from ivdjax.inference.supervisor import Task, run_cohort
+from ivdjax.inference.supervisor import CaseTask, run_cohort
 from tests.inference.test_supervisor import give, pipeline_of
 
 def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with Ctrl-C ignored
-    tasks = [Task("a", give(1)), Task("b", {"compute": [("mark", "b runs"), ("sleep", 60)]})]
+    tasks = [CaseTask("a", give(1)), CaseTask("b", {"compute": [("mark", "b runs"), ("sleep", 60)]})]
     for result in run_cohort(tasks, pipeline_of(pathlib.Path(sys.argv[1]))):
         print(result.payload[1], flush=True)
     return 0
@@ -445,10 +449,10 @@ def test_a_worker_that_dies_before_it_listens_is_noticed(program, monkeypatch):
     monkeypatch.setattr("multiprocessing.spawn._python_exe", program.encode())
     build = functools.partial(build_with, LARGE)
     with pytest.raises(UserError, match="the worker process ended while it was starting"):
-        list(run_cohort([Task("a", "a")], Pipeline(build, build, build), None, None))
+        list(run_cohort([CaseTask("a", "a")], Pipeline(build, build, build), None, None))
 
 
 def test_a_large_pipeline_reaches_its_worker():
     build = functools.partial(build_with, LARGE)
-    (result,) = run_cohort([Task("a", "a")], Pipeline(build, build, build), None, None)
+    (result,) = run_cohort([CaseTask("a", "a")], Pipeline(build, build, build), None, None)
     assert result.payload == "A"

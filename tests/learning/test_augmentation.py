@@ -12,7 +12,7 @@ import pytest
 
 from ivdjax.config import AugmentationConfig
 from ivdjax.learning import augmentation
-from ivdjax.learning.augmentation import COUNTED, OUTLINED, Crop, Residents, Sample
+from ivdjax.learning.augmentation import COUNTED, OUTLINED, Crop, DeviceVolumes, Sample
 from ivdjax.learning.contrast import CLASSES
 
 STILL = AugmentationConfig(rotation_deg=0, scale=(1, 1), elastic_mm=0, noise=0, gamma=(1, 1), remap=0, bias=0, blur=0,
@@ -36,9 +36,9 @@ def quick_keys(seed: int, count: int) -> jax.Array:
     return jax.random.split(jax.random.key(seed, impl="unsafe_rbg"), count)
 
 
-def residents(
+def device_volumes(
     image: np.ndarray, target: np.ndarray, extent: Any = None, counted: Any = None, centres: Any = (), ends: Any = None
-) -> Residents:
+) -> DeviceVolumes:
     """One volume (D, H, W, C) and its target (D, H, W); all of it counts unless stated."""
     extent = extent or target.shape
     rows = np.resize(np.asarray(centres, np.float32), (15, 3)) if len(centres) else np.zeros((15, 3), np.float32)
@@ -50,7 +50,7 @@ def residents(
     kinds = {"image": jnp.uint8, "target": jnp.uint8, "counted": jnp.uint8}
     arrays = {name: jnp.asarray(np.asarray(value)[None], kinds.get(name, jnp.int32)) for name, value in fields.items()}
     brightness = jnp.full((1, CLASSES, image.shape[-1]), 0.5)
-    return Residents(
+    return DeviceVolumes(
         **arrays, classes=jnp.asarray(target[None] % CLASSES, jnp.uint8), class_mean=brightness, class_sd=brightness,
         base=jnp.asarray(image[None, ..., 0], jnp.uint8), made=jnp.zeros(1, jnp.int32),
         spacing_mm=jnp.asarray([SPACING_MM], jnp.float32), centres=jnp.asarray(rows[None]),
@@ -70,19 +70,23 @@ def ramps(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def draw(keys: jax.Array, volumes: Residents, crop: Crop, settings: AugmentationConfig) -> Sample:
+def draw(keys: jax.Array, volumes: DeviceVolumes, crop: Crop, settings: AugmentationConfig) -> Sample:
     return jax.vmap(lambda key: augmentation.draw_sample(key, volumes, crop, settings))(keys)
 
 
 def samples(
-    keys: jax.Array, volumes: Residents, settings: AugmentationConfig, box: tuple[int, ...] = BOX, levels: bool = False
+    keys: jax.Array,
+    volumes: DeviceVolumes,
+    settings: AugmentationConfig,
+    box: tuple[int, ...] = BOX,
+    levels: bool = False,
 ) -> Sample:
     return jax.tree.map(np.asarray, draw(keys, volumes, crop_of(0.5, box, levels), settings))
 
 
 def test_without_any_strength_a_sample_is_a_plain_crop():
     volume = ramps((6, 60, 50))
-    drawn = samples(quick_keys(0, 32), residents(volume, volume[..., 1], centres=[(3, 30, 20)]), STILL)
+    drawn = samples(quick_keys(0, 32), device_volumes(volume, volume[..., 1], centres=[(3, 30, 20)]), STILL)
     read = 255 * drawn.image
     for sample, mask in zip(read, drawn.mask == 1, strict=True):
         # One slice, rows along h, columns along w, one voxel apart but for the stretch of 5 % that is always drawn.
@@ -100,7 +104,7 @@ def test_without_any_strength_a_sample_is_a_plain_crop():
 
 def test_deformation_moves_image_target_and_mask_together():
     volume = ramps((6, 60, 50))
-    volumes = residents(volume, volume[..., 1], counted=rows_from((6, 60, 50), 20), centres=[(3, 30, 20)])
+    volumes = device_volumes(volume, volume[..., 1], counted=rows_from((6, 60, 50), 20), centres=[(3, 30, 20)])
     drawn = samples(jax.random.split(jax.random.key(0), 64), volumes, BENT)
     np.testing.assert_allclose(drawn.target, drawn.image[..., 1], atol=1e-6)
     rows = 255 * drawn.image[..., 1]
@@ -112,7 +116,7 @@ def test_deformation_moves_image_target_and_mask_together():
 
 def test_one_key_gives_one_sample_in_any_batch():
     volume = ramps((6, 60, 50))
-    volumes = residents(volume, 4 * volume[..., 1], counted=rows_from((6, 60, 50), 30), centres=[(3, 30, 20)])
+    volumes = device_volumes(volume, 4 * volume[..., 1], counted=rows_from((6, 60, 50), 30), centres=[(3, 30, 20)])
     keys = jax.random.split(jax.random.key(5), 64)
     first, second = samples(keys, volumes, BENT), samples(keys[::-1], volumes, BENT)
     for one, other in zip(first, second, strict=True):
@@ -126,7 +130,7 @@ EVERYWHERE = (jnp.full(2, -jnp.inf), jnp.full(2, jnp.inf))
 
 
 @partial(jax.jit, static_argnums=3)
-def gather(volumes: Residents, case: int, where: jax.Array, levels: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+def gather(volumes: DeviceVolumes, case: int, where: jax.Array, levels: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Image, target and what counts, in the whole field of view."""
     return augmentation._gather(volumes, case, where, EVERYWHERE, jnp.zeros(()), levels)[:3]
 
@@ -136,7 +140,7 @@ def test_at_whole_positions_voxels_are_read_as_they_are():
     image, share = random.integers(0, 256, (3, 9, 8, 2)), random.integers(0, 256, (3, 9, 8))
     d, h, w = np.meshgrid(1, np.arange(2, 6), np.arange(3, 8), indexing="ij")
     where = jnp.asarray(np.stack([d, h, w], axis=-1), jnp.float32)
-    crop, target, mask = gather(residents(image, share), 0, where, False)
+    crop, target, mask = gather(device_volumes(image, share), 0, where, False)
     np.testing.assert_allclose(crop, image[1:2, 2:6, 3:8] / 255, rtol=1e-6)
     np.testing.assert_allclose(target, share[1:2, 2:6, 3:8] / 255, rtol=1e-6)
     assert (mask == 1).all()
@@ -146,7 +150,7 @@ def test_what_lies_outside_is_empty_and_counts_for_nothing():
     # A volume of (2, 6, 5) padded to (4, 10, 9) with values that must never be seen.
     image, share = np.full((4, 10, 9, 1), 255), np.full((4, 10, 9), 255)
     image[:2, :6, :5], share[:2, :6, :5] = 100, 0
-    volumes = residents(image, share, extent=(2, 6, 5), counted=rows_from((4, 10, 9), 2))
+    volumes = device_volumes(image, share, extent=(2, 6, 5), counted=rows_from((4, 10, 9), 2))
     h, w = jnp.meshgrid(jnp.arange(-2.0, 9.0), jnp.arange(-2.0, 8.0), indexing="ij")
     for d in (-5.0, 0.5, 7.0):  # a single slice is held inside the volume
         where = jnp.stack([jnp.full_like(h, d), h, w], axis=-1)[None]
@@ -158,7 +162,7 @@ def test_what_lies_outside_is_empty_and_counts_for_nothing():
 
 
 @partial(jax.jit, static_argnums=2)
-def drawn_centres(keys: jax.Array, volumes: Residents, box: tuple[int, ...], disc_fraction: float) -> jax.Array:
+def drawn_centres(keys: jax.Array, volumes: DeviceVolumes, box: tuple[int, ...], disc_fraction: float) -> jax.Array:
     crop = crop_of(0.0, (1, *box)[-3:])._replace(disc_fraction=disc_fraction)
     return jax.vmap(lambda key: augmentation._draw_centre(key, volumes, 0, crop))(keys)
 
@@ -168,13 +172,13 @@ def centres(
 ) -> np.ndarray:
     """Centres of 500 boxes in a volume of this extent."""
     shape = (60, 100, 80)
-    volumes = residents(np.zeros((*shape, 1)), np.zeros(shape), extent, centres=discs, ends=ends)
+    volumes = device_volumes(np.zeros((*shape, 1)), np.zeros(shape), extent, centres=discs, ends=ends)
     return np.asarray(drawn_centres(quick_keys(1, 500), volumes, box, disc_fraction))
 
 
 def test_levels_are_read_at_the_nearest_voxel():
     levels = np.random.default_rng(1).integers(0, 8, (3, 9, 8))
-    volumes = residents(np.zeros((*levels.shape, 1)), levels)
+    volumes = device_volumes(np.zeros((*levels.shape, 1)), levels)
     where = np.random.default_rng(2).uniform(0, 1, (4, 5, 5, 3)) * (2, 8, 7)
     _, target, mask = gather(volumes, 0, jnp.asarray(where, jnp.float32), True)
     d, h, w = np.moveaxis(np.rint(where).astype(int), -1, 0)
@@ -184,7 +188,7 @@ def test_levels_are_read_at_the_nearest_voxel():
 
 def test_a_solid_box_reads_nothing_beyond_the_first_and_last_slice():
     image, levels = np.full((4, 6, 5, 1), 100), np.full((4, 6, 5), 3)
-    volumes = residents(image, levels, extent=(2, 6, 5))
+    volumes = device_volumes(image, levels, extent=(2, 6, 5))
     where = jnp.stack(jnp.meshgrid(jnp.arange(-2.0, 4.0), jnp.arange(6.0), jnp.arange(5.0), indexing="ij"), axis=-1)
     for kind, inside in ((True, 3.0), (False, 3 / 255)):
         crop, target, mask = (np.asarray(part).reshape(6, -1) for part in gather(volumes, 0, where, kind))
@@ -195,7 +199,7 @@ def test_a_solid_box_reads_nothing_beyond_the_first_and_last_slice():
 
 def test_without_any_strength_a_solid_sample_is_a_plain_box():
     volume = ramps((20, 60, 50))
-    drawn = samples(quick_keys(0, 16), residents(volume, volume[..., 0], centres=[(10, 30, 20)]), STILL, SOLID)
+    drawn = samples(quick_keys(0, 16), device_volumes(volume, volume[..., 0], centres=[(10, 30, 20)]), STILL, SOLID)
     read = 255 * drawn.image
     assert read.shape == (16, *SOLID, 3) and drawn.target.shape == drawn.mask.shape == (16, *SOLID)
     inner = read[:, :, 1:-1, 1:-1]  # the stretch of 5 % that is always drawn may reach over the volume's edge
@@ -210,7 +214,7 @@ def test_without_any_strength_a_solid_sample_is_a_plain_box():
 def test_solid_samples_move_image_levels_and_mask_together():
     volume = ramps((20, 60, 50))
     levels = volume[..., 1] // 8
-    volumes = residents(volume, levels, counted=rows_from((20, 60, 50), 20), centres=[(10, 30, 20)])
+    volumes = device_volumes(volume, levels, counted=rows_from((20, 60, 50), 20), centres=[(10, 30, 20)])
     drawn = samples(jax.random.split(jax.random.key(0), 16), volumes, BENT, SOLID, levels=True)
     rows = 255 * drawn.image[..., 1]
     inside = drawn.image.any(axis=-1)
@@ -349,7 +353,7 @@ def test_a_solid_box_is_turned_scaled_and_bent_in_all_directions():
 def test_a_cut_field_of_view_is_empty_counts_for_nothing_and_leaves_the_box_s_centre():
     shape = (2, 160, 120)  # 200 by 150 mm
     image = np.full((*shape, 1), 255, np.uint8)
-    volumes = residents(image, np.zeros(shape), counted=np.full(shape, COUNTED | OUTLINED), centres=[(0, 80, 60)])
+    volumes = device_volumes(image, np.zeros(shape), counted=np.full(shape, COUNTED | OUTLINED), centres=[(0, 80, 60)])
     box = (160, 120)
     cut = samples(quick_keys(8, 64), volumes, still(cut_probability=1.0), box)
     seen = cut.image[..., 0] > 0.5
@@ -366,7 +370,7 @@ def test_a_thick_slice_is_the_mean_of_what_lies_to_either_side():
     depth = np.arange(21, dtype=np.uint8)[:, None, None]
     image = np.broadcast_to(12 * depth, (21, 40, 40))[..., None]  # rises evenly: a mean across slices changes nothing
     disc = np.broadcast_to(255 * (depth == 10), (21, 40, 40))
-    volumes = residents(image, disc, centres=[(10, 20, 20)])
+    volumes = device_volumes(image, disc, centres=[(10, 20, 20)])
     thin, thick = (
         samples(quick_keys(2, 160), volumes, still(slice_mm=mm, slice_probability=1.0)) for mm in (0.0, 30.0)
     )
@@ -382,7 +386,7 @@ def test_tissues_are_the_classes_of_vertebra_and_canal_where_they_are_outlined()
     target[:, :10], target[:, 10:] = 2, 3
     counted = np.full(target.shape, COUNTED)
     counted[:, 5:] |= OUTLINED
-    drawn = samples(quick_keys(1, 16), residents(volume, target, counted=counted), still())
+    drawn = samples(quick_keys(1, 16), device_volumes(volume, target, counted=counted), still())
     rows = 255 * drawn.image[..., 1]
     np.testing.assert_array_equal(drawn.tissues[..., 0] == 1, (rows < 9.5) & (drawn.mask > 0))
     np.testing.assert_array_equal(drawn.tissues[..., 1] == 1, rows >= 9.5)

@@ -16,11 +16,11 @@ from ivdjax.learning.devices import AXIS, data_mesh, share
 from ivdjax.learning.losses import path_losses
 from ivdjax.learning.optimizer import build_optimizer
 from ivdjax.learning.steps import Metrics, TrainState, build_device_step, build_train_step
-from tests.learning.test_steps import AUGMENTATION, CROP, SEED, STAGE, Small, assert_close, host, residents
+from tests.learning.test_steps import AUGMENTATION, CROP, SEED, STAGE, Small, assert_close, device_volumes, host
 
 BATCH = 8
 NETWORK = Small()
-VOLUMES = residents(ignore_above=(0, 14))  # masks of different sizes: a mean of means would be wrong
+VOLUMES = device_volumes(ignore_above=(0, 14))  # masks of different sizes: a mean of means would be wrong
 
 
 def stage(**training: Any) -> StageConfig:

@@ -20,7 +20,7 @@ from ivdjax.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from ivdjax.learning.augmentation import Crop, Residents, draw_sample
+from ivdjax.learning.augmentation import Crop, DeviceVolumes, draw_sample
 from ivdjax.learning.contrast import CLASSES
 from ivdjax.learning.devices import data_mesh, share
 from ivdjax.learning.losses import level_loss, level_overlap_sums, path_losses
@@ -41,7 +41,7 @@ SEED = 3
 NETWORK = build_disc_net(STAGE.network)
 
 
-def residents(ignore_above: tuple[int, int] = (0, 20)) -> Residents:
+def device_volumes(ignore_above: tuple[int, int] = (0, 20)) -> DeviceVolumes:
     """Two volumes of noise with a bright bar as disc; the upper rows of the second take no part in the loss."""
     random = np.random.default_rng(0)
     image = random.integers(0, 120, (2, 4, 28, 24, 1)).astype(np.uint8)
@@ -58,7 +58,7 @@ def residents(ignore_above: tuple[int, int] = (0, 20)) -> Residents:
         "class_sd": np.zeros((2, CLASSES, 1), np.float32), "base": np.zeros(share_of_disc.shape, np.uint8),
         "made": np.zeros(2, np.int32),
     }  # fmt: skip
-    return Residents(**{name: jnp.asarray(array) for name, array in arrays.items()})
+    return DeviceVolumes(**{name: jnp.asarray(array) for name, array in arrays.items()})
 
 
 class Trainer:
@@ -66,12 +66,12 @@ class Trainer:
 
     def __init__(self) -> None:
         mesh = data_mesh(jax.devices()[:1])
-        self.residents = share(residents(), mesh)
+        self.device_volumes = share(device_volumes(), mesh)
         self.step = build_train_step(NETWORK.apply, STAGE, CROP, AUGMENTATION, SEED, mesh)
         self.states, self.metrics = [host(initial_state(NETWORK, STAGE, 1, SEED))], []
         state = share(self.states[0], mesh)
         for _ in range(4):
-            state, metrics = self.step(state, self.residents)
+            state, metrics = self.step(state, self.device_volumes)
             self.states.append(host(state))
             self.metrics.append({name: float(value) for name, value in metrics.items()})
 
@@ -104,7 +104,7 @@ def test_samples_depend_on_seed_step_and_index_alone_and_focal_loss_follows_cros
     def expected(params: Any, step: int, gamma: float) -> jax.Array:
         root = jax.random.fold_in(jax.random.key(SEED), step)
         keys = jax.vmap(lambda index: jax.random.fold_in(root, index))(jnp.arange(4))
-        batch = jax.vmap(lambda k: draw_sample(k, residents(), CROP, AUGMENTATION))(keys)
+        batch = jax.vmap(lambda k: draw_sample(k, device_volumes(), CROP, AUGMENTATION))(keys)
         fused, auxiliary = NETWORK.apply({"params": params}, batch.image)
         total, count = path_losses(fused, auxiliary, batch.target, batch.mask, (0.5, 1.0), gamma, 0.3)
         return total / count
@@ -134,13 +134,13 @@ def test_the_running_average_follows_the_parameters(trainer):
 
 def test_a_late_step_keeps_the_configured_share_of_the_average(trainer):
     late = trainer.states[1].replace(step=np.int32(1000))
-    after, _ = trainer.step(share(late, data_mesh(jax.devices()[:1])), trainer.residents)
+    after, _ = trainer.step(share(late, data_mesh(jax.devices()[:1])), trainer.device_volumes)
     wanted = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * np.asarray(p), late.average, after.params)
     assert_close(host(after).average, wanted)
 
 
 def test_the_step_is_a_pure_function_of_its_arguments(trainer):
-    again, metrics = trainer.step(share(trainer.states[2], data_mesh(jax.devices()[:1])), trainer.residents)
+    again, metrics = trainer.step(share(trainer.states[2], data_mesh(jax.devices()[:1])), trainer.device_volumes)
     for a, b in zip(jax.tree.leaves(host(again)), jax.tree.leaves(trainer.states[3]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert float(metrics["loss"]) == trainer.metrics[2]["loss"]
@@ -148,7 +148,7 @@ def test_the_step_is_a_pure_function_of_its_arguments(trainer):
 
 def test_a_batch_in_which_nothing_takes_part_moves_nothing(trainer):
     mesh = data_mesh(jax.devices()[:1])
-    masked = share(residents(ignore_above=(99, 99)), mesh)
+    masked = share(device_volumes(ignore_above=(99, 99)), mesh)
     after, metrics = trainer.step(share(trainer.states[0], mesh), masked)
     assert metrics["loss"] == 0 and metrics["gradient_norm"] == 0 and metrics["dice"] == 0
     assert_close(host(after).params, trainer.states[0].params, 0)
@@ -158,7 +158,7 @@ def test_training_lowers_the_loss_on_a_bright_bar(trainer):
     state, losses = share(trainer.states[0], data_mesh(jax.devices()[:1])), []
     for _ in range(2):  # the two steps of cross-entropy, again and again
         for _ in range(20):
-            state, metrics = trainer.step(state.replace(step=jnp.mod(state.step, 2)), trainer.residents)
+            state, metrics = trainer.step(state.replace(step=jnp.mod(state.step, 2)), trainer.device_volumes)
         losses.append(float(metrics["loss"]))
     assert losses[1] < losses[0] < trainer.metrics[0]["loss"]
 
@@ -203,7 +203,7 @@ def test_a_step_of_levels_learns_from_solid_boxes_and_counts_right_levels():
     )  # fmt: skip
     crop = Crop((4, 16, 12), (4.0, 1.25, 1.25), 0.5, levels=True)
     mesh, network = data_mesh(jax.devices()[:1]), Levels()
-    whole = residents()
+    whole = device_volumes()
     volumes = share(whole._replace(target=whole.target // 255 * 3), mesh)
     start = host(initial_state(network, stage, 1, SEED))
     step = build_train_step(network.apply, stage, crop, AUGMENTATION, SEED, mesh)

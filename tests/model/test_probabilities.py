@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ivdjax.config import Config, DiscConfig, InferenceConfig, LocalizationConfig, RegionConfig, TrainingConfig
+from ivdjax.config import (
+    AugmentationConfig,
+    Config,
+    DiscConfig,
+    InferenceConfig,
+    LocalizationConfig,
+    RegionConfig,
+    TrainingConfig,
+)
 from ivdjax.data.preparation import Prepared
 from ivdjax.model import probabilities
 from ivdjax.model.probabilities import (
@@ -162,17 +170,22 @@ def test_each_voxel_gets_its_own_probability_of_region(shape):
     np.testing.assert_allclose(probability, case.image[0] > 127, atol=1e-6)
 
 
+@pytest.mark.parametrize("overhang", [0.0, 0.5])
 @pytest.mark.parametrize("shape", [(9, 20, 13), (4, 8, 8), (2, 5, 30)])
-def test_each_voxel_gets_its_own_probabilities_of_levels(shape):
+def test_each_voxel_gets_its_own_probabilities_of_levels(shape, overhang):
     case = prepared(shape)
+    config = replace(settings(), augmentation=AugmentationConfig(overhang=overhang))
+    air = []
 
     def network(params: Any, blocks: np.ndarray) -> Any:
         assert blocks.shape == (1, 4, 8, 8, 1) and blocks.dtype == np.uint8 and params == "parameters"
+        air.append([not blocks[:, :, :2].any(), not blocks[:, :, :, :2].any()])
         share = blocks.astype(np.float32) / 255
         return np.concatenate([1 - share, share], axis=-1)
 
-    probability = level_probability(case, network, "parameters", settings())
+    probability = level_probability(case, network, "parameters", config)
     assert probability.shape == (2, *shape) and probability.dtype == np.float32
+    assert (np.any(air, axis=0) == bool(overhang)).all(), "a quarter of the overhanging box is air, above and in front"
     np.testing.assert_allclose(probability[1], case.image[0] / 255, atol=1e-5)
     np.testing.assert_allclose(probability.sum(axis=0), 1, rtol=1e-5)
 

@@ -23,7 +23,7 @@ from ivdjax.imaging.folders import alone
 from ivdjax.inference import infer as inference
 from ivdjax.inference.infer import infer
 from ivdjax.inference.request import InferenceRequest
-from ivdjax.inference.supervisor import Result, Task
+from ivdjax.inference.supervisor import CaseTask, Result
 from ivdjax.inference.worker import Pipeline
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.volume import CaseError, UserError
@@ -96,11 +96,11 @@ def store(output: Path, case: str) -> None:
     (output / case / f"{case}_discs.json").write_text("{}")
 
 
-def replace_cohort(monkeypatch: pytest.MonkeyPatch, work: Callable[[Task, Pipeline], Result]) -> None:
+def replace_cohort(monkeypatch: pytest.MonkeyPatch, work: Callable[[CaseTask, Pipeline], Result]) -> None:
     """Has cases worked on in this process, by `work`, whose errors end the run as a signal or a fault would."""
 
     def run_cohort(
-        tasks: Sequence[Task], pipeline: Pipeline, timeout_s: float | None, log: Path | None
+        tasks: Sequence[CaseTask], pipeline: Pipeline, timeout_s: float | None, log: Path | None
     ) -> Iterator[Result]:
         for task in tasks:
             yield work(task, pipeline)
@@ -157,7 +157,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(request_of_
 
 
 def test_where_no_worker_becomes_ready_nothing_is_written(request_of_three, monkeypatch):
-    def refuse(task: Task, pipeline: Pipeline) -> Result:
+    def refuse(task: CaseTask, pipeline: Pipeline) -> Result:
         raise UserError("no device")
 
     replace_cohort(monkeypatch, refuse)
@@ -171,7 +171,7 @@ def test_an_output_that_vanishes_in_mid_run_is_not_made_again_and_fails_what_is_
 ):
     output = request_of_three.output
 
-    def work(task: Task, pipeline: Pipeline) -> Result:
+    def work(task: CaseTask, pipeline: Pipeline) -> Result:
         if task.case == "a":
             store(output, "a")
             shutil.rmtree(output)
@@ -191,7 +191,7 @@ def test_an_output_that_vanishes_in_mid_run_is_not_made_again_and_fails_what_is_
 def test_a_result_that_vanishes_in_mid_run_is_told_as_failed(request_of_three, monkeypatch):
     output = request_of_three.output
 
-    def work(task: Task, pipeline: Pipeline) -> Result:
+    def work(task: CaseTask, pipeline: Pipeline) -> Result:
         store(output, task.case)
         if task.case == "b":
             shutil.rmtree(output / "a")
@@ -205,7 +205,7 @@ def test_a_result_that_vanishes_in_mid_run_is_told_as_failed(request_of_three, m
 def test_a_run_that_is_stopped_tells_what_it_has_done_and_leaves_nothing_hidden(request_of_three, monkeypatch):
     output = request_of_three.output
 
-    def work(task: Task, pipeline: Pipeline) -> Result:
+    def work(task: CaseTask, pipeline: Pipeline) -> Result:
         if task.case == "b":
             (output / ".b.abcd1234.part").mkdir()  # as a killed worker leaves it
             raise KeyboardInterrupt
@@ -220,7 +220,7 @@ def test_a_run_that_is_stopped_tells_what_it_has_done_and_leaves_nothing_hidden(
     # Where the summary cannot be written either, why the run ended is what counts.
     (output / "summary.csv").unlink()
 
-    def spoil(task: Task, pipeline: Pipeline) -> Result:
+    def spoil(task: CaseTask, pipeline: Pipeline) -> Result:
         (output / "summary.csv").mkdir()
         raise KeyboardInterrupt
 
@@ -263,7 +263,7 @@ def test_what_killed_runs_left_is_removed_by_the_next_one(request_of_three, monk
 def test_rows_of_other_runs_stay_and_a_spoilt_summary_costs_them_alone(request_of_three, monkeypatch, capsys):
     output, data = request_of_three.output, Path(request_of_three.inputs[0])
 
-    def work(task: Task, pipeline: Pipeline) -> Result:
+    def work(task: CaseTask, pipeline: Pipeline) -> Result:
         if task.case == "a":
             return Result("a", "failed", reason="a: no image; mend it")
         store(output, task.case)

@@ -10,9 +10,9 @@ from ivdjax.config import parse_config
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import write_volume
+from ivdjax.inference.case_result import conclude, prepare_case
 from ivdjax.inference.cohort import write_summary
 from ivdjax.inference.corrections import Corrections
-from ivdjax.inference.findings import conclude, prepare_case
 from ivdjax.inference.kept import Kept
 from ivdjax.inference.results import OutputOptions, write_result
 from ivdjax.model.model import Model

@@ -7,8 +7,8 @@ import pytest
 
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
-from ivdjax.inference.findings import CaseResult
-from ivdjax.inference.segments import disc_segments
+from ivdjax.inference.case_result import CaseResult
+from ivdjax.inference.disc_segments import disc_segments
 from ivdjax.review.outlines import edited_outlines
 from ivdjax.volume import Case, CaseError, LabelMap
 from tests.reports.spine_case import spine_case

@@ -16,7 +16,7 @@ from ivdjax.inference import ray_cohort
 from ivdjax.inference.infer import infer
 from ivdjax.inference.ray_cohort import RayOptions, run_on_ray
 from ivdjax.inference.request import InferenceRequest
-from ivdjax.inference.supervisor import Task
+from ivdjax.inference.supervisor import CaseTask
 from ivdjax.volume import CaseError, Grid, UserError
 from tests.inference.test_infer import AFFINE, CANONICAL, SHAPE
 from tests.inference.test_supervisor import give, pipeline_of
@@ -94,12 +94,12 @@ def test_two_nodes_one_of_which_dies_give_the_files_of_one_machine(ray, cohort, 
 @quietly
 def test_each_failure_stays_with_its_case(ray, tmp_path):
     tasks = [
-        Task("a", give(1)),
-        Task("bad", {"read": [("raise", CaseError("bad: no image"))]}),
-        Task("broken", {"compute": [("raise", KeyError("spacing"))]}),
-        Task("slow", {"compute": [("sleep", 60)]}),
-        Task("killed", {"read": [("kill", signal.SIGKILL)]}),
-        Task("b", give(2)),
+        CaseTask("a", give(1)),
+        CaseTask("bad", {"read": [("raise", CaseError("bad: no image"))]}),
+        CaseTask("broken", {"compute": [("raise", KeyError("spacing"))]}),
+        CaseTask("slow", {"compute": [("sleep", 60)]}),
+        CaseTask("killed", {"read": [("kill", signal.SIGKILL)]}),
+        CaseTask("b", give(2)),
     ]
     log = tmp_path / "log"
     options = RayOptions("local", workers=1, cores=1)
@@ -116,4 +116,4 @@ def test_each_failure_stays_with_its_case(ray, tmp_path):
 
 def test_no_cluster_is_said_in_one_line(ray, tmp_path):
     with pytest.raises(UserError, match="no cluster could be reached"):
-        list(run_on_ray([Task("a", give(1))], pipeline_of(tmp_path), RayOptions("127.0.0.1:1"), shared=tmp_path))
+        list(run_on_ray([CaseTask("a", give(1))], pipeline_of(tmp_path), RayOptions("127.0.0.1:1"), shared=tmp_path))

@@ -7,8 +7,8 @@ import numpy as np
 
 from ivdjax.config import AugmentationConfig
 from ivdjax.learning.augmentation import Crop, draw_sample
+from ivdjax.training.device_cache import stack_volumes
 from ivdjax.training.dixon_cases import as_dixon
-from ivdjax.training.residents import stack_residents
 from ivdjax.volume import DIXON
 from tests.model.test_targets import prepared
 
@@ -26,7 +26,7 @@ def test_a_case_gets_the_channels_and_keeps_the_image_that_they_come_from():
 def test_every_sample_of_such_a_case_has_other_channels_and_others_keep_their_own():
     made = as_dixon(prepared(levels=2), DIXON)
     crop = Crop((24, 28), (1.5, 1.0), 0.0, made=DIXON)
-    volumes = jax.tree.map(jax.numpy.asarray, stack_residents([made], made.grid.shape))
+    volumes = jax.tree.map(jax.numpy.asarray, stack_volumes([made], made.grid.shape))
     draw = jax.jit(jax.vmap(lambda key, given: draw_sample(key, given, crop, STILL), in_axes=(0, None)))
     keys = jax.random.split(jax.random.key(0), 12)
     drawn = np.asarray(draw(keys, volumes).image)

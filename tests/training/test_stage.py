@@ -39,7 +39,7 @@ class Fake:
         self.numbers: dict[int, dict[str, float]] = {}
         self.on_predict: Callable[[], None] = lambda: None
 
-    def step(self, state: TrainState, residents: Any) -> tuple[TrainState, Any]:
+    def step(self, state: TrainState, volumes: Any) -> tuple[TrainState, Any]:
         done = int(state.step) + 1
         self.seen.append(done)
         self.at.get(done, lambda: None)()
@@ -314,7 +314,7 @@ def test_each_stage_has_its_own_folder_samples_and_figure(tmp_path, monkeypatch,
     seen, told = [], []
     step, journal = fake.step, stage.Journal
     monkeypatch.setattr(stage, "Journal", lambda *a, **k: told.append(k["slices_per_step"]) or journal(*a, **k))
-    monkeypatch.setattr(fake, "step", lambda state, residents: seen.append(residents) or step(state, residents))
+    monkeypatch.setattr(fake, "step", lambda state, volumes: seen.append(volumes) or step(state, volumes))
     result = train_stage(config, build_task(config, name, [prepared("a", 2)], [prepared("b")]), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert told == [2 if name == "region" else 2 * 4]  # slices a step: a solid box has several

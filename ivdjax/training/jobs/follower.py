@@ -14,7 +14,7 @@ from ivdjax.learning.hosts import Votes, from_leader, hear
 from ivdjax.learning.steps import abstract_state, build_train_step
 from ivdjax.model.stages import stage_crop, stage_settings
 from ivdjax.model.tasks import stage_network
-from ivdjax.training.residents import FollowedSets
+from ivdjax.training.device_cache import ReceivedCache
 from ivdjax.training.stage import STOP, is_due
 from ivdjax.volume import UserError
 
@@ -51,7 +51,7 @@ def follow_stage(message: dict[str, Any]) -> None:
     step_once = build_train_step(
         network.apply, stage, stage_crop(config, name), config.augmentation, config.seed, mesh
     )  # fmt: skip
-    residents, votes = FollowedSets(message["layout"], mesh), Votes(mesh)
+    cache, votes = ReceivedCache(message["layout"], mesh), Votes(mesh)
     abstract = abstract_state(network, stage, len(config.data.channels))
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
     state = share(from_leader(blank), mesh)
@@ -59,7 +59,7 @@ def follow_stage(message: dict[str, Any]) -> None:
         if is_due(every, start, total) and hear()["do"] == STOP:
             stop.carry_out()
         for step in range(start + 1, total + 1):
-            state, metrics = step_once(state, residents.at(step - 1))
+            state, metrics = step_once(state, cache.at(step - 1))
             keep_pace(metrics, mesh)
             if votes.stop(bool(stop.signal), state.step):
                 stop.carry_out()
