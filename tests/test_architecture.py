@@ -37,3 +37,18 @@ def test_what_the_table_names_is_there(place):
     path, name = place[0], place[1].strip(" `")
     defined = {node.name for node in ast.parse(source(path)).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     assert not name or name in defined
+
+
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        ("how one case is run", "inference/segmenter.py"),
+        ("what decides a disc's level", "discs/numbering.py"),
+        ("the loss", "learning/losses.py"),
+        ("a file format", "imaging/files/__init__.py"),
+    ],
+)
+def test_a_newcomer_finds_it_in_two_steps(question, path):
+    assert "](docs/architecture.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| {question} |")]
+    assert f"`{path}`" in row
