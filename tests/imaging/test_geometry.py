@@ -123,6 +123,29 @@ def test_cropped_and_covering_box_agree() -> None:
     assert any(side.stop == side.start for side in far)
 
 
+def test_covering_box_is_widened_and_clipped() -> None:
+    grid = straight((3.0, 1.0, 1.0), (8, 10, 12))
+    between = to_world_mm(grid.affine, np.array([[3.0, 4.4, 5.0], [3.0, 4.6, 5.0]]))
+    assert covering_box(grid, between) == (slice(2, 5), slice(3, 7), slice(4, 7))
+    assert covering_box(grid, between, margin=5) == (slice(0, 8), slice(0, 10), slice(0, 11))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_anti_alias_filter_is_the_stated_gaussian(factor: int) -> None:
+    source, coarse = straight((3.0, 1.0, 1.0), (1, 41, 1)), straight((3.0, factor, 1.0), (1, 40 // factor, 1))
+    variance = (factor**2 - 1) / (8 * np.log(2))
+    reach = np.arange(-15, 16)
+    weights = np.exp(-(reach**2) / (2 * variance))
+    middle = weights[15] / weights.sum()
+    impulse = np.zeros(source.shape)
+    impulse[0, 20] = 1.0
+    assert resample(impulse, source, coarse, order=1)[0, 20 // factor, 0] == pytest.approx(middle, rel=0.01)
+    # Beyond its ends the volume goes on as it ends: half of the weights, and the middle one, see the first voxel.
+    impulse = np.zeros(source.shape)
+    impulse[0, 0] = 1.0
+    assert resample(impulse, source, coarse, order=1)[0, 0, 0] == pytest.approx((1 + middle) / 2, rel=0.01)
+
+
 def test_linear_resampling_is_exact_on_a_ramp() -> None:
     grid = straight((3.0, 1.0, 1.0), (4, 12, 12))
     h = np.broadcast_to(np.arange(12.0)[None, :, None], grid.shape)
@@ -174,6 +197,23 @@ def test_channels_are_resampled_alike() -> None:
     both = resample(array, grid, respaced(grid, (None, 1.5, 1.5)), order=1)
     assert both.shape == (2, 3, 4, 4)
     assert np.array_equal(both[1], resample(array[1], grid, respaced(grid, (None, 1.5, 1.5)), order=1))
+    away = straight((3.0, 1.0, 1.0), (6, 6, 6))
+    before = Grid((3, 6, 6), grid.affine.copy())
+    before.affine[0, 3] += 3.0  # its first slice lies one slice before the volume's
+    backwards = Grid((4, 6, 6), grid.affine @ np.array([[-1.0, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    for order in (0, 1):
+        assert (resample(array, grid, backwards, order, outside=-9.0)[:, 3] == -9.0).all()  # type: ignore[arg-type]
+        assert (resample(array, grid, before, order, outside=-9.0)[:, 0] == -9.0).all()  # type: ignore[arg-type]
+        assert np.allclose(resample(array, grid, before, order)[:, 1:], array[:, :2])  # type: ignore[arg-type]
+        assert (resample(array, grid, away, order, outside=-9.0)[:, 3:] == -9.0).all()  # type: ignore[arg-type]
+        assert (resample(array, grid, away, order)[:, 3:] == 0.0).all()  # type: ignore[arg-type]
+
+
+def test_the_same_grid_gives_a_copy() -> None:
+    grid = straight((3.0, 1.0, 1.0), (3, 6, 6))
+    for array in (np.ones(grid.shape, np.uint8), np.ones(grid.shape, np.float32)):
+        again = resample(array, grid, grid, order=int(array.dtype == np.float32))  # type: ignore[arg-type]
+        assert np.array_equal(again, array) and not np.shares_memory(again, array)
 
 
 def test_coarser_grids_see_averages_and_not_single_voxels() -> None:
