@@ -439,7 +439,7 @@ def test_a_push_that_moves_nothing_is_given_up_at_the_end(tmp_path, bucket, monk
     mirror = started(tmp_path, bucket, "a")
     gate = threading.Event()
     monkeypatch.setattr(module, "STALL_S", 0.3)
-    monkeypatch.setattr(Mirror, "_copy_up", lambda itself: gate.wait(20))
+    monkeypatch.setattr(CopiedFiles, "copy_up", lambda itself: gate.wait(20))
     with pytest.raises(OSError, match=r"nothing was copied for 0 s.*Everything is in"):
         mirror.finish()
     gate.set()
@@ -448,14 +448,14 @@ def test_a_push_that_moves_nothing_is_given_up_at_the_end(tmp_path, bucket, monk
 def test_a_checkpoint_that_goes_while_it_is_copied_is_not_sealed(tmp_path, bucket, monkeypatch):
     mirror = started(tmp_path, bucket, "a")
     write_run(mirror.local, 1, 2)
-    inner = Mirror._upload
+    inner = CopiedFiles._upload
 
     def upload(itself, path, here):
         if path == "disc/checkpoints/1/state/manifest":
             shutil.rmtree(itself.local / "disc" / "checkpoints" / "1")
         return inner(itself, path, here)
 
-    monkeypatch.setattr(Mirror, "_upload", upload)
+    monkeypatch.setattr(CopiedFiles, "_upload", upload)
     mirror.finish()
     assert (bucket / "disc" / "checkpoints" / "1").exists()
     assert not (bucket / "disc" / "checkpoints" / "1" / SEAL).exists()
@@ -498,7 +498,7 @@ def test_a_full_local_disk_is_no_fault_of_the_bucket(tmp_path, bucket, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "download", full)
+    monkeypatch.setattr(copied_files, "download", full)
     with pytest.raises(OSError, match="No space left"):
         started(tmp_path, bucket, "b")
 
