@@ -183,7 +183,7 @@ def test_a_descent_that_fails_or_goes_astray_is_dropped(monkeypatch):
     monkeypatch.setattr(sitk.ImageRegistrationMethod, "Execute", fail)
     start = register_labels(REFERENCE, OTHER)
     assert worst_mm(REFERENCE, start, OTHER) < 3
-    monkeypatch.setattr("ivdjax.imaging.registration._refine", lambda *_: translation(np.array([0, 0, 500.0])))
+    monkeypatch.setattr("ivdjax.imaging.registration.refined", lambda *_: translation(np.array([0, 0, 500.0])))
     np.testing.assert_array_equal(register_labels(REFERENCE, OTHER).matrix, start.matrix)
 
 
