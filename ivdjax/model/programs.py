@@ -19,7 +19,7 @@ from jax import export
 
 from ivdjax.config import Config, plain_config
 from ivdjax.imaging.folders import write_whole
-from ivdjax.model.segmentation import Predict
+from ivdjax.model.probabilities import Predict
 from ivdjax.model.stages import stage_crop
 
 FOLDER = "programs"

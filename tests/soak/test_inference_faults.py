@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from ivdjax.inference import case_pipeline as pipeline_of_cases
 from ivdjax.inference import infer as inference
 from ivdjax.inference.infer import infer
 from ivdjax.inference.request import InferenceRequest
@@ -359,7 +360,7 @@ def test_an_output_that_is_deleted_in_mid_run_ends_it_with_1(model, few, undistu
 
 def build_troubled_read(request: InferenceRequest, model: Model) -> Callable[[Any], Any]:
     """As reading is, but a case called hang never ends, and one called kill takes its worker along."""
-    read = inference._build_read(request, model)
+    read = pipeline_of_cases._build_read(request, model)
 
     def troubled(files: Any) -> Any:
         if files.name == "hang":
@@ -376,7 +377,7 @@ def test_a_case_that_hangs_and_one_that_kills_its_worker_fail_alone(model, undis
         steps = case_pipeline(request, model)
         return Pipeline(functools.partial(build_troubled_read, request, model), steps.compute, steps.write)
 
-    case_pipeline = inference.case_pipeline
+    case_pipeline = pipeline_of_cases.case_pipeline
     monkeypatch.setattr(inference, "case_pipeline", troubled_pipeline)
     names = [CASES[0], "hang", CASES[1], CASES[2], "kill", CASES[3]]
     for name in names:
