@@ -23,6 +23,9 @@ LEVEL_NAMES: tuple[str, ...] = (
 LUMBAR_DISCS = 7
 """The discs the challenge annotates: L5/S1 up to T11/12 (paper, section 1)."""
 
+_FIRST_LEFT_OUT = 241
+"""Above every level that a label map may hold here, for pictures of what was left out."""
+
 DIXON: tuple[str, ...] = ("fat", "inn", "opp", "wat")
 """Channels of a Dixon protocol: fat, in phase, opposed phase, water."""
 
@@ -166,6 +169,28 @@ class LabelMap:
     def with_array(self, array: NDArray[np.uint8]) -> LabelMap:
         """The same grid with other labels of the same shape."""
         return replace(self, array=array)
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Structures below the lowest disc that might be taken for discs and were left out of the result.
+
+    Attributes:
+        names: what each was taken for: a remnant S1/S2 or S2/3, or "no disc".
+        labels: value 1 for the first name and so on, on the grid of the result's label map.
+    """
+
+    names: tuple[str, ...]
+    labels: LabelMap
+
+    def values(self) -> dict[int, str]:
+        """The value of each in `over`, above those of all levels, with its name."""
+        return {_FIRST_LEFT_OUT + number: name for number, name in enumerate(self.names)}
+
+    def over(self, discs: LabelMap) -> NDArray[np.uint8]:
+        """The label map of the discs (D, H, W) with these structures in it where no disc is."""
+        free = (self.labels.array > 0) & (discs.array == 0)
+        return np.where(free, self.labels.array + np.uint8(_FIRST_LEFT_OUT - 1), discs.array).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from ivdjax import __version__
 from ivdjax.commands.command import Command
-from ivdjax.commands.commands import CommandParser
+from ivdjax.commands.commands import REFUSED, CommandParser
 
 DESCRIPTION = """\
 Finds, numbers, outlines and measures intervertebral discs in MR images of the lumbar spine.
 
-For research; not a medical device. `ivdjax COMMAND --help` tells the options of a command."""
+For research; not a medical device. `ivdjax COMMAND --help` lists the options of a command."""
 
 EPILOG = """\
 Completion of commands, options and models in bash or zsh:  eval "$(register-python-argcomplete ivdjax)"
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "ivdjax") -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+    if not words:
+        parser.print_help(sys.stderr)
+        return REFUSED
     options = parser.parse_args(words)
     return _command(options.command).perform(options)
 

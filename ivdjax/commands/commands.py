@@ -22,6 +22,9 @@ from ivdjax.volume import CaseError, UserError
 
 DONE, FAILED, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
+_SCRIPTS = ("infer.py", "train.py", "evaluate.py", "cross_validate.py")
+"""Of a checkout, each one of the program's commands."""
+
 _AFTER_STOP = "nothing was left half written; the same command again goes on from there or begins anew"
 
 
@@ -35,6 +38,19 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, description: str = "", epilog: str | None = None, **others: Any) -> None:
         fixed = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(description=description, epilog=epilog, **(others | fixed))
+
+
+def spoken(command: str) -> str:
+    """How a command is called in the way in which this program was started.
+
+    `ivdjax infer` where the program is installed; `python infer.py` where a script of a checkout was called, and
+    `python -m ivdjax infer` where the package was.
+    """
+    started = Path(sys.argv[0] if sys.argv else "").name
+    script = f"{command.replace('-', '_')}.py"
+    if started in _SCRIPTS and script in _SCRIPTS:
+        return f"python {script}"
+    return f"python -m ivdjax {command}" if started in (*_SCRIPTS, "__main__.py") else f"ivdjax {command}"
 
 
 def run_command(main: Callable[[], int]) -> int:

@@ -20,7 +20,7 @@ from ivdjax.discs.centre_line import CentreLine
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.levels import Chain, solve_levels
 from ivdjax.discs.orientation import turned_gain
-from ivdjax.discs.signs import FEW, Answer, Sign, signs_of, transitional
+from ivdjax.discs.signs import FEW, Answer, Sign, left_out_below, signs_of, transitional
 from ivdjax.discs.spine_line import SpineLine, own_line, paper_line, predicted_levels
 from ivdjax.discs.surroundings import surroundings
 from ivdjax.discs.verdict import Judgement, Kind, judged, judgement_of
@@ -45,6 +45,7 @@ class Numbering:
         remarks: what else may be worth knowing; they decide nothing.
         findings: what was found of the spine itself: a likely transitional vertebra.
         signs: what the verdict is made of, by name (`ivdjax.discs.signs`).
+        left_out: what was left out below the lowest disc: name and voxels (N, 3) of each (`left_out_below`).
     """
 
     levels: NDArray[np.uint8]
@@ -55,6 +56,7 @@ class Numbering:
     remarks: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     signs: Mapping[str, Sign] = field(default_factory=dict)
+    left_out: tuple[tuple[str, NDArray[np.intp]], ...] = ()
 
 
 def number_discs(evidence: Evidence, settings: InferenceConfig, judgement: Judgement | None = None) -> Numbering:
@@ -87,6 +89,7 @@ def number_discs(evidence: Evidence, settings: InferenceConfig, judgement: Judge
     return Numbering(
         levels, confidence, verdict.kind, verdict.reasons, verdict.probability_wrong, verdict.remarks,
         (finding,) if finding else (), signs,
+        tuple((name, answer.candidates[index].voxels) for index, name in left_out_below(answer)),
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from ivdjax.volume import level_name
 _BORDER_MM = 10.0
 _SACRUM_SEEN = 0.3
 """Share of the half body below the lowest disc that must be S1 for the sacrum to be in view."""
+_SACRAL: Mapping[int | None, str] = {0: "S1/S2", -1: "S2/3"}
+"""Names of the levels of remnants."""
 _SPECK, _STRAY = 0.1, 0.25
 """Share of the median disc's volume below which a remnant, or a stray, is left out without a word."""
 _DISC_WIDTH, _DISC_VOLUME = 0.8, 0.4
@@ -127,6 +129,17 @@ def transitional(answer: Answer) -> str:
     return ""
 
 
+def left_out_below(answer: Answer) -> list[tuple[int, str]]:
+    """What was left out below the lowest disc: index of each candidate and what it was taken for, the lowest first.
+
+    Specks are not among them. A name is that of a remnant between sacral vertebrae, S1/S2 or S2/3, or "no disc".
+    """
+    if not answer.places:
+        return []
+    return [(index, _SACRAL.get(answer.levels[index], "no disc")) for _, index, share, _ in _below_the_lowest(answer)
+            if share >= _SPECK]  # fmt: skip
+
+
 def doubt(confidence: float) -> float:
     """Log odds against a confidence, 0 where it is as good as certain, 1 at one half, up to 2."""
     return float(np.clip(1 + np.log((1 - confidence + 1e-9) / (confidence + 1e-9)) / np.log(_SURE / (1 - _SURE)), 0, 2))
@@ -139,7 +152,7 @@ def _names(levels: Sequence[int]) -> str:
 
 
 def _any_name(level: int) -> str:
-    return level_name(level) if level >= 1 else ("a remnant of S1/S2" if level == 0 else "a remnant of S2/3")
+    return level_name(level) if level >= 1 else f"a remnant of {_SACRAL.get(level, _SACRAL[-1])}"
 
 
 def _uncertain(answer: Answer) -> Sign:

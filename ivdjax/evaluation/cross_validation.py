@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ivdjax.commands.commands import FAILED, INTERRUPTED, REFUSED, TERMINATED, run_command
+from ivdjax.commands.commands import FAILED, INTERRUPTED, REFUSED, TERMINATED, run_command, spoken
 from ivdjax.config import Config
 from ivdjax.data.datasets import CaseFiles, find_cases
 from ivdjax.data.folds import fold_of
@@ -298,7 +298,11 @@ def _in_turn(folder: Path) -> Iterator[None]:
                 yield
                 return
         if not told:
-            print(f"another cross_validate.py is at work in {folder}; waiting for it", file=sys.stderr, flush=True)
+            print(
+                f"another {spoken('cross-validate')} is at work in {folder}; waiting for it",
+                file=sys.stderr,
+                flush=True,
+            )
         told = True
         time.sleep(1.0)
 

@@ -189,8 +189,8 @@ def _run_statuses(job: Evaluation) -> dict[str, str]:
         return {row.case: row.status for row in summary_rows(path)}
     except ValueError as error:
         raise UserError(
-            f"{path} is no summary of infer.py any more: which cases it was given cannot be told; remove it to score "
-            "every reference, or name the cases (--cases)"
+            f"{path} is no longer a summary of ivdjax infer, so the cases that it was given are unknown; remove it to "
+            "score every reference, or name the cases (--cases)"
         ) from error
 
 
@@ -244,7 +244,7 @@ def _prediction_path(job: Evaluation, case: str) -> Path:
 def _check_predictions(job: Evaluation, found: Sequence[CaseFiles]) -> None:
     """Names predictions without a reference and references without a prediction; refuses if nothing meets."""
     if not job.predictions.is_dir():
-        raise UserError(f"--predictions must be a folder that infer.py has written; there is none at {job.predictions}")
+        raise UserError(f"--predictions must be an output folder of ivdjax infer; there is none at {job.predictions}")
     known = {files.name for files in found}
     with_file = sorted(
         {p.name for p in job.predictions.iterdir() if p.is_dir() and _prediction_path(job, p.name).is_file()}

@@ -16,12 +16,13 @@ from ivdjax.discs.contrast import contrast_doubts
 from ivdjax.discs.evidence import Evidence
 from ivdjax.discs.grades import graded, grader_of
 from ivdjax.discs.measures import measure_discs
+from ivdjax.discs.numbering import Numbering
 from ivdjax.discs.outline import outline_confidence, outline_sign
 from ivdjax.discs.signs import OUTLINE, Sign
 from ivdjax.discs.verdict import Judgement, judged, judgement_of
 from ivdjax.inference.corrections import Corrections, corrected_numbering, corrected_outlines
 from ivdjax.model.model import Model
-from ivdjax.volume import Case, CaseError, Disc, LabelMap
+from ivdjax.volume import Case, CaseError, Disc, LabelMap, LeftOut
 
 _CONTRAST = 0.5
 """P(something is wrong) that a channel asks for which is not what it is called: everything rests on the channels."""
@@ -45,6 +46,7 @@ class CaseResult:
         probability: float32 (D, H, W) of disc on the labels' grid, 0 to 1; None unless it was asked for.
         tissues: discs, vertebrae and canal on the labels' grid; None where the model outlines discs alone, or a person
             has drawn the discs.
+        left_out: what was left out below the lowest disc; None: nothing was.
     """
 
     case: Case
@@ -58,6 +60,7 @@ class CaseResult:
     findings: tuple[str, ...] = ()
     probability: NDArray[np.float32] | None = None
     tissues: LabelMap | None = None
+    left_out: LeftOut | None = None
 
 
 def prepare_case(model: Model, case: Case) -> Prepared:
@@ -122,8 +125,20 @@ def conclude(
     result = CaseResult(
         case, labels, tuple(discs), found.kind, found.reasons, prepared.warnings, found.probability_wrong,
         (*_missing_remarks(prepared), *found.remarks), numbering.findings, fine, tissues,
+        _left_out(numbering, prepared, evidence, settings.threshold),
     )  # fmt: skip
     return accepted(result, decided)
+
+
+def _left_out(numbering: Numbering, prepared: Prepared, evidence: Evidence, threshold: float) -> LeftOut | None:
+    """What was left out below the lowest disc, at the file's resolution."""
+    if not numbering.left_out:
+        return None
+    array = np.zeros(prepared.grid.shape, np.uint8)
+    for value, (_, voxels) in enumerate(numbering.left_out, start=1):
+        array[tuple(voxels.T)] = value
+    labels = restore_labels(array, prepared, evidence.probability, threshold)
+    return LeftOut(tuple(name for name, _ in numbering.left_out), labels)
 
 
 def _drawn(model: Model, case: Case, prepared: Prepared, decided: Corrections) -> CaseResult:

@@ -19,6 +19,9 @@ from ivdjax.volume import UserError
 PAGE = "index.html"
 """Name of the cohort page."""
 
+UNDER_REVIEW = ".ivdjax-review"
+"""Name of the empty file that lies in an output folder as long as it is reviewed."""
+
 _LINKS = {"report": "report", "csv": "table", "labels": "label map", "seg_nrrd": "3D Slicer", "dicom_seg": "DICOM"}
 """What the cohort page calls a case's files."""
 

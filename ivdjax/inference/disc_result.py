@@ -116,7 +116,8 @@ class DiscResult:
 
     def picture(self) -> bytes:
         """The overview picture as PNG: sagittal and coronal planes, every disc outlined and named."""
-        return overview_png(self.volume, self.labels, self.discs, self.name, self.verdict, self.reasons)
+        left_out = self._found.result.left_out if self._found is not None else None
+        return overview_png(self.volume, self.labels, self.discs, self.name, self.verdict, self.reasons, left_out)
 
     def __repr__(self) -> str:
         found = ", ".join(disc.level_name for disc in self.discs) or "none"

@@ -1,4 +1,4 @@
-"""What `infer.py` was given: case folders, folders of them, single images or channel=path pairs, as cases.
+"""What `ivdjax infer` was given: case folders, folders of them, single images or channel=path pairs, as cases.
 
 A case has one or more of the model's channels. It is a folder of image files named by their channels; or of DICOM
 files, to any depth, of one study (see `folder_cases`). Where image files are named by channels, DICOM files beside them

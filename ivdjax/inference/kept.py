@@ -94,8 +94,8 @@ def read_kept(path: Path, case: str) -> Kept:
     """
     if not path.is_file():
         raise CaseError(
-            f"case {case}: there is no {path.name}, which numbering its discs again takes; run infer.py again with "
-            "--overwrite (results of version 0.1 lack it)"
+            f"case {case}: there is no {path.name}, which numbering its discs again takes; infer the case again "
+            "with --overwrite (results of version 0.1 lack it)"
         )
     try:
         arrays = read_arrays(path, "fui")
@@ -106,7 +106,7 @@ def read_kept(path: Path, case: str) -> Kept:
     except CaseError:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise CaseError(f"case {case}: {path} is damaged ({error}); run infer.py again with --overwrite") from error
+        raise CaseError(f"case {case}: {path} is damaged ({error}); infer the case again with --overwrite") from error
 
 
 def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> Kept:

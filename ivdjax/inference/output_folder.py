@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ivdjax import __version__
-from ivdjax.commands.commands import describe_os_error
+from ivdjax.commands.commands import describe_os_error, spoken
 from ivdjax.imaging.folders import alone, sweep, write_whole
-from ivdjax.inference.cohort import PAGE
+from ivdjax.inference.cohort import PAGE, UNDER_REVIEW
 from ivdjax.inference.cohort_table import TABLE
 from ivdjax.inference.names import BIDS_IGNORE, bids_description
 from ivdjax.inference.results import OutputOptions
@@ -48,15 +48,22 @@ def own_output(output: Path) -> Iterator[None]:
         raise UserError(f"--output {output} cannot be made or written to: {describe_os_error(error)}") from error
     with alone(output) as undisturbed:
         if not undisturbed:
-            raise UserError(
-                f"another infer.py is at work in {output}; wait for it, or give each run an --output of its own"
-            )
+            raise UserError(_at_work(output))
+        with contextlib.suppress(OSError):  # of a review that was killed
+            (output / UNDER_REVIEW).unlink(missing_ok=True)
         try:
             yield
         finally:
             if made:
                 with contextlib.suppress(OSError):
                     output.rmdir()
+
+
+def _at_work(output: Path) -> str:
+    """Who keeps an output folder from this run."""
+    if (output / UNDER_REVIEW).exists():
+        return f"{output} is under review ({spoken('review')}); end the review first, or give another --output"
+    return f"another {spoken('infer')} is at work in {output}; wait for it, or give each run an --output of its own"
 
 
 @contextlib.contextmanager

@@ -288,7 +288,9 @@ def _write_dicom(
 
 def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any]) -> None:
     case = result.case
-    overview = overview_png(case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons)
+    overview = overview_png(
+        case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons, result.left_out
+    )
     write_whole(part / names.name("overview"), overview)
     report = Report(
         case=case.name,
@@ -305,6 +307,7 @@ def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model
         findings=result.findings,
         volume=case.volume,
         labels=result.labels,
+        left_out=result.left_out,
         provenance=source,
         detectable=detectable_changes(model.meta.get("repeatability")),
     )

@@ -250,7 +250,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}; copy the whole folder again") from error
     if not isinstance(description, dict) or description.get("kind") != KIND:
-        raise UserError(f"{path} does not describe an ivdjax model; give a folder that train.py wrote")
+        raise UserError(f"{path} does not describe an ivdjax model; give the folder of one, such as runs/NAME/model")
     version = description.get("schema_version")
     if type(version) is not int or version < 1:
         raise UserError(f"{path}: schema_version must be a whole number above 0, not {version!r:.100}; copy the whole "

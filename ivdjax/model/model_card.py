@@ -86,7 +86,7 @@ def model_card(description: Mapping[str, Any]) -> str:
 
 
 def _use(description: Mapping[str, Any]) -> str:
-    text = f"## Use\n\n```\npython infer.py --model PATH/TO/{description['name']} --output OUT CASE_FOLDER\n```"
+    text = f"## Use\n\n```\nivdjax infer --model PATH/TO/{description['name']} --output OUT CASE_FOLDER\n```"
     if len(description["channels"]) > 1:
         text += "\n\nA case that lacks some of the channels is answered too; a remark says so."
     return text

@@ -8,9 +8,9 @@ stands at one height in both.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from ivdjax.reports.canvas import (
 )
 from ivdjax.reports.colours import VERDICT, level_colour
 from ivdjax.reports.disc_table import is_unsure
-from ivdjax.volume import Disc, LabelMap, Volume, to_index
+from ivdjax.volume import Disc, LabelMap, LeftOut, Volume, to_index
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,13 +86,14 @@ class _Panel:
 
 
 def overview_png(
-    volume: Volume, labels: LabelMap, discs: Sequence[Disc], title: str, verdict: str, reasons: Sequence[str]
-) -> bytes:
+    volume: Volume, labels: LabelMap, discs: Sequence[Disc], title: str, verdict: str, reasons: Sequence[str],
+    left_out: LeftOut | None = None,
+) -> bytes:  # fmt: skip
     """The overview as the bytes of a PNG.
 
     From left to right: the sagittal plane as it is, the same with outlined and named discs, the coronal plane. A level
-    of low confidence (`is_unsure`) carries a question mark. Without any disc the planes through the middle of the
-    volume are shown, plain.
+    of low confidence (`is_unsure`) carries a question mark. What was left out below the lowest disc is dashed. Without
+    any disc the planes through the middle of the volume are shown, plain.
 
     Args:
         volume: image (C, D, H, W) in canonical order.
@@ -101,11 +102,14 @@ def overview_png(
         title: heading, usually the case's name.
         verdict: "ok" or "review".
         reasons: why, one line each.
+        left_out: what was left out below the lowest disc.
 
     Raises:
         ValueError: the labels lie on another grid than the volume.
     """
-    return figure_png(overview_figure(volume, labels, discs, Heading(title, verdict, tuple(reasons))))
+    return figure_png(
+        overview_figure(volume, labels, discs, Heading(title, verdict, tuple(reasons)), left_out=left_out)
+    )
 
 
 @own_style()
@@ -116,6 +120,7 @@ def overview_figure(
     heading: Heading | None = None,
     look: Look = DARK,
     shown: Sequence[str] = PANELS,
+    left_out: LeftOut | None = None,
 ) -> Figure:
     """The picture of `overview_png` as a figure.
 
@@ -126,6 +131,7 @@ def overview_figure(
         heading: what stands above the planes; None: nothing.
         look: colours and resolution.
         shown: which planes, of `PANELS`, from left to right; the plain one goes where there is no disc.
+        left_out: what was left out below the lowest disc.
 
     Raises:
         ValueError: the labels lie on another grid than the volume, or no plane is left.
@@ -133,7 +139,9 @@ def overview_figure(
     if not volume.grid.matches(labels.grid):
         raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
     channel, image = shown_channel(volume)
-    sagittal, coronal = _planes(image, labels, discs)
+    others = left_out.values() if left_out is not None else {}
+    drawn = labels if left_out is None else labels.with_array(left_out.over(labels))
+    sagittal, coronal = _planes(image, drawn, discs)
     reasons = heading.reasons if heading is not None else ()
     lines = [line for reason in reasons for line in textwrap.wrap(printable(reason), 110)]
     known = {
@@ -163,7 +171,7 @@ def overview_figure(
         if panel is panels[0]:
             _draw_scale(axes, panel.plane)
         if panel.names:
-            _draw_discs(axes, panel.plane, discs, panel.names == "beside", look)
+            _draw_discs(axes, panel.plane, discs, others, panel.names == "beside", look)
         figure.text((left + panel_in / 2) / width, 0.1 / height, printable(panel.caption), color=look.faint, fontsize=9,
                     ha="center", parse_math=False)  # fmt: skip
         left += panel_in + _GAP_IN
@@ -275,7 +283,10 @@ def _draw_scale(axes: Axes, plane: _Plane) -> None:
     write_text(axes, 33, height - 13, "50 mm", fontsize=9)
 
 
-def _draw_discs(axes: Axes, plane: _Plane, discs: Sequence[Disc], outside: bool, look: Look) -> None:
+def _draw_discs(
+    axes: Axes, plane: _Plane, discs: Sequence[Disc], others: Mapping[int, str], outside: bool, look: Look
+) -> None:
+    """The discs with their names, and dashed, by value, the structures that were left out."""
     from matplotlib.patches import PathPatch
 
     for disc in discs:
@@ -285,7 +296,15 @@ def _draw_discs(axes: Axes, plane: _Plane, discs: Sequence[Disc], outside: bool,
         colour = level_colour(disc.level)
         patch = PathPatch(_outline(plane, mask), facecolor=(*colour, 0.32), edgecolor=colour, linewidth=1.6)
         axes.add_artist(patch)  # add_patch would work out limits that are set below
-        _write_name(axes, plane, disc, mask, outside, look)
+        name = disc.level_name + (" ?" if is_unsure("level_confidence", disc.level_confidence) else "")
+        _write_name(axes, plane, name, colour, mask, outside, look)
+    for value, name in others.items():
+        mask = plane.labels == value
+        if mask.any():
+            axes.add_artist(
+                PathPatch(_outline(plane, mask), facecolor="none", edgecolor=INK, linewidth=1.2, linestyle=(0, (3, 2)))
+            )
+            _write_name(axes, plane, f"({name})", INK, mask, outside, look)
     axes.set_xlim(0, plane.size_mm[1])
     axes.set_ylim(plane.size_mm[0], 0)
 
@@ -305,14 +324,14 @@ def _outline(plane: _Plane, mask: NDArray[np.bool_]) -> Path2D:
     return Path2D.make_compound_path(*(Path2D(np.asarray(line), closed=True) for line in lines))
 
 
-def _write_name(axes: Axes, plane: _Plane, disc: Disc, mask: NDArray[np.bool_], outside: bool, look: Look) -> None:
+def _write_name(
+    axes: Axes, plane: _Plane, name: str, colour: Any, mask: NDArray[np.bool_], outside: bool, look: Look
+) -> None:
     """The name in front of the disc, or to the right of the whole plane, joined to it by a thin line."""
     rows, columns = np.nonzero(mask)
     step_y, step_x = plane.size_mm[0] / mask.shape[0], plane.size_mm[1] / mask.shape[1]
-    name = disc.level_name + (" ?" if is_unsure("level_confidence", disc.level_confidence) else "")
     edge = columns.max() if outside else columns.min()
     y = (rows[columns == edge].mean() + 0.5) * step_y
-    colour = level_colour(disc.level)
     if outside:
         x, text_x, side = (edge + 1) * step_x, plane.size_mm[1] + 3, "left"
     else:

@@ -21,7 +21,7 @@ from ivdjax.reports.level_sheet import SCRIPT as SHEET_SCRIPT
 from ivdjax.reports.level_sheet import level_sheet
 from ivdjax.reports.thumbnails import draw_thumbnails
 from ivdjax.reports.viewer import SCRIPTS, viewer_section
-from ivdjax.volume import ASSUMPTION, Disc, LabelMap, Volume
+from ivdjax.volume import ASSUMPTION, Disc, LabelMap, LeftOut, Volume
 
 _STYLE = "assets/page.css"
 
@@ -61,6 +61,7 @@ class Report:
         labels: numbered discs on the volume's grid; None: neither is there.
         provenance: what the result depends on (program, model, input files with their checksums, settings), as nested
             mappings of plain values; values that are None or empty are left out.
+        left_out: what was left out below the lowest disc; None: nothing was.
         detectable: smallest change between two scans that lies beyond the measurement's own noise, by column of the
             disc table; empty: not known.
     """
@@ -79,6 +80,7 @@ class Report:
     findings: Sequence[str] = ()
     volume: Volume | None = None
     labels: LabelMap | None = None
+    left_out: LeftOut | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     detectable: Mapping[str, float] = field(default_factory=dict)
 
@@ -109,7 +111,7 @@ def report_page(report: Report) -> str:
     if report.volume is not None and report.labels is not None:
         parts += [
             _strip(report.discs, draw_thumbnails(report.volume, report.labels, report.discs)),
-            viewer_section(report.volume, report.labels, report.discs),
+            viewer_section(report.volume, report.labels, report.discs, report.left_out),
         ]
     parts += [selectable_table(report.discs, report.detectable), _validation(report)]
     if report.remarks:

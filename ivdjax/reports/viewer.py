@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ivdjax.imaging.files import nifti
 from ivdjax.imaging.geometry import cropped, resample, respaced
 from ivdjax.reports.canvas import GAMMA, shown_channel
 from ivdjax.reports.colours import level_colour
+from ivdjax.reports.disc_table import is_unsure
 from ivdjax.reports.document import json_element
-from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Disc, Grid, LabelMap, Volume, level_name
+from ivdjax.volume import LEVEL_NAMES, LUMBAR_DISCS, Disc, Grid, LabelMap, LeftOut, Volume, level_name
 
 SCRIPTS = ("niivue/niivue.umd.js", "assets/viewer.js")
 """What the viewer needs in the page, in this order."""
@@ -30,23 +32,26 @@ _MOST_VOXELS = 6_000_000
 """Of all channels together, one byte each; a page then stays under 12 MB. Beyond it the shown channel goes alone, and
 is resampled where it is larger still."""
 
+_LEFT_OUT_COLOUR, _DASH = (225, 225, 225), 3
+"""Of what was left out below the lowest disc, and the voxels of a dash."""
 _STEPS = 4096
 
 _VIEWS = (("all", "All planes"), ("sagittal", "Sagittal"), ("coronal", "Coronal"), ("axial", "Axial"), ("3d", "3D"))
 
 
-def viewer_section(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> str:
+def viewer_section(volume: Volume, labels: LabelMap, discs: Sequence[Disc], left_out: LeftOut | None = None) -> str:
     """The viewer as HTML with its data; the page that takes it also needs `SCRIPTS`.
 
     Args:
         volume: image (C, D, H, W) in canonical order.
         labels: numbered discs on the same grid.
-        discs: the same discs, for their centroids.
+        discs: the same discs, for their centroids and confidences.
+        left_out: what was left out below the lowest disc.
 
     Raises:
         ValueError: the labels lie on another grid than the volume.
     """
-    data = viewer_data(volume, labels, discs)
+    data = viewer_data(volume, labels, discs, left_out)
     views = "".join(
         f'<button type="button" data-view="{key}" aria-pressed="{str(key == "all").lower()}">{escape(name)}</button>'
         for key, name in _VIEWS
@@ -74,22 +79,26 @@ A wrong name? Put the cross into the disc, choose its right name
 {json_element("viewer-data", data)}"""
 
 
-def viewer_data(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> dict[str, Any]:
+def viewer_data(
+    volume: Volume, labels: LabelMap, discs: Sequence[Disc], left_out: LeftOut | None = None
+) -> dict[str, Any]:
     """What the page's script reads.
 
     Returns:
         `channels`: name and gzipped NIfTI in base64 of each channel, the shown one first; `labels`: likewise of the
-        discs; `colours`: label, red, green and blue (0 to 255) of each level and its name; `discs`: level, name and
-        centroid_mm of each disc; `note`: what a reader must know of the shown image, empty for nothing.
+        discs, and of what was left out, whose outline is dashed; `colours`: label, red, green and blue (0 to 255) of
+        each level and its name; `discs`: level, name and centroid_mm of each disc, and whether its level is unsure;
+        `left_out`: value and name of each; `note`: what a reader must know of the shown image, empty for nothing.
 
     Raises:
         ValueError: the labels lie on another grid than the volume.
     """
     if not volume.grid.matches(labels.grid):
         raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
+    others = left_out.values() if left_out is not None else {}
     box = surroundings(labels)
     grid = cropped(volume.grid, box)
-    discs_array = np.ascontiguousarray(labels.array[box])
+    discs_array = np.ascontiguousarray((labels.array if left_out is None else left_out.over(labels))[box])
     first, _ = shown_channel(volume)
     names = [first, *(name for name in volume.channels if name != first)]
     if len(names) * discs_array.size > _MOST_VOXELS:
@@ -100,6 +109,8 @@ def viewer_data(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> dict
         steps = " x ".join(f"{step:.2g}" for step in target.spacing_mm)
         notes.append(f"Shown with voxels of {steps} mm; the files beside this page have the image's own.")
         discs_array = resample(discs_array, grid, target, order=0)
+    for value in others:
+        discs_array = np.where((discs_array == value) & ~_dashes(discs_array == value), 0, discs_array)
     channels = []
     for name in names:
         gray = _eight_bits(volume.array[volume.channels.index(name)][box])
@@ -111,9 +122,11 @@ def viewer_data(volume: Volume, labels: LabelMap, discs: Sequence[Disc]) -> dict
         "channels": channels,
         "labels": _base64(discs_array.astype(np.uint8, copy=False), target),
         "colours": [[level, *(round(255 * part) for part in level_colour(level)), level_name(level)]
-                    for level in levels],
-        "discs": [{"level": disc.level, "name": disc.level_name, "centroid_mm": [float(x) for x in disc.centroid_mm]}
+                    for level in levels] + [[value, *_LEFT_OUT_COLOUR, name] for value, name in others.items()],
+        "discs": [{"level": disc.level, "name": disc.level_name, "centroid_mm": [float(x) for x in disc.centroid_mm],
+                   "unsure": is_unsure("level_confidence", disc.level_confidence)}
                   for disc in discs],
+        "left_out": [[value, name] for value, name in others.items()],
         "note": " ".join(notes),
     }  # fmt: skip
 
@@ -131,6 +144,13 @@ def surroundings(labels: LabelMap) -> tuple[slice, slice, slice]:
         margin = int(np.ceil(around_mm / step_mm))
         parts.append(slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, used.shape[axis])))
     return parts[0], parts[1], parts[2]
+
+
+def _dashes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outline of a mask (D, H, W) in its sagittal slices, dashed."""
+    inside = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(2, 1)[None], border_value=1)
+    h, w = np.indices(mask.shape[1:])
+    return mask & ~inside & ((h + w) // _DASH % 2 == 0)
 
 
 def _coarser(grid: Grid) -> Grid:

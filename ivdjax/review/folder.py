@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ivdjax.commands.commands import spoken
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import alone
 from ivdjax.inference.case_result import CaseResult
-from ivdjax.inference.cohort import cohort_rows
+from ivdjax.inference.cohort import UNDER_REVIEW, cohort_rows
 from ivdjax.inference.kept import Kept, moved, read_kept
 from ivdjax.inference.names import CaseNames
 from ivdjax.inference.results import OutputOptions, read_document
@@ -25,7 +26,7 @@ _BIDS_MARK = "dataset_description.json"
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """An output folder of `infer.py`.
+    """An output folder of `ivdjax infer`.
 
     Attributes:
         path: of the folder.
@@ -99,12 +100,12 @@ class ResultFolder:
                 tuple(document.get("remarks") or ()), tuple(document.get("findings") or ()),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
-            raise CaseError(f"case {case}: its result is damaged ({error}); run infer.py again") from error
+            raise CaseError(f"case {case}: its result is damaged ({error}); infer the case again") from error
 
 
 @contextmanager
 def reviewed_folder(path: Path, images: Mapping[str, CaseFiles]) -> Iterator[ResultFolder]:
-    """An output folder, kept from other reviews and from runs of `infer.py` while the block runs.
+    """An output folder, kept from other reviews and from runs of `ivdjax infer` while the block runs.
 
     Raises:
         UserError: it is no output folder, or somebody else is at work in it.
@@ -115,8 +116,12 @@ def reviewed_folder(path: Path, images: Mapping[str, CaseFiles]) -> Iterator[Res
         raise UserError(f"{path} holds no {SUMMARY}, as ivdjax infer writes it; give its --output")
     with alone(path) as undisturbed:
         if not undisturbed:
-            raise UserError(f"a run of infer.py or another review is at work in {path}; wait for it, or end it")
-        yield ResultFolder(path, (path / _BIDS_MARK).is_file(), images)
+            raise UserError(f"{spoken('infer')} or another review is at work in {path}; wait for it, or end it")
+        (path / UNDER_REVIEW).touch()
+        try:
+            yield ResultFolder(path, (path / _BIDS_MARK).is_file(), images)
+        finally:
+            (path / UNDER_REVIEW).unlink(missing_ok=True)
 
 
 _OWN = {

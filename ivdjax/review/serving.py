@@ -45,7 +45,7 @@ def serve_review(serving: Serving, output: Path, images: Path | None = None, whe
 
     Args:
         serving: where.
-        output: that `infer.py` has written.
+        output: that `ivdjax infer` has written.
         images: where the images are now; None: where they were.
         where: conditions on the summary's rows (`ivdjax.inference.selection`).
 

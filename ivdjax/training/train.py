@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from ivdjax.commands.commands import spoken
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.reference import reference_mask
@@ -125,7 +126,9 @@ def _train_here(run: _Run, init: Path | None, stage: str | None) -> Path | None:
     run.folder.mkdir(parents=True, exist_ok=True)
     with alone(run.folder) as undisturbed:
         if not undisturbed:
-            raise UserError(f"another train.py is at work in {run.folder}; wait for it, or choose another --output")
+            raise UserError(
+                f"another {spoken('train')} is at work in {run.folder}; wait for it, or choose another --output"
+            )
         return _train_alone(run, init, stage)
 
 
@@ -180,7 +183,7 @@ def _say_what_was_reached(run: _Run, results: dict[str, StageResult]) -> None:
     seconds = sum(result.seconds for result in results.values())
     reached = "; ".join(_figures(result) for result in results.values())
     fetch = f"copy {run.place} to this machine as MODEL, then " if run.remote else ""
-    print(f"trained in {tqdm.format_interval(seconds)} ({reached}); model: {run.place}; next: {fetch}python infer.py "
+    print(f"trained in {tqdm.format_interval(seconds)} ({reached}); model: {run.place}; next: {fetch}{spoken('infer')} "
           f"--model {'MODEL' if run.remote else run.model} --output OUT INPUT")  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from ivdjax.discs import anatomy as a
 from ivdjax.discs.candidates import Candidate
 from ivdjax.discs.levels import Chain
-from ivdjax.discs.signs import SIGNS, Answer, Sign, doubt, signs_of, transitional
+from ivdjax.discs.signs import SIGNS, Answer, Sign, doubt, left_out_below, signs_of, transitional
 from ivdjax.discs.surroundings import Surroundings
 
 
@@ -142,6 +142,16 @@ def test_remnants_count_by_their_size_and_by_what_the_network_makes_of_them():
     speck = {0: {"volume_mm3": 300.0}}
     assert sign("remnant", ordinary(range(0, 8), changed=speck)) == Sign(0.0)
     assert sign("remnant", ordinary(range(0, 8), anchored=True)) == Sign(0.0)
+
+
+def test_what_was_left_out_below_has_the_name_of_what_it_was_taken_for():
+    assert left_out_below(ordinary(range(-1, 8))) == [(0, "S2/3"), (1, "S1/S2")]
+    assert left_out_below(ordinary()) == left_out_below(answer([], [])) == []
+    near = ordinary(range(0, 8))
+    unnamed = replace(near, levels=[None, *near.levels[1:]])
+    assert left_out_below(unnamed) == [(0, "no disc")]
+    assert left_out_below(replace(unnamed, off_mm=[40.0, *near.off_mm[1:]])) == [], "it lies beside the spine"
+    assert left_out_below(ordinary(range(0, 8), changed={0: {"volume_mm3": 100.0}})) == [], "a speck"
 
 
 def test_a_structure_as_large_as_a_disc_below_the_lowest_is_a_finding():

@@ -176,7 +176,7 @@ def test_a_summary_that_a_spreadsheet_saved_tells_the_same(job):
 
 def test_a_spoilt_summary_is_refused(job):
     (job.predictions / "summary.csv").write_text("colour,size\nred,1\n")
-    with pytest.raises(UserError, match="is no summary of infer.py any more"):
+    with pytest.raises(UserError, match="is no longer a summary of ivdjax infer"):
         evaluate(job)
     (job.predictions / "summary.csv").unlink()
     job.output.parent.mkdir(exist_ok=True)

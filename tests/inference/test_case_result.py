@@ -18,6 +18,9 @@ from ivdjax.volume import Case, Grid, Volume, to_world_mm
 EDGE_MM = 3.3
 """Half the height of the disc, at probability 0.5; a working voxel is 2 mm high, one of the file 0.5 mm."""
 
+LOWER_MM = 12.0
+"""So far below lies another one, which the numbering leaves out."""
+
 
 GRADES = {"features": {"l4_to_s1": {"centre": 0.0, "spread": 1.0, "weight": 1.0}}, "thresholds": [-2, -1, 1.5, 3]}
 """A grader that needs no image to be T2-weighted."""
@@ -37,14 +40,23 @@ def conclusion(monkeypatch: pytest.MonkeyPatch, settings: InferenceConfig, **met
     model = Model(config, {}, meta)
     prepared = prepare_case(model, case)
     away_mm = np.abs(heights_mm(prepared.grid) + 16)  # from the disc's middle, in the middle of the image
+    away_mm = np.minimum(away_mm, np.abs(heights_mm(prepared.grid) + 16 + LOWER_MM))
     probability = np.clip(0.5 + (EDGE_MM - away_mm) / 8, 0, 1).astype(np.float32)
 
     def number(evidence: Evidence, settings: InferenceConfig, judgement: Judgement) -> Numbering:
-        return Numbering((evidence.probability > settings.threshold) * np.uint8(2), {2: 0.9}, "ok", ())
+        below = (0, LOWER_MM / 2, 0)
+        voxels = np.argwhere(disc_of(evidence) > 0) + np.array(below, int)
+        return Numbering(disc_of(evidence), {2: 0.9}, "ok", (), left_out=(("S1/S2", voxels),))
 
     monkeypatch.setattr(corrections, "number_discs", number)
     evidence = Evidence(probability, prepared.grid)
     return conclude(model, case, prepared, evidence), evidence
+
+
+def disc_of(evidence: Evidence) -> np.ndarray:
+    """The upper one of the two, as L4/5 on the working grid."""
+    upper = heights_mm(evidence.grid) > -16 - LOWER_MM / 2
+    return ((evidence.probability > 0.5) & upper) * np.uint8(2)
 
 
 def heights_mm(grid: Grid) -> np.ndarray:
@@ -63,7 +75,7 @@ def test_the_outlines_confidence_is_that_of_the_probability(concluded):
     """A map of labels is sure of every outline: it would give 1."""
     result, evidence = concluded
     (disc,) = result.discs
-    levels = (evidence.probability > 0.5) * np.uint8(2)
+    levels = disc_of(evidence)
     assert disc.outline_confidence == pytest.approx(expected_dice(evidence.probability, levels, evidence.grid)[2])
     assert disc.outline_confidence < 0.8 and disc.level_confidence == 0.9
 
@@ -80,3 +92,12 @@ def test_grades_are_given_by_models_that_hold_them_unless_told_not_to_or_the_out
     for least, given in ((0.5, 3), (0.9, None)):
         settings = InferenceConfig(sure_outline=least)
         assert grade(settings, grades=GRADES, outline_calibration=calibration) == given
+
+
+def test_what_was_left_out_is_as_fine_as_the_discs(concluded):
+    result, _ = concluded
+    assert result.left_out is not None and result.left_out.names == ("S1/S2",)
+    heights = heights_mm(result.labels.grid)
+    inside, whole = np.abs(heights + 16 + LOWER_MM) < EDGE_MM, heights > -30  # below, the image ends
+    assert np.array_equal(result.left_out.labels.array[whole], inside[whole] * np.uint8(1))
+    assert set(np.unique(result.left_out.over(result.labels))) == {0, 2, *result.left_out.values()}

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import rc_context, rcParams
+from matplotlib.patches import PathPatch
 
 from ivdjax.reports.canvas import WHITE, figure_bytes, printable, shown_channel
 from ivdjax.reports.colours import BOTH, PREDICTION, REFERENCE, level_colour
 from ivdjax.reports.comparison import write_comparison
 from ivdjax.reports.overview import overview_figure, overview_png
 from ivdjax.reports.panel import PanelCase, validation_panel
-from ivdjax.volume import Disc, LabelMap, Volume, to_world_mm
+from ivdjax.volume import Disc, LabelMap, LeftOut, Volume, to_world_mm
 
 SHAPE = (16, 60, 50)
 AFFINE = np.array([[-4.0, 0, 0, 30], [0, 0, -2.0, 60], [0, -2.5, 0, 40], [0, 0, 0, 1]])
@@ -242,3 +243,23 @@ def test_a_users_matplotlibrc_decides_nothing(tmp_path):
     with rc_context(theirs):
         assert (drawn("x.png"), (tmp_path / "x.png").read_bytes()) == plain
         assert rcParams["font.family"] == ["monospace"] and rcParams["figure.dpi"] == 33
+
+
+def below(labels) -> LeftOut:
+    """A remnant right below the lowest disc of `spine`."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[3:13, 48:51, 18:30] = 1
+    return LeftOut(("S1/S2",), LabelMap(array, AFFINE))
+
+
+def test_what_was_left_out_below_is_dashed_and_named():
+    labels, discs = spine()
+    plain = overview_figure(volume(), labels, discs)
+    told = overview_figure(volume(), labels, discs, left_out=below(labels))
+    for axes, before in zip(told.axes[1:], plain.axes[1:], strict=True):
+        texts = {text.get_text() for text in axes.texts} - {text.get_text() for text in before.texts}
+        assert texts == {"(S1/S2)"}
+        patches = [patch for patch in axes.get_children() if isinstance(patch, PathPatch)]
+        dashed = [patch for patch in patches if patch.get_linestyle() not in ("-", "solid")]
+        assert len(dashed) == 1 and dashed[0].get_facecolor()[3] == 0
+    assert len(told.axes[0].texts) == len(plain.axes[0].texts), "the plane without overlay stays as it is"

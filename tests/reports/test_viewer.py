@@ -10,7 +10,7 @@ import pytest
 
 from ivdjax.reports import viewer
 from ivdjax.reports.viewer import viewer_data
-from ivdjax.volume import LabelMap, to_index
+from ivdjax.volume import LabelMap, LeftOut, to_index
 from tests.reports.spine_case import spine_case
 
 
@@ -98,3 +98,17 @@ def test_labels_on_another_grid_are_refused():
     volume, _, discs = spine_case()
     with pytest.raises(ValueError, match="must lie on the volume's grid"):
         viewer_data(volume, LabelMap(np.zeros((2, 2, 2), np.uint8), np.eye(4)), discs)
+
+
+def test_what_was_left_out_below_is_dashed_and_named_and_unsure_levels_are_marked():
+    volume, labels, discs = spine_case()
+    array = np.zeros(labels.array.shape, np.uint8)
+    array[4:16, 62:70, 20:40] = 1
+    discs[0] = replace(discs[0], level_confidence=0.5)
+    data = viewer_data(volume, labels, discs, LeftOut(("S1/S2",), LabelMap(array, labels.affine)))
+    ((value, name),) = data["left_out"]
+    assert name == "S1/S2" and [value, 225, 225, 225, "S1/S2"] in data["colours"]
+    shown = np.asarray(decoded(data["labels"]).dataobj) == value
+    assert 0 < shown.sum() < 0.5 * 12 * (2 * 20 + 2 * 8), "half of the outline at most, and nothing inside"
+    assert set(np.unique(decoded(data["labels"]).dataobj)) == {0, 1, 2, 3, value}
+    assert [disc["unsure"] for disc in data["discs"]] == [True, False, False]

@@ -341,7 +341,7 @@ def test_of_two_commands_into_one_output_the_second_is_refused(model, few, undis
             cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S,
         )  # fmt: skip
         assert first.running and second.returncode == 2, second.stderr
-        assert f"another infer.py is at work in {output}" in second.stderr and "Traceback" not in second.stderr
+        assert f"another python infer.py is at work in {output}" in second.stderr and "Traceback" not in second.stderr
         assert first.wait() == 0, first.said
     assert_as_undisturbed(output, undisturbed)
 

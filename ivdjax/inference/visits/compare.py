@@ -214,7 +214,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("visits", nargs="*", metavar="RESULT", help="a visit's result, the baseline first")
     parser.add_argument("--output", required=True, metavar="CHANGES", help="folder for the tables and the page")
     parser.add_argument("--subject", default="", metavar="NAME", help="whose visits the RESULTs are")
-    parser.add_argument("--results", metavar="OUT", help="folder that infer.py has written")
+    parser.add_argument("--results", metavar="OUT", help="output folder of ivdjax infer")
     subjects = parser.add_mutually_exclusive_group()
     subjects.add_argument("--subject-pattern", default="", metavar="REGEX",
                           help="its first group, searched in a case's name, is the subject")  # fmt: skip

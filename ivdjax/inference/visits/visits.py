@@ -76,7 +76,7 @@ def read_visit(path: Path) -> StoredVisit:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON: {error}; infer the case again") from error
     try:
-        # What infer.py writes is finite and valid Unicode, and so must be what is made of it.
+        # What ivdjax infer writes is finite and valid Unicode, and so must be what is made of it.
         json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
         return _parsed(path, document)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -92,7 +92,7 @@ def find_visits(results: Path, pattern: str = "", table: str = "") -> dict[str, 
     Numbers in names count as numbers: visit2 comes before visit10.
 
     Args:
-        results: the folder that infer.py wrote.
+        results: an output folder of `ivdjax infer`.
         pattern: regular expression whose first group is a case's subject.
         table: CSV with the columns case and subject, in place of the pattern.
 
@@ -101,10 +101,10 @@ def find_visits(results: Path, pattern: str = "", table: str = "") -> dict[str, 
     """
     results = Path(results)
     if not results.is_dir():
-        raise UserError(f"--results must be a folder that infer.py has written; there is none at {results}")
+        raise UserError(f"--results must be an output folder of ivdjax infer; there is none at {results}")
     paths = result_paths(results)
     if not paths:
-        raise UserError(f"no result in {results}: expected <case>/<case>_discs.json, as infer.py writes it")
+        raise UserError(f"no result in {results}: expected <case>/<case>_discs.json, as ivdjax infer writes it")
     by_subject = subjects_of(list(paths), results, pattern, table)
     return {subject: [paths[name] for name in names] for subject, names in by_subject.items()}
 

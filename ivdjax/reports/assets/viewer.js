@@ -5,6 +5,8 @@
   const data = text ? JSON.parse(text.textContent) : { channels: [], discs: [] };
   const centroids = new Map(data.discs.map((disc) => [disc.level, disc.centroid_mm]));
   const names = new Map(data.discs.map((disc) => [disc.level, disc.name]));
+  const unsure = new Set((data.discs).filter((disc) => disc.unsure).map((disc) => disc.level));
+  const leftOut = new Map(data.left_out ?? []); // below the lowest disc: value and name
   const selectable = [...document.querySelectorAll("[data-level]")];
   const stage = document.querySelector(".stage");
   const TIGHT = 0.995; // tiles that touch overlap by a rounding error, which NiiVue refuses
@@ -122,7 +124,9 @@
       const words = [["R", "L", x], ["A", "P", y], ["S", "I", z]]
         .map(([plus, minus, mm]) => `${mm < 0 ? minus : plus} ${Math.abs(mm).toFixed(1)}`).join("  ");
       if (names.has(level)) anchorLevel.value = names.get(level);
-      position.textContent = `${words} mm${names.has(level) ? `  ${names.get(level)}` : ""}`;
+      const name = names.has(level) ? `${names.get(level)}${unsure.has(level) ? " ?" : ""}`
+        : leftOut.has(level) ? `${leftOut.get(level)} (left out)` : "";
+      position.textContent = `${words} mm  ${name}`;
       if (!going) mark(level);
     };
     const goTo = (mm) => {
