@@ -9,6 +9,8 @@
 #
 #   python3.12 -m venv .venv && .venv/bin/pip install -r requirements.txt "jax[cuda13]"
 #
+# One folder of all results, once the tasks are done: ivdjax merge --output /shared/all /shared/results/part_*
+#
 # The same command again, with the same number of tasks, goes on where it was: cases that are whole are skipped. Other
 # numbers than these go before the script's name: sbatch --array=0-99 cloud/slurm_array.sh ... See docs/cloud.md.
 #SBATCH --job-name=ivdjax-cohort

@@ -11,7 +11,8 @@ from ivdjax.volume import UserError
 DESCRIPTION = """\
 Draws a picture of a result for a paper or a talk.
 
-CASE is a result folder of `ivdjax infer`, OUT/<case>. The images must still lie where they lay then."""
+CASE is a result folder of `ivdjax infer`, OUT/<case>, or the folder of a BIDS subject or session, OUT/sub-01. With
+--where it is an output folder, OUT, whose summary chooses the cases. The images must still be where they were then."""
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -19,6 +20,8 @@ FORMATS = ("png", "svg", "pdf")
 def add_options(parser: ArgumentParser) -> None:
     """Adds the options of a picture."""
     parser.add_argument("cases", nargs="+", metavar="CASE", help="result folders, such as OUT/P01")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="draw the cases of OUT "
+                        "with that value in its summary, such as verdict=review; may be repeated")  # fmt: skip
     parser.add_argument("--output", default=".", metavar="DIR", help="folder for the pictures (default: this one)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the file (default: png)")
     parser.add_argument(
@@ -37,14 +40,15 @@ def run(options: Namespace) -> int:
     if not 50 <= options.dpi <= 1200:
         raise UserError(f"--dpi must be 50 to 1200, not {options.dpi:g}")
     from ivdjax.commands.commands import local_output, make_output
-    from ivdjax.inference.figure import FigureRequest, draw_figure
+    from ivdjax.inference.figure import FigureRequest, draw_figure, results_of
 
     panels = tuple(name.strip() for name in options.panels.split(",") if name.strip())
     output = local_output(options.output)
+    results = results_of([Path(case) for case in options.cases], options.where)
     make_output(output)
-    for case in options.cases:
+    for result in results:
         request = FigureRequest(
-            Path(case), output, options.format, options.dpi, options.background, panels, not options.no_badge
+            result, output, options.format, options.dpi, options.background, panels, not options.no_badge
         )
         print(draw_figure(request))
     return 0

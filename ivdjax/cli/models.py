@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -55,9 +56,14 @@ def _list() -> int:
         facts = model_facts(folder)
         channels = facts.get("channels")
         shown = ", ".join(map(str, channels)) if isinstance(channels, list) else "unknown channels"
-        data = "synthetic data" if facts.get("synthetic") else str(facts.get("licence") or "licence not stated")
+        data = "synthetic phantoms" if facts.get("synthetic") else str(facts.get("credit") or "not stated")
         size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) / 2**20
-        print(f"{name:<{width}}  channels: {shown}  trained on: {data}  {size:.1f} MiB  {folder}")
+        print(f"{name:<{width}}  channels: {shown}; {size:.1f} MiB; {folder}")
+        print(
+            textwrap.fill(
+                f"trained on {data}", 120, initial_indent=" " * (width + 2), subsequent_indent=" " * (width + 2)
+            )
+        )
     return DONE
 
 

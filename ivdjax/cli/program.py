@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "infer": ("ivdjax.cli.infer", "find the discs in images"),
     "review": ("ivdjax.review.command", "look at results in a browser and correct them"),
     "compare": ("ivdjax.inference.visits.compare", "compare the visits of a subject"),
+    "merge": ("ivdjax.cli.merge", "bring the results of several runs together in one folder"),
     "figure": ("ivdjax.cli.figure", "draw a picture of a result for a paper"),
     "evaluate": ("ivdjax.cli.evaluate", "score results against references"),
     "train": ("ivdjax.cli.train", "train a model"),

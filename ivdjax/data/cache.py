@@ -1,4 +1,4 @@
-"""Prepared cases on disk: one npz a case, enough to train on a machine that has neither the images nor their readers.
+"""Prepared cases on disk: one npz per case, enough to train on a machine that has neither the images nor their readers.
 
 A stored case is used again only if the names, sizes and times of its files, its channels and the preparation agree.
 """

@@ -24,6 +24,9 @@ _LARGEST = 1e12
 _NO_MEASURES = {"level", "level_name", "level_confidence", "outline_confidence", "cut_at"}
 _SIGNALS = ("_mean", "_median", "_sd")
 _IN_VIEW = "_in_view"
+_OF_SECTION = ("_height_mm", "disc_height_index", "ap_width_mm", "wedge_angle_deg", "tilt_deg")
+"""What is measured in the mid-sagittal section, which a slab round the midline shows whole."""
+_OF_WHOLE = "volume_mm3"
 _UNITS = {"_mm3": "mm3", "_mm": "mm", "_deg": "deg"}
 
 
@@ -113,9 +116,10 @@ def changes_between(first: Visit, later: Visit, detectable: Mapping[str, float])
     Discs are matched by their level. A disc that one visit lacks is listed with the values of the other and a remark.
     A change is "unknown", with a remark, where the numbers of the discs may have shifted between the visits: a verdict
     `review`, a level confidence below `SURE`, a level that was pinned in one visit alone, or another lowest disc. The
-    discs' sizes cannot show such a shift. So it is where the field of view cuts the disc: what is measured of it then
-    depends on where the field lay. Where both visits have the whole volume, the volume in view is the same figure and
-    left out.
+    discs' sizes cannot show such a shift. It is also "unknown" where the field of view cuts the disc: what is measured
+    of it then depends on where the field lay. Two slabs, which cut the disc at its sides alone, are an exception: the
+    measures of the mid-sagittal section are judged, if the noise was measured on slabs. Where both visits have the
+    whole volume, the volume in view is the same figure and left out.
 
     Args:
         first: the earlier visit.
@@ -129,15 +133,23 @@ def changes_between(first: Visit, later: Visit, detectable: Mapping[str, float])
         discs = first.discs.get(level), later.discs.get(level)
         doubts = [*_shifted(first, later), *_doubts(level, first, later)]
         cut = [] if None in discs else _cut_remarks(level, first, later)
+        slabs = _OF_WHOLE not in detectable and all(disc is not None and _is_slab(disc) for disc in discs)
         for measure in measures:
             before, after = (None if disc is None else _number(disc.get(measure)) for disc in discs)
             if (before is None and after is None) or _told_whole(measure, *discs):
                 continue
+            partial = [] if slabs and measure.endswith(_OF_SECTION) else cut
             absent = [_absence(visit, level) for visit, value in ((first, before), (later, after)) if value is None]
-            remark = "; ".join([*absent, *([] if absent else cut), *doubts])
+            remark = "; ".join([*absent, *([] if absent else partial), *doubts])
             changes.append(
                 _change(
-                    level, measure, (first.name, later.name), (before, after), detectable, remark, bool(cut or doubts)
+                    level,
+                    measure,
+                    (first.name, later.name),
+                    (before, after),
+                    detectable,
+                    remark,
+                    bool(partial or doubts),
                 )
             )
     return changes
@@ -205,6 +217,11 @@ def _absence(visit: Visit, level: int) -> str:
 def _cut_remarks(level: int, first: Visit, later: Visit) -> list[str]:
     names = [visit.name for visit in (first, later) if visit.discs[level].get("cut_at")]
     return [f"{name}: the field of view cuts the disc" for name in names]
+
+
+def _is_slab(disc: Mapping[str, Any]) -> bool:
+    """Whether the field of view cuts a disc at its sides and nowhere else."""
+    return bool(sides := set(str(disc.get("cut_at") or "").split())) and sides <= {"left", "right"}
 
 
 def _number(value: Any) -> float | None:

@@ -39,7 +39,7 @@ def repeatability_of(values: ArrayLike, levels: Sequence[int]) -> Repeatability 
     744, 1996: the repeatability; also known as the repeatability coefficient).
 
     Args:
-        values: (N, K), one row a disc, one column a scan; not a number where nothing was measured.
+        values: (N, K), one row per disc, one column a scan; not a number where nothing was measured.
         levels: N, of each disc.
 
     Raises:
@@ -59,7 +59,7 @@ def within_sd(values: ArrayLike) -> tuple[float | None, int]:
     sw^2 = sum_i sum_j (x_ij - mean_i)^2 / sum_i (k_i - 1). None without a disc of two values.
 
     Args:
-        values: (N, K), one row a disc; not a number where nothing was measured.
+        values: (N, K), one row per disc; not a number where nothing was measured.
     """
     rows = [row[np.isfinite(row)] for row in np.asarray(values, dtype=float)]
     rows = [row for row in rows if len(row) > 1]
@@ -82,8 +82,8 @@ def icc_agreement(values: ArrayLike, levels: Sequence[int]) -> float | None:
     one level it is the plain ICC(2,1).
 
     Args:
-        values: (N, K), one row a disc, one column a scan. Discs with a value that is no number are left out, and so are
-            levels of a single disc.
+        values: (N, K), one row per disc, one column per scan. Discs with a value that is no number are left
+            out, and so are levels of a single disc.
         levels: N, of each disc.
 
     Returns:

@@ -103,7 +103,7 @@ def evaluate(job: Evaluation) -> int:
 
 
 def score_rows(cases: Sequence[tuple[str, str, CaseScore]]) -> list[dict[str, Any]]:
-    """One row a case and level, for discs.csv and the paper's tables, from (case, subject, score)."""
+    """One row per case and level, for discs.csv and the paper's tables, from (case, subject, score)."""
     return [
         {"case": case, "subject": subject, "level": disc.level, "dice": disc.dice, "asd_mm": disc.asd_mm,
          "hd95_mm": disc.hd95_mm, "localization_error_mm": disc.localization_error_mm}
@@ -132,7 +132,7 @@ def summary(scores: Sequence[CaseScore]) -> dict[str, float | int | None]:
 
 
 def score_overview(cases: Sequence[tuple[str, str, CaseScore]], totals: dict[str, float | int | None]) -> str:
-    """A table for the terminal: one line a case, the last line all of them."""
+    """A table for the terminal: one line per case, the last line all of them."""
     width = max(4, *(len(name) for name, _, _ in cases))
     lines = [f"{'case':<{width}}  mean Dice  worst  all discs  ASD mm  localization mm  levels right  extra"]
     named = [(name, summary([score])) for name, _, score in cases]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,19 @@ def write_summary(output: Path, rows: Sequence[CaseSummary], options: OutputOpti
     Raises:
         OSError: a file cannot be written.
     """
-    known = [*read_summary(output, {row.case for row in rows}, options), *rows]
+    earlier = {row.case: row for row in read_summary(output, set(), options)}
+    names = {row.case for row in rows}
+    known = [*(row for case, row in earlier.items() if case not in names), *(_timed(row, earlier) for row in rows)]
     write_whole(output / SUMMARY, summary_csv(known))
     write_disc_table(output, [row.case for row in known if not row.failed], options)
     write_cohort_page(output / PAGE, [_page_row(row, output, options) for row in known])
+
+
+def _timed(row: CaseSummary, earlier: Mapping[str, CaseSummary]) -> CaseSummary:
+    """The row of a case; of a skipped one with the seconds that it took when it was computed."""
+    if row.status != "skipped" or row.case not in earlier:
+        return row
+    return replace(row, seconds=earlier[row.case].seconds)
 
 
 def renew_disc_table(output: Path, options: OutputOptions) -> None:
@@ -57,7 +66,8 @@ def case_line(row: CaseSummary, output: Path, options: OutputOptions) -> str:
         return printable(f"{row.case}: {row.status.upper()}: {'; '.join(row.reasons)}")
     reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
     picture = output / options.names(row.case).path("overview")
-    return printable(f"{row.case}: {row.discs} discs, {row.verdict}{reasons}; {picture}")
+    skipped = " (skipped)" if row.status == "skipped" else ""
+    return printable(f"{row.case}{skipped}: {row.discs} discs, {row.verdict}{reasons}; {picture}")
 
 
 def _page_row(row: CaseSummary, output: Path, options: OutputOptions) -> CohortRow:

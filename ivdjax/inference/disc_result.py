@@ -111,7 +111,7 @@ class DiscResult:
         return np.asarray(from_canonical(self.probability, self.labels.native or self.labels.grid))
 
     def table(self) -> list[dict[str, Any]]:
-        """One mapping a disc, from the lowest up, with the columns of the disc table; `pandas.DataFrame` takes it."""
+        """One mapping per disc, from the lowest up, with the columns of the disc table; `pandas.DataFrame` takes it."""
         return disc_rows(self.discs)
 
     def picture(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from ivdjax.data.datasets import read_case
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.kept import read_kept
-from ivdjax.inference.names import bids_names, plain_names
-from ivdjax.inference.results import read_document
+from ivdjax.inference.names import bids_names, natural, plain_names
+from ivdjax.inference.results import read_document, result_documents
+from ivdjax.inference.selection import selected
+from ivdjax.inference.visits.visits import result_paths
 from ivdjax.reports.canvas import DARK, WHITE, figure_bytes
 from ivdjax.reports.overview import PANELS, Heading, overview_figure
 from ivdjax.volume import Disc, UserError
@@ -22,7 +25,7 @@ class FigureRequest:
     """What to draw.
 
     Attributes:
-        folder: the case's result folder.
+        result: the case's disc JSON, beside which the other files of its result lie.
         output: the folder of the picture.
         kind: "png", "svg" or "pdf".
         dpi: pixels per inch.
@@ -31,7 +34,7 @@ class FigureRequest:
         badge: whether name, verdict and reasons stand above.
     """
 
-    folder: Path
+    result: Path
     output: Path
     kind: str = "png"
     dpi: float = 300.0
@@ -44,20 +47,19 @@ def draw_figure(request: FigureRequest) -> Path:
     """Writes `<case>_figure.<kind>`, whole or not at all; gives its path.
 
     Raises:
-        UserError: the folder holds no result, or a plane does not exist.
+        UserError: the file is no result, or a plane does not exist.
         CaseError: the images cannot be read, or what is kept of the case is missing.
         OSError: the file cannot be written.
     """
     unknown = [name for name in request.panels if name not in PANELS]
     if unknown or not request.panels:
         raise UserError(f"--panels takes {', '.join(PANELS)}, not {', '.join(unknown) or 'none'}")
-    folder = request.folder
-    documents = sorted([*folder.glob("*_discs.json"), *folder.glob("*_desc-discs_result.json")])
-    document = read_document(documents[0]) if documents else {}
+    folder = request.result.parent
+    document = read_document(request.result)
     if "case" not in document:
-        raise UserError(f"{folder} holds no result; give a folder OUT/<case> that ivdjax infer wrote")
+        raise UserError(f"{request.result} is no result of ivdjax infer, or damaged; infer the case again")
     case = str(document["case"])
-    names = plain_names(case) if documents[0].name.endswith("_discs.json") else bids_names(case)
+    names = plain_names(case) if request.result.name.endswith("_discs.json") else bids_names(case)
     kept = read_kept(folder / names.name("evidence"), case)
     volume = read_case(kept.files, tuple(kept.files.channels)).volume
     labels = read_labels(folder / names.name("labels"), case)
@@ -68,6 +70,32 @@ def draw_figure(request: FigureRequest) -> Path:
     path = request.output / f"{case}_figure.{request.kind}"
     write_whole(path, figure_bytes(figure, request.kind))
     return path
+
+
+def results_of(places: Sequence[Path], where: Sequence[str] = ()) -> list[Path]:
+    """The disc JSON of each result that is to be drawn.
+
+    Args:
+        places: result folders, or a BIDS subject's; with conditions, output folders of `ivdjax infer`.
+        where: conditions on the rows of their summaries (`ivdjax.inference.selection`).
+
+    Raises:
+        UserError: a folder holds no result or no summary, or no case fulfils the conditions.
+    """
+    found: list[Path] = []
+    for place in places:
+        folders = [place]
+        if where:
+            there = result_paths(place) if place.is_dir() else {}
+            folders = [there[case] for case in sorted(selected(place, where) & there.keys(), key=natural)]
+        for folder in folders:
+            documents = result_documents(folder) if folder.is_dir() else [folder] if folder.suffix == ".json" else []
+            if not documents:
+                raise UserError(f"{folder} holds no result; give a folder OUT/<case> that ivdjax infer wrote")
+            found += documents
+    if not found:
+        raise UserError(f"no case that {' and '.join(where)} chooses has a result")
+    return found
 
 
 def _disc(row: dict[str, Any]) -> Disc:

@@ -29,7 +29,7 @@ from ivdjax.volume import CaseError, UserError
 
 
 def infer(request: InferenceRequest) -> list[CaseSummary]:
-    """Works on every case in a worker process and writes the summary; one row a case, in the inputs' order.
+    """Works on every case in a worker process and writes the summary; one row per case, in the inputs' order.
 
     The summary is written also when the run is interrupted, with the cases known so far. It keeps the rows of earlier
     runs into the same folder. One run at a time has an output folder to itself.

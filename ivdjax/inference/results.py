@@ -200,7 +200,7 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
         if _is_dicom(files) and stored["anonymous"] != options.anonymous:
             return None
         return CaseSummary(
-            files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]), 0.0,
+            files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]),
             probability_wrong=stored.get("probability_wrong"), remarks=tuple(stored.get("remarks") or ()),
             corrected=tuple(stored.get("corrections") or ()),
         )  # fmt: skip
@@ -231,6 +231,16 @@ def read_document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def result_documents(folder: Path) -> list[Path]:
+    """The disc JSON files in a result folder, or those of all sessions in a BIDS subject's folder; none elsewhere."""
+    for pattern in ("*_discs.json", "*_desc-discs_result.json", "anat/*_desc-discs_result.json",
+                    "ses-*/anat/*_desc-discs_result.json"):  # fmt: skip
+        found = [path for path in folder.glob(pattern) if not path.name.startswith(".") and path.is_file()]
+        if found:
+            return sorted(found)
+    return []
 
 
 def _write_tables(

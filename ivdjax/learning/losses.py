@@ -49,7 +49,7 @@ def path_losses(
 
     Args:
         fused: logits (N, H, W).
-        auxiliary: logits (P, N, H, W), one map a path; a network without such paths has P = 0.
+        auxiliary: logits (P, N, H, W), one map per path; a network without such paths has P = 0.
         target: (N, H, W), as in `focal_loss`.
         mask: (N, H, W).
         alpha: as in `focal_loss`.

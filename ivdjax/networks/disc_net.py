@@ -75,7 +75,7 @@ class DiscNet(nn.Module):
             raise ValueError(f"a box must be divisible by {STRIDE} in height and width, not {h} x {w}")
         paths = [self._path(level, features) for level, features in enumerate(self._backbone(4.0 * x - 2.0))]
         auxiliary = [enlarge(self._logits(p), 2**level) for level, p in enumerate(paths)]
-        # A 1 x 1 convolution of the concatenated paths is the sum of one product a path; taken before the maps are
+        # A 1 x 1 convolution of the concatenated paths is the sum of one product per path; taken before the maps are
         # enlarged, with which it commutes, it costs a sixteenth on the coarsest.
         products = (nn.Dense(self.settings.path[0], use_bias=False)(p) for p in paths)
         y = checkpoint_name(sum(enlarge(p, 2**level) for level, p in enumerate(products)), PRODUCT)
@@ -84,7 +84,7 @@ class DiscNet(nn.Module):
         return (fused[..., 0], aside[..., 0]) if self.outputs == 1 else (fused, aside)
 
     def _logits(self, x: jax.Array) -> jax.Array:
-        """One logit a voxel and output, in float32 whatever the features' type: (N, H, W, C) to (N, H, W, K)."""
+        """One logit per voxel and output, in float32 whatever the features' type: (N, H, W, C) to (N, H, W, K)."""
         return nn.Dense(self.outputs)(x.astype(jnp.float32))
 
     def _backbone(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

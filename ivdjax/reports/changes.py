@@ -102,7 +102,7 @@ class SubjectChanges:
 
 
 def changes_csv(rows: Iterable[Row]) -> str:
-    """The table of changes, one row a disc, measure and pair of visits."""
+    """The table of changes, one row per disc, measure and pair of visits."""
     return csv_text(CHANGE_COLUMNS, rows)
 
 

@@ -1,4 +1,4 @@
-"""One colour a level, told apart on gray images and by readers with any kind of color vision.
+"""One colour per level, told apart on gray images and by readers with any kind of color vision.
 
 The set is that of Okabe and Ito (2008), without black, in the order in which neighbouring discs differ most for the
 reader who sees them least apart; levels from the eighth on repeat it in lighter tints.

@@ -145,7 +145,7 @@ def _picture(report: Report) -> str:
 
 
 def _strip(discs: Sequence[Disc], pictures: Mapping[int, bytes]) -> str:
-    """One thumbnail a disc, from the uppermost down."""
+    """One thumbnail per disc, from the uppermost down."""
     if not discs:
         return ""
     return '<div class="strip">\n' + "\n".join(_thumbnail(d, pictures[d.level]) for d in reversed(discs)) + "\n</div>"

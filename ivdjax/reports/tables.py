@@ -50,7 +50,7 @@ class CaseSummary:
         verdict: "ok" or "review"; empty without a result.
         reasons: for the verdict, or why it failed.
         discs: how many were found; None where that is not known.
-        seconds: that it took; None where that is not known.
+        seconds: that it took when it was computed; None where that is not known.
         probability_wrong: that a level is wrong or a disc in view is missing; None where that is not known.
         remarks: what else may be worth knowing; they decide nothing.
         corrected: what people have decided about it, in words; empty: the program's own result.
@@ -73,7 +73,7 @@ class CaseSummary:
 
 
 def disc_rows(discs: Sequence[Disc]) -> list[dict[str, Any]]:
-    """One mapping a disc with all columns of the table, in their order; None where a measure cannot be given."""
+    """One mapping per disc with all columns of the table, in their order; None where a measure cannot be given."""
     further = dict.fromkeys(name for disc in discs for name in disc.measures if name not in DISC_COLUMNS)
     rows = []
     for disc in discs:
@@ -114,7 +114,7 @@ def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[D
 
 
 def summary_csv(cases: Iterable[CaseSummary]) -> str:
-    """One row a case with the fields of `CaseSummary`; texts are joined by semicolons."""
+    """One row per case with the fields of `CaseSummary`; texts are joined by semicolons."""
     names = [column.name for column in fields(CaseSummary)]
     rows = [{name: getattr(case, name) for name in names} for case in cases]
     for row in rows:
@@ -160,14 +160,14 @@ def _texts(cell: str) -> tuple[str, ...]:
 
 
 def score_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Scores, one row a case and level, with the columns `SCORE_COLUMNS`; a value that is no number is left empty."""
+    """Scores, one row per case and level, with the columns `SCORE_COLUMNS`; a value that is no number is left empty."""
     return csv_text(SCORE_COLUMNS, rows)
 
 
 def score_tables(
     rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
 ) -> str:
-    """The paper's Tables 1 to 3 in markdown, one row a case, then mean, sd and worst of each disc and of all.
+    """The paper's Tables 1 to 3 in markdown, one row per case, then mean, sd and worst of each disc and of all.
 
     Args:
         rows: mappings with case, level, dice, asd_mm, localization_error_mm, one a case and level; a missed disc has a

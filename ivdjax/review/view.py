@@ -19,7 +19,7 @@ FIRST_READER = "results on the disk"
 
 
 def list_view(session: Session, blind_reader: str = "") -> list[dict[str, Any]]:
-    """A mapping a case: name, state, reasons, discs, what was decided, whether it has a picture.
+    """A mapping per case: name, state, reasons, discs, what was decided, whether it has a picture.
 
     Args:
         session: the review.

@@ -178,3 +178,25 @@ def test_what_no_measure_can_be_counts_as_not_measured():
 def test_a_share_of_next_to_nothing_is_not_told():
     (change,) = changes_between(visit("a", l1=disc(1e-320)), visit("b", l1=disc(8.0)), DETECTABLE)
     assert change.change == 8.0 and change.change_percent is None
+
+
+@pytest.mark.parametrize(
+    ("sides", "noise", "judged"),
+    [
+        (("left right", "left right"), {}, True),
+        (("right", "left"), {}, True),
+        (("left right", ""), {}, False),  # the whole disc and a slab of it
+        (("left top", "left top"), {}, False),
+        (("left right", "left right"), {"volume_mm3": 300.0}, False),  # noise of whole discs
+    ],
+)
+def test_slabs_of_two_visits_are_judged_by_their_heights_and_not_by_their_volume(sides, noise, judged):
+    first, later = (
+        visit(name, l1=disc(height, volume_in_view_mm3=volume, cut_at=side))
+        for name, height, volume, side in (("a", 8.0, 9000.0, sides[0]), ("b", 7.0, 8000.0, sides[1]))
+    )
+    limits = {"middle_height_mm": 0.5, "volume_in_view_mm3": 170.0} | noise
+    changes = {change.measure: change for change in changes_between(first, later, limits)}
+    assert changes["middle_height_mm"].beyond_noise == ("yes" if judged else "unknown")
+    assert (changes["middle_height_mm"].remark == "") == judged
+    assert changes["volume_in_view_mm3"].beyond_noise == "unknown"

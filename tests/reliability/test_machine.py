@@ -21,6 +21,7 @@ import pytest
 
 from ivdjax.imaging.folders import alone
 from ivdjax.inference import infer as inference
+from ivdjax.inference.cohort import UNDER_REVIEW
 from ivdjax.inference.infer import infer
 from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.supervisor import CaseTask, Result
@@ -139,6 +140,9 @@ def test_a_second_run_into_the_same_output_is_refused(request_of_three):
     with alone(output), pytest.raises(UserError, match="another .*infer(.py)? is at work in .*out; wait for it"):
         infer(request_of_three)
     assert list(output.iterdir()) == []
+    (output / UNDER_REVIEW).touch()
+    with alone(output), pytest.raises(UserError, match=r"out is under review \(.*review\); end the review first"):
+        infer(request_of_three)
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(request_of_three, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 
 from ivdjax.imaging.files import read_labels
 from ivdjax.inference.results import OutputOptions, stored_corrections
+from ivdjax.inference.visits.compare import write_changes
 from ivdjax.review.decision import Decision, moved_levels
 from ivdjax.review.folder import ResultFolder
 from ivdjax.review.opened import OpenedCase, Outdated
@@ -164,3 +165,21 @@ def test_a_case_without_a_result_or_without_its_images_says_so(case, tmp_path, s
             session.opened("high")
     finally:
         image.with_name("gone").rename(image)
+
+
+def test_the_comparison_of_visits_follows_a_correction(tmp_path):
+    out = store_cases(tmp_path, S1_1=1, S1_2=0)
+    write_changes(out, {"S1": [out / "S1_1", out / "S1_2"]})
+
+    def lost() -> set[str]:
+        with (out / "changes.csv").open(newline="") as stream:
+            return {row["level_name"] for row in csv.DictReader(stream) if "disc not found" in row["remark"]}
+
+    assert lost() == {"L5/S1"}, "the first visit has every level too high"
+    session = Session(ResultFolder(out, False, {}))
+    session.start()
+    case = session.opened("S1_1")
+    decide(case, Decision("shift", steps=-1))
+    session.note_changed(case)
+    session.stop()
+    assert lost() == set()

@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
-from ivdjax.imaging.files import read_labels
+from ivdjax.imaging.files import read_labels, write_labels
 from tests.review.browsing import Page, Served
 from tests.review.results import store_cases
 
@@ -96,6 +97,20 @@ def test_a_review_from_the_first_key_to_the_last(browser, output, root):
         assert len(page.levels()[0]) < 7
         page.press("z")
         assert page.levels() == (ALL, ALL)
+
+        # Outlines that were edited in ITK-SNAP and in 3D Slicer are read back: the lowest disc was wiped away.
+        folder = output / "right"
+        edited = read_labels(folder / "right_discs.nii.gz", "right")
+        edited = edited.with_array(np.where(edited.array == 1, 0, edited.array).astype(np.uint8))
+        write_labels(output.parent / "edited.nii.gz", edited)
+        page.page.set_input_files("#outlines", output.parent / "edited.nii.gz")
+        page.wait("document.querySelector('#message').textContent.includes('edited.nii.gz were taken')")
+        assert page.levels() == (HIGH, HIGH)
+        page.page.set_input_files("#outlines", folder / "right_discs.seg.nrrd")
+        page.wait("document.querySelector('#message').textContent.includes('right_discs.seg.nrrd were taken')")
+        assert page.levels() == (ALL, ALL)
+        page.press("z")
+        page.press("z")
 
         assert page.page.evaluate("document.documentElement.scrollWidth") <= 1280
         page.page.set_viewport_size({"width": 800, "height": 900})

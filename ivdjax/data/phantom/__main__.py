@@ -41,6 +41,10 @@ def make(given: argparse.Namespace) -> int:
             binary_labels=given.binary_labels,
         )  # fmt: skip
         phantoms = PhantomSet(given.cases, given.seed, given.visits, options)
+        if lacking := -given.cases % given.visits:
+            count = f"{given.cases} case{' is' if given.cases == 1 else 's are'}"
+            print(f"note: {count} no multiple of {given.visits} visits: the last subject lacks {lacking}",
+                  file=sys.stderr)  # fmt: skip
         path = write_phantoms(given.output, phantoms, given.overwrite, lambda r: tqdm(r, desc="phantoms", unit="case"))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -57,7 +61,10 @@ def make(given: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGTERM, previous)
     try:
-        print(f"{given.cases} cases in {time.monotonic() - started:.1f} s: {path}", flush=True)
+        print(
+            f"{given.cases} case{'' if given.cases == 1 else 's'} in {time.monotonic() - started:.1f} s: {path}",
+            flush=True,
+        )
     except OSError:  # whoever read our words has gone, or a disk that takes them is full; the cases are there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -1,7 +1,7 @@
 """DICOM segmentations (DICOM-SEG) that a PACS or viewer lays over the series the discs were found in.
 
-The type BINARY is written: one bit a pixel, one frame for each segment and slice. Viewers have long read it; the newer
-type LABELMAP (DICOM 2024d) would be smaller, but is not known to many of them yet.
+The type BINARY is written: one bit per pixel, one frame for each segment and slice. Viewers have long read it; the
+newer type LABELMAP (DICOM 2024d) would be smaller, but many of them do not know it yet.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def itksnap_labels(segments: Sequence[Segment]) -> str:
 
 
 def slicer_colors(segments: Sequence[Segment]) -> str:
-    """The text of a 3D Slicer colour table (.ctbl): index, name, red, green, blue, opacity, 0 to 255, one row a value.
+    """The text of a 3D Slicer colour table (.ctbl): index, name, red, green, blue, opacity (0 to 255), a row each.
 
     Its reader splits at blanks, so that blanks in names become underscores, as 3D Slicer writes them.
 

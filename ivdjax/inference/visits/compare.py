@@ -39,8 +39,9 @@ Compares the discs of a subject's visits, and tells changes from noise.
   --output CHANGES --results OUT --subject-pattern REGEX | --subject-table CSV
 
 RESULT is a case's result folder (OUT/<case>) or its <case>_discs.json, in the order of the visits; the first is the
-baseline. With --results, all visits of each subject in an output folder are compared, in the order of their case
-names. Writes CHANGES/changes.csv, changes.json and changes.html. For research; not a medical device."""
+baseline. The folder of a BIDS subject (OUT/sub-01) stands for all of its sessions. With --results, all visits of each
+subject in an output folder are compared, in the order of their case names. Writes CHANGES/changes.csv, changes.json
+and changes.html. For research; not a medical device."""
 
 _BIDS_SESSION = r"sub-[0-9A-Za-z]+_ses-[0-9A-Za-z]+$"
 
@@ -189,6 +190,12 @@ def _subject_name(paths: Sequence[Path]) -> str:
     return os.path.commonprefix(names).rstrip(" ._-") or "subject"  # noqa: RUF071 - these are names, no paths
 
 
+def _sessions(path: Path) -> list[Path]:
+    """The results of all sessions in the folder of a BIDS subject, in their order; else the path itself."""
+    found = sorted(path.glob("ses-*/anat/*_desc-discs_result.json"), key=lambda found: natural(found.name))
+    return found or [path]
+
+
 def _visits_of(options: Any) -> dict[str, Sequence[Path]]:
     """The visits by subject that the command line asks for.
 
@@ -203,9 +210,9 @@ def _visits_of(options: Any) -> dict[str, Sequence[Path]]:
         return dict(find_visits(Path(options.results), options.subject_pattern, options.subject_table))
     if options.subject_pattern or options.subject_table:
         raise UserError("--subject-pattern and --subject-table go with --results OUT")
-    if len(options.visits) < 2:
+    paths = [path for text in options.visits for path in _sessions(Path(text))]
+    if len(paths) < 2:
         raise UserError("give two results or more, in the order of the visits, or --results OUT")
-    paths = [Path(text) for text in options.visits]
     return {options.subject or _subject_name(paths): paths}
 
 

@@ -14,6 +14,7 @@ from ivdjax.config import DataConfig
 from ivdjax.data.datasets import CaseFiles, assign_subjects
 from ivdjax.discs.change import Visit
 from ivdjax.inference.names import natural
+from ivdjax.inference.results import result_documents
 from ivdjax.reports.tables import SCHEMA_VERSION
 from ivdjax.volume import UserError
 
@@ -111,7 +112,7 @@ def find_visits(results: Path, pattern: str = "", table: str = "") -> dict[str, 
 
 def result_paths(results: Path) -> dict[str, Path]:
     """Where the result of each case of an output folder lies: its folder, or its JSON in a BIDS output."""
-    paths = {folder.name: folder for folder in results.iterdir() if folder.is_dir() and _json_paths(folder)}
+    paths = {folder.name: folder for folder in results.iterdir() if folder.is_dir() and _own_documents(folder)}
     return paths | {_case_in(path): path for path in sorted(results.glob(_BIDS_RESULTS))}
 
 
@@ -186,7 +187,7 @@ def _json_path(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"there is no result at {path}; give a folder OUT/<case> that ivdjax infer wrote")
-    found = _json_paths(path)
+    found = result_documents(path)
     if not found:
         raise UserError(f"{path} holds no <case>_discs.json; give the folder OUT/<case> of a case, or that file itself")
     own = path / f"{path.resolve().name}_discs.json"
@@ -209,10 +210,9 @@ def _case_in(path: Path) -> str:
         return path.name
 
 
-def _json_paths(folder: Path) -> list[Path]:
-    """Disc tables in a folder, whatever precedes the ending of their names."""
-    found = [*folder.glob("*_discs.json"), *folder.glob("*_desc-discs_result.json")]
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+def _own_documents(folder: Path) -> list[Path]:
+    """The disc JSON files right in a folder."""
+    return [path for path in result_documents(folder) if path.parent == folder]
 
 
 def _parsed(path: Path, document: Any) -> StoredVisit:

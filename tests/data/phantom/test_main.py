@@ -15,7 +15,7 @@ def test_a_set_is_made_and_its_path_and_time_are_said(tmp_path: Path, capsys: py
     given = ["--output", str(output), "--cases", "1", "--seed", "3", "--channels", "t2", "--binary-labels"]
     assert command.main([*given, "--hard", "s1s2", *SMALL]) == 0
     out = capsys.readouterr().out
-    assert str(output) in out and "1 cases in" in out
+    assert str(output) in out and "1 case in" in out
     assert (output / "S01" / "S01_t2.nii.gz").is_file()
     assert json.loads((output / "truth.json").read_text())["cases"]["S01"]["hard"] == "s1s2"
 
@@ -66,3 +66,10 @@ def test_an_interruption_ends_with_its_own_code(
     except SystemExit as end:
         result = int(str(end.code))
     assert result == code
+
+
+def test_a_subject_that_lacks_a_visit_is_noted(tmp_path, capsys):
+    given = ["--seed", "1", "--visits", "2", "--channels", "t2", *SMALL]
+    assert command.main(["--output", str(tmp_path / "odd"), "--cases", "1", *given]) == 0
+    told = capsys.readouterr()
+    assert "note: 1 case is no multiple of 2 visits: the last subject lacks 1" in told.err and "1 case in" in told.out

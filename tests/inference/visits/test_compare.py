@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from ivdjax.inference.figure import results_of
 from ivdjax.inference.visits.compare import main, write_changes
+from ivdjax.inference.visits.visits import read_visit
 from ivdjax.reports.changes import CHANGE_COLUMNS
 from ivdjax.volume import UserError
-from tests.inference.visits.stored_visits import REPEATABILITY, disc, store
+from tests.inference.visits.stored_visits import REPEATABILITY, disc, document, store
 
 
 @pytest.fixture
@@ -170,3 +172,18 @@ def test_it_runs_as_a_module_without_jax(tmp_path, two):
         [sys.executable, "-c", code, "--output", str(tmp_path / "C"), *map(str, two)], capture_output=True, text=True
     )
     assert result.stdout.splitlines()[-1] == "0 False False", result.stderr
+
+
+def test_the_folder_of_a_bids_subject_stands_for_its_sessions(tmp_path, capsys):
+    for number, height in ((10, 8.0), (2, 9.0)):
+        anat = tmp_path / "OUT" / "sub-01" / f"ses-{number}" / "anat"
+        anat.mkdir(parents=True)
+        name = f"sub-01_ses-{number}"
+        (anat / f"{name}_desc-discs_result.json").write_text(json.dumps(document(name, disc(1, height))))
+    subject, session = tmp_path / "OUT" / "sub-01", tmp_path / "OUT" / "sub-01" / "ses-2"
+    assert main(["--output", str(tmp_path / "C"), str(subject)]) == 0
+    assert {(row["visit_from"], row["visit_to"]) for row in table(tmp_path / "C")} == {
+        ("sub-01_ses-2", "sub-01_ses-10")
+    }
+    assert read_visit(session).case == "sub-01_ses-2"
+    assert [path.parent.parent.name for path in results_of([subject])] == ["ses-10", "ses-2"]
