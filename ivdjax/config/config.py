@@ -57,7 +57,7 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One training run, and the model that comes of it.
+    """One training run, and the model that it gives.
 
     Attributes:
         name: of the run and its model.

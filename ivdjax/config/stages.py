@@ -143,7 +143,7 @@ class DiscConfig(StageConfig):
 
 @dataclass(frozen=True)
 class LocalizationConfig(StageConfig):
-    """The stage that tells the seven discs apart (paper, section 2.2).
+    """The stage that decides which disc is which (paper, section 2.2).
 
     Attributes:
         spacing_mm: of its grid (D, H, W).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,13 @@ def reviewed_folder(path: Path, images: Mapping[str, CaseFiles]) -> Iterator[Res
     with alone(path) as undisturbed:
         if not undisturbed:
             raise UserError(f"{spoken('infer')} or another review is at work in {path}; wait for it, or end it")
-        (path / UNDER_REVIEW).touch()
+        with suppress(OSError):  # a folder that is read-only can be looked at
+            (path / UNDER_REVIEW).touch()
         try:
             yield ResultFolder(path, (path / _BIDS_MARK).is_file(), images)
         finally:
-            (path / UNDER_REVIEW).unlink(missing_ok=True)
+            with suppress(OSError):
+                (path / UNDER_REVIEW).unlink(missing_ok=True)
 
 
 _OWN = {

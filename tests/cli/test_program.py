@@ -42,6 +42,12 @@ def test_the_version_and_a_command_that_does_not_exist(capsys):
     assert "invalid choice: 'segment'" in capsys.readouterr().err
 
 
+def test_without_a_command_the_commands_are_listed(capsys):
+    assert main([]) == 2
+    told = capsys.readouterr().err
+    assert all(f"    {name}" in told and COMMANDS[name][1] in told for name in available_commands())
+
+
 def test_mistakes_exit_with_2_as_from_the_scripts(tmp_path, capsys):
     assert main(["infer", "--model", "nothing", "--output", str(tmp_path / "o"), str(tmp_path)]) == 2
     assert "no model at nothing" in capsys.readouterr().err

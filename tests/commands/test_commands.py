@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ivdjax.commands.commands import CommandParser, Terminated, local_output, run_command
+from ivdjax.commands.commands import CommandParser, Terminated, local_output, run_command, spoken
 from ivdjax.config import ConfigError
 from ivdjax.volume import CaseError, UserError
 
@@ -143,3 +143,16 @@ def test_a_bucket_is_no_folder_of_this_machine():
         local_output("o\udcff")
     with pytest.raises(UserError, match="--output gs://b/run: this command writes to a folder of this machine"):
         local_output("gs://b/run")
+
+
+@pytest.mark.parametrize(
+    ("started", "infer", "review"),
+    [
+        ("/usr/bin/ivdjax", "ivdjax infer", "ivdjax review"),
+        ("train.py", "python infer.py", "python -m ivdjax review"),
+        ("/a/ivdjax/__main__.py", "python -m ivdjax infer", "python -m ivdjax review"),
+    ],
+)
+def test_messages_name_a_command_as_the_user_calls_it(monkeypatch, started, infer, review):
+    monkeypatch.setattr(sys, "argv", [started, "--output", "x"])
+    assert (spoken("infer"), spoken("review")) == (infer, review)

@@ -28,6 +28,11 @@ def test_a_picture_of_a_result_from_its_folder_alone(tmp_path, capsys):
         assert words in capsys.readouterr().err
     assert main(["figure", str(tmp_path), "--output", pictures]) == 2
     assert "holds no result" in capsys.readouterr().err
+    out = str(tmp_path / "out")
+    assert main(["figure", out, "--output", pictures, "--where", "discs>=0", "--panels", "sagittal"]) == 0
+    assert (tmp_path / "pictures" / "scan_figure.png").is_file()
+    assert main(["figure", out, "--output", pictures, "--where", "status=failed"]) == 2
+    assert "no case of" in capsys.readouterr().err
     (tmp_path / "scan.nii.gz").unlink()
     assert main(["figure", folder, "--output", pictures]) == 1
     assert "scan.nii.gz" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from ivdjax.inference import ray_cohort
 from ivdjax.inference.ray_cohort import RayOptions, run_on_ray
-from ivdjax.inference.supervisor import Task
+from ivdjax.inference.supervisor import CaseTask
 from ivdjax.inference.worker import Pipeline
 from ivdjax.volume import UserError
 
@@ -44,6 +44,6 @@ def test_without_ray_one_line_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     pipeline = Pipeline(lambda: int, lambda: int, lambda: int)
     with pytest.raises(UserError) as caught:
-        list(run_on_ray([Task("a", 1)], pipeline, RayOptions("local"), shared=tmp_path))
+        list(run_on_ray([CaseTask("a", 1)], pipeline, RayOptions("local"), shared=tmp_path))
     assert str(caught.value) == ray_cohort.MISSING and "\n" not in ray_cohort.MISSING
     assert "pip install 'ivdjax[ray]'" in ray_cohort.MISSING
