@@ -21,8 +21,8 @@ SHAPE = (40, 24, 6)  # of the file, whose axes run to posterior, inferior and le
 CANONICAL = (6, 24, 40)
 AFFINE = np.array([[0, 0, -4.0, 0], [-2.0, 0, 0, 0], [0, -3.0, 0, 0], [0, 0, 0, 1]])
 OUTPUTS = {
-    "{0}_discs.nii.gz", "{0}_discs.csv", "{0}_discs.json", "{0}_overview.png", "report.html", "{0}_discs.label",
-    "{0}_discs.ctbl", "{0}_discs.seg.nrrd", "{0}_evidence.npz",
+    "{0}_discs.nii.gz", "{0}_discs.csv", "{0}_discs.json", "{0}_overview.png", "report.html", "{0}_report.txt",
+    "{0}_discs.label", "{0}_discs.ctbl", "{0}_discs.seg.nrrd", "{0}_evidence.npz",
 }  # fmt: skip
 
 
