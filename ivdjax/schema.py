@@ -246,6 +246,7 @@ _CHOICES = {
     "weights": ("float32", "float16"),
     "stage.training.keep": ("best", "last"),
     "inference.numbering": ("solver", "line", "bottom"),
+    "inference.contrast": ("told", "t1", "t2", "pd", "stir", "other"),
 }
 """Texts that name one of several things."""
 

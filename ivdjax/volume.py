@@ -197,7 +197,8 @@ class LeftOut:
 class Case:
     """One visit of one subject: its volume, its references if there are any, and what was remarked on reading.
 
-    `labels` numbers the discs; `tissues` has the values of `TISSUES`. Both lie on the volume's grid.
+    `labels` numbers the discs; `tissues` has the values of `TISSUES`. Both lie on the volume's grid. `weightings` has
+    "t1", "t2" ... of the channels whose file tells it.
     """
 
     name: str
@@ -206,6 +207,7 @@ class Case:
     labels: LabelMap | None = None
     warnings: tuple[str, ...] = ()
     tissues: LabelMap | None = None
+    weightings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ class Disc:
     reaches, parted by spaces ("left right"), and is empty for a whole disc. `measures` holds further columns of the
     disc table, each name with its unit; None where a measure cannot be given. `outline_confidence` is the Dice (0 to 1)
     that a careful outline of the disc is expected to have with this one; None where nothing was predicted, as for a
-    reference.
+    reference. `missing` says why, by the name of a measure that is None; those without an entry have the column's own
+    reason.
     """
 
     level: int
@@ -226,6 +229,7 @@ class Disc:
     measures: dict[str, float | None] = field(default_factory=dict)
     outline_confidence: float | None = None
     cut_at: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def level_name(self) -> str:

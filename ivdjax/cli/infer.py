@@ -43,6 +43,9 @@ def add_options(parser: ArgumentParser) -> None:
     given.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only the cases with that "
                        "value in the summary of an earlier run, such as verdict=review; may be repeated")  # fmt: skip
     given.add_argument("--summary", metavar="CSV", help="that summary, or its folder (default: the one in --output)")
+    given.add_argument("--contrast", choices=("t1", "t2", "pd", "stir", "other"), help="how the images are weighted, "
+                       "where neither a DICOM header nor a file's name tells it; ratios of signal are given for t2 "
+                       "alone")  # fmt: skip
     levels = parser.add_argument_group("corrections, kept for later runs")
     levels.add_argument("--anchor", metavar="L4/5=X,Y,Z", help="a point in the disc of that level, in RAS+ mm or as "
                         '"L 7.6 P 122.8 I 222.2"; for one case')  # fmt: skip
@@ -92,7 +95,7 @@ def run(options: Namespace) -> int:
             case=options.case,
             overwrite=options.overwrite,
             timeout_s=options.timeout,
-            overrides=(*options.set, *(["inference.grades=false"] if options.no_grades else [])),
+            overrides=_overrides(options),
             anchor=anchor,
             anchors=anchors,
             reset_corrections=options.reset_corrections,
@@ -105,6 +108,12 @@ def run(options: Namespace) -> int:
         )
     )
     return int(any(row.failed for row in rows))
+
+
+def _overrides(options: Namespace) -> tuple[str, ...]:
+    """The settings that the options change."""
+    contrast = [f"inference.contrast={options.contrast}"] if options.contrast else []
+    return (*options.set, *(["inference.grades=false"] if options.no_grades else []), *contrast)
 
 
 def _ray_options(options: Namespace) -> RayOptions | None:

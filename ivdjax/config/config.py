@@ -37,6 +37,8 @@ class InferenceConfig:
             crosses, from the bottom up) or bottom (all components from the bottom up).
         review_above: probability that a level is wrong or a disc missing above which a case is sent to review.
         sure_outline: expected Dice of an outline below which it is remarked, for models that are calibrated; 0: never.
+        contrast: how the image is weighted, which decides what its signal can tell: told (by its DICOM header or its
+            file's name, such as NAME_t2.nii.gz), or t1, t2, pd, stir or other.
         grades: whether a Pfirrmann grade is estimated, by models that can.
     """
 
@@ -52,6 +54,7 @@ class InferenceConfig:
     numbering: str = "solver"
     review_above: float = 0.1
     sure_outline: float = 0.7
+    contrast: str = "told"
     grades: bool = True
 
 

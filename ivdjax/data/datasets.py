@@ -20,6 +20,7 @@ from scipy import ndimage
 from ivdjax.config import DataConfig
 from ivdjax.data.channel_names import named_channel
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
+from ivdjax.data.told_contrast import told_weighting
 from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, source_files, split_suffix
 from ivdjax.imaging.geometry import cropped, resample, view_distance_mm
@@ -230,7 +231,9 @@ def read_case(files: CaseFiles, channels: Sequence[str], partial: bool = False) 
         _refuse_other_values(found, files.name, files.tissues.name)
         tissues, notes = _on_image(found, volume.grid, volume.native, files.name, files.tissues.name)
         remarks += notes
-    return Case(files.name, files.subject, volume, labels, tuple(remarks), tissues)
+    told = {channel: told_weighting(files.channels[channel]) for channel in volume.channels}
+    weightings = {channel: kind for channel, kind in told.items() if kind}
+    return Case(files.name, files.subject, volume, labels, tuple(remarks), tissues, weightings)
 
 
 def _refuse_other_values(tissues: LabelMap, case: str, file: str) -> None:

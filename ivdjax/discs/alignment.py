@@ -88,7 +88,8 @@ def lower_face(disc: NDArray[np.bool_], affine: NDArray[np.float64], frame: Disc
     local = np.stack(np.meshgrid(LATERAL_MM, anterior, superior, indexing="ij"), axis=-1)
     section = occupancy_at(disc, affine, frame.world_mm(local)).mean(axis=0)
     heights = section.sum(axis=1, dtype=float) * STEP_MM
-    rows = np.flatnonzero(heights >= 0.5 * float(np.median(heights[heights > 1.0]))) if (heights > 1.0).any() else []
+    usual = float(np.median(heights[heights > 1.0])) if (heights > 1.0).any() else np.inf
+    rows = np.flatnonzero(heights >= 0.5 * usual)
     if len(rows) * STEP_MM < 12.0:
         return None
     tenth = len(rows) // 8

@@ -22,12 +22,17 @@ _LARGEST = 1e12
 """Beyond every measure; differences and shares of what lies below stay finite."""
 
 _NO_MEASURES = {"level", "level_name", "level_confidence", "outline_confidence", "cut_at"}
-_SIGNALS = ("_mean", "_median", "_sd")
+_SIGNALS = ("_mean", "_median", "_sd", "_signal")
+_ERROR = "_se"
 _IN_VIEW = "_in_view"
-_OF_SECTION = ("_height_mm", "disc_height_index", "ap_width_mm", "wedge_angle_deg", "tilt_deg")
+_OF_SECTION = (
+    "_height_mm", "disc_height_index", "ap_width_mm", "wedge_angle_deg", "tilt_deg", "disc_body_height_index",
+    "nucleus_over_csf", "nucleus_over_marrow", "nucleus_over_annulus", "overhang_mm", "slip_mm", "slip_percent",
+    "canal_ap_mm", "height_ratio", "depth_mm", "segmental_angle_deg",
+)  # fmt: skip
 """What is measured in the mid-sagittal section, which a slab round the midline shows whole."""
 _OF_WHOLE = "volume_mm3"
-_UNITS = {"_mm3": "mm3", "_mm": "mm", "_deg": "deg"}
+_UNITS = {"_mm3": "mm3", "_mm2": "mm2", "_mm": "mm", "_deg": "deg", "_percent": "%"}
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,10 @@ def is_measure(column: str) -> bool:
     """Whether a column of the disc table holds a measure of the disc that means the same at every visit.
 
     Levels, confidences and texts are none; neither are centroids, which follow the patient's position, nor signal
-    levels (mean, median, sd of a channel), which follow the scanner's scale.
+    levels (mean, median, sd of a channel, signal of a tissue), which follow the scanner's scale, nor standard errors.
     """
-    return column not in _NO_MEASURES and not column.startswith("centroid_") and not column.endswith(_SIGNALS)
+    return (column not in _NO_MEASURES and not column.startswith("centroid_")
+            and not column.endswith((*_SIGNALS, _ERROR)))  # fmt: skip
 
 
 def numeric_measures(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -169,7 +175,7 @@ def _change(
     unit, limit, beyond = unit_of(measure), detectable.get(measure), UNKNOWN
     if before is not None and after is not None:
         change = after - before
-        if before and unit != "deg":  # an angle has no natural zero to take shares of
+        if before and unit not in ("deg", "%"):  # an angle has no natural zero to take shares of
             percent = 100 * change / abs(before)
             percent = percent if math.isfinite(percent) else None
         if limit is not None and not doubtful:

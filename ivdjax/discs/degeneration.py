@@ -186,7 +186,7 @@ def _discs(labels: LabelMap) -> dict[int, _Disc]:
             continue
         mask = labels.array[box] == level
         index = np.argwhere(mask) + [side.start for side in box]
-        points = np.asarray(to_world_mm(labels.affine, index.astype(float)))
+        points = np.asarray(to_world_mm(labels.affine, index.astype(float)), dtype=float)
         cuts = cut_sides(index, labels.array.shape)
         found[level] = _Disc((box[0], box[1], box[2]), mask, points, fit_frame(points, labels.affine, not cuts), cuts)
     return found
@@ -216,7 +216,7 @@ def _signals(
         sound = np.isfinite(values)
         points = disc.points_mm[sound]
         nucleus, annulus = nucleus_and_annulus(disc.frame.project_mm(points), _flat(points, values[sound], bias))
-        beside = [medians[near] for near in (level, level - 1) if medians.get(near) is not None]
+        beside = [value for near in (level, level - 1) if (value := medians.get(near)) is not None]
         csf = None if line is None else csf_signal(fluid[0], fluid_signal, line, disc.frame)
         found[level] = DiscSignal(nucleus, annulus, float(np.mean(beside)) if beside else None, csf)
     return found

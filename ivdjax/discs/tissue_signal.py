@@ -71,7 +71,9 @@ def fit_bias(tissues: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64
     Args:
         tissues: points (N, 3) in mm and signal (N,) by tissue.
     """
-    points, logs, levels = [], [], []
+    points: list[NDArray[np.float64]] = []
+    logs: list[NDArray[np.float64]] = []
+    levels: list[NDArray[np.int_]] = []
     for own_points, signal in tissues.values():
         step = max(1, len(signal) // _MOST_VOXELS)
         own_points, signal = own_points[::step], signal[::step]

@@ -11,7 +11,7 @@ from typing import Any
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.names import natural
 from ivdjax.inference.results import OutputOptions, read_document
-from ivdjax.reports.columns import CHANNEL_COLUMNS, COLUMNS
+from ivdjax.reports.columns import CHANNEL_COLUMNS, COLUMNS, ERROR_ENDING
 from ivdjax.reports.tables import csv_text
 
 TABLE = "discs.csv"
@@ -67,7 +67,12 @@ def disc_lines(document: Mapping[str, Any], subject: str, visit: int) -> list[di
     }  # fmt: skip
     model = document.get("model")
     trailing = {"model": model.get("name") if isinstance(model, dict) else None}
-    return [leading | disc | {"not_measured": _not_measured(disc)} | trailing for disc in document.get("discs") or ()]
+    reasons = document.get("not_measured")
+    reasons = reasons if isinstance(reasons, dict) else {}
+    return [
+        leading | disc | {"not_measured": _not_measured(disc, reasons.get(str(disc.get("level"))))} | trailing
+        for disc in document.get("discs") or ()
+    ]
 
 
 def disc_table(rows: list[dict[str, Any]]) -> str:
@@ -81,12 +86,16 @@ def disc_table(rows: list[dict[str, Any]]) -> str:
     return csv_text((*LEADING, *kept, *TRAILING), rows)
 
 
-def _not_measured(disc: Mapping[str, Any]) -> str:
-    """The empty columns of a disc by their reasons, as "reason: column column; reason: column"."""
+def _not_measured(disc: Mapping[str, Any], own: Any) -> str:
+    """The empty columns of a disc by their reasons, as "reason: column column; reason: column".
+
+    `own` has the disc's own reasons by column; a column without one has the reason that its definition gives.
+    """
+    told = own if isinstance(own, dict) else {}
     by_reason: dict[str, list[str]] = {}
     for name, value in disc.items():
-        if value is None and name not in _ALWAYS_TEXT:
-            by_reason.setdefault(_REASONS.get(name, _CHANNEL_REASON), []).append(name)
+        if value is None and name not in _ALWAYS_TEXT and not name.endswith(ERROR_ENDING):
+            by_reason.setdefault(str(told.get(name) or _REASONS.get(name, _CHANNEL_REASON)), []).append(name)
     return "; ".join(f"{reason}: {' '.join(names)}" for reason, names in by_reason.items())
 
 

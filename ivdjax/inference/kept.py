@@ -157,7 +157,7 @@ def _stored(source: Source) -> dict[str, Any]:
     return {
         "folder": os.path.abspath(source.folder), "uid": source.uid,  # noqa: PTH100
         "files": [os.path.relpath(file, source.folder) for file in source.files], "frames": list(source.frames),
-        "frame_of_reference": source.frame_of_reference,
+        "frame_of_reference": source.frame_of_reference, "weighting": source.weighting,
     }  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def _source(stored: dict[str, Any]) -> Source:
     folder = Path(stored["folder"])
     return DicomSeries(
         folder, stored["uid"], tuple(folder / name for name in stored["files"]), tuple(stored["frames"]),
-        stored["frame_of_reference"],
+        stored["frame_of_reference"], stored.get("weighting", ""),
     )  # fmt: skip
 
 

@@ -259,9 +259,12 @@ def _write_tables(
 
 def _told(result: CaseResult) -> dict[str, Any]:
     """What a result says beside its verdict and discs."""
+    blanks = {str(disc.level): disc.missing for disc in result.discs if disc.missing}
     return {
         "probability_wrong": result.probability_wrong, "remarks": list(result.remarks),
         "findings": list(result.findings), "assumption": ASSUMPTION, "warnings": list(result.warnings),
+        **({"spine": dict(result.spine)} if result.spine else {}),
+        **({"not_measured": blanks} if blanks else {}),
     }  # fmt: skip
 
 

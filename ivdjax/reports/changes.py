@@ -26,8 +26,8 @@ _PICTURED = (
 )  # fmt: skip
 """Measures that are drawn; the volume in view stands in where no whole volume was measured."""
 
-_DECIMALS = {"mm": 2, "mm3": 0, "deg": 1}
-_SIGNS = {"mm3": "mm³", "deg": "°"}
+_DECIMALS = {"mm": 2, "mm2": 0, "mm3": 0, "deg": 1, "%": 1}
+_SIGNS = {"mm2": "mm²", "mm3": "mm³", "deg": "°"}
 
 _STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -270,7 +270,7 @@ def _remarks(rows: Sequence[Row]) -> str:
 def _heading(measure: str, unit: str) -> str:
     """A measure's name as a person writes it."""
     name = measure
-    for ending in ("_mm3", "_mm", "_deg"):
+    for ending in ("_mm3", "_mm2", "_mm", "_deg", "_percent"):
         name = name.removesuffix(ending)
     words = name.replace("_", " ").capitalize().replace("Ap ", "AP ")
     return f"{words} {_SIGNS.get(unit, unit)}".rstrip()

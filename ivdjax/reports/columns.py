@@ -43,6 +43,41 @@ _NO_SIGNAL = "no voxel of the disc has a finite value"
 
 _NO_GRADE = ("the model estimates no grades or was told not to, the image is not known to be T2-weighted, the outline "
              "is unsure, or a measure that it rests on is missing")  # fmt: skip
+_NO_BODY = "no whole vertebra above, or the model outlines discs alone"
+_NO_BODIES = "a vertebra beside the disc is not outlined whole (the sacrum never is)"
+_NOT_T2 = "the image is not known to be T2-weighted, or the tissue is not outlined"
+_NO_CANAL = "the canal is not outlined at this level, or the field of view cuts it"
+
+WEAR_COLUMNS: tuple[Column, ...] = (
+    Column("nucleus_signal", "", "Mean signal of the nucleus, the coils' bias taken out.", _NOT_T2),
+    Column("annulus_signal", "", "The same of the annulus.", _NOT_T2),
+    Column("marrow_signal", "", "The same of the marrow beside the disc, a median.", _NOT_T2),
+    Column("csf_signal", "", "90th percentile of the canal's signal within 30 mm along it.", _NOT_T2),
+    Column("nucleus_over_csf", "", "Signal of the nucleus over that of the fluid in the canal.", _NOT_T2),
+    Column("nucleus_over_marrow", "", "The same over that of the marrow.", _NOT_T2),
+    Column("nucleus_over_annulus", "", "The same over that of the annulus.", _NOT_T2),
+    Column("disc_body_height_index", "", "Mean height of the disc over the mean middle height of the vertebral bodies "
+           "beside it.", "no vertebra beside the disc is outlined whole", "number", _POSITIVE),
+    Column("posterior_overhang_mm", "mm", "How far the disc reaches behind the line between the neighbouring end "
+           "plates' back corners; negative: it ends in front of it.", _NO_BODIES),
+    Column("slip_mm", "mm", "How far the vertebra above stands in front of the one below; negative: behind it.",
+           _NO_BODIES),
+    Column("slip_percent", "%", "The same, of the depth of the end plate below.", _NO_BODIES),
+    Column("canal_ap_mm", "mm", "Antero-posterior diameter of the canal at the disc.", _NO_CANAL, "number", _POSITIVE),
+    Column("canal_area_mm2", "mm²", "Area of the canal there, at right angles to it.", _NO_CANAL, "number", _POSITIVE),
+    Column("body_canal_ap_mm", "mm", "Antero-posterior diameter of the canal at the middle of the vertebra above.",
+           _NO_CANAL, "number", _POSITIVE),
+    Column("body_canal_area_mm2", "mm²", "Area of the canal there.", _NO_CANAL, "number", _POSITIVE),
+    Column("body_anterior_height_mm", "mm", "Height of the vertebral body above, over 10 to 30 % of its depth from the "
+           "front.", _NO_BODY, "number", _POSITIVE),
+    Column("body_middle_height_mm", "mm", "The same over 40 to 60 %.", _NO_BODY, "number", _POSITIVE),
+    Column("body_posterior_height_mm", "mm", "The same over 70 to 90 %.", _NO_BODY, "number", _POSITIVE),
+    Column("body_height_ratio", "", "Anterior over posterior height of that body.", _NO_BODY, "number", _POSITIVE),
+    Column("body_depth_mm", "mm", "Mean length of that body's end plates.", _NO_BODY, "number", _POSITIVE),
+    Column("segmental_angle_deg", "°", "Angle between the upper end plates of the vertebrae above and below; positive: "
+           "lordosis. At L5/S1 the lower face of the disc stands for the sacrum.", _NO_BODIES, "number", (-180, 180)),
+)  # fmt: skip
+"""What is measured where a model outlines vertebrae and canal too (`ivdjax.discs.degeneration`)."""
 
 COLUMNS: tuple[Column, ...] = (
     Column("level", "", "Number of the disc, counted upward from 1 = L5/S1.", "", "integer", (1, None)),
@@ -74,6 +109,7 @@ COLUMNS: tuple[Column, ...] = (
            "front edge is lower.", _NO_AXIS, "number", (-90, 90)),
     Column("fat_fraction", "", "Sum of fat over sum of fat and wat in view; of magnitudes, not a proton density. 0 to "
            "1 where no signal is negative.", "there are not both channels, or their sum is not positive"),
+    *WEAR_COLUMNS,
     Column("pfirrmann_grade", "", "Estimate of the Pfirrmann grade: half of the probability lies at or below it. No "
            "diagnosis.", _NO_GRADE, "number", (1, 5)),
     Column("pfirrmann_expected", "", "Mean of the grades, each counted by its probability.", _NO_GRADE, "number",
@@ -82,6 +118,9 @@ COLUMNS: tuple[Column, ...] = (
       for grade in range(1, 6)),
 )  # fmt: skip
 """The columns that every disc table has, in this order."""
+
+ERROR_ENDING = "_se"
+"""Of a column's name: the standard error of the column before it, in the same unit, where it is known."""
 
 CHANNEL_COLUMNS: tuple[Column, ...] = (
     Column("<channel>_mean", "", "Mean of the raw signal over all voxels in view; one column for each channel.",
@@ -99,6 +138,7 @@ def dictionary_table() -> str:
     for column in (*COLUMNS, *CHANNEL_COLUMNS):
         empty = column.empty_when or "never"
         lines.append(f"| `{column.name}` | {column.unit} | {column.meaning} | {empty} |")
+    lines.append("| `<column>_se` | as it | Standard error of that column's value. | it is not known |")
     return "\n".join(lines) + "\n"
 
 
@@ -127,6 +167,8 @@ def disc_schema() -> dict[str, Any]:
                 "description": "That a level is wrong or a disc in view is missing.",
             },
             "remarks": {"type": "array", "items": text, "description": "Worth knowing; they decide nothing."},
+            "spine": {"type": "object", "description": "Lordosis in degrees, with standard errors."},
+            "not_measured": {"type": "object", "description": "Why a measure is null: by level, then by its name."},
             "findings": {"type": "array", "items": text, "description": "Of the spine: a transitional vertebra."},
             "assumption": text | {"description": "What every level rests on."},
             "discs": {"type": "array", "items": {"$ref": "#/$defs/disc"}, "description": "From the lowest level up."},
@@ -148,11 +190,12 @@ def disc_schema() -> dict[str, Any]:
         "$defs": {
             "disc": {
                 "type": "object",
-                "required": [column.name for column in COLUMNS],
+                "required": [column.name for column in COLUMNS if column not in WEAR_COLUMNS],
                 "properties": {column.name: _value_schema(column) for column in COLUMNS},
                 "patternProperties": {
                     f"^.+_{column.name.rpartition('_')[2]}$": _value_schema(column) for column in CHANNEL_COLUMNS
-                },
+                }
+                | {f"^.+{ERROR_ENDING}$": {"type": ["number", "null"], "minimum": 0, "description": "Standard error."}},
                 "additionalProperties": False,
             }
         },

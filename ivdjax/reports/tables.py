@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ivdjax.reports.columns import COLUMNS, SCHEMA_VERSION
+from ivdjax.reports.columns import COLUMNS, ERROR_ENDING, SCHEMA_VERSION
 from ivdjax.volume import LUMBAR_DISCS, Disc
 
 SUMMARY = "summary.csv"
@@ -74,7 +74,7 @@ class CaseSummary:
 
 def disc_rows(discs: Sequence[Disc]) -> list[dict[str, Any]]:
     """One mapping per disc with all columns of the table, in their order; None where a measure cannot be given."""
-    further = dict.fromkeys(name for disc in discs for name in disc.measures if name not in DISC_COLUMNS)
+    names = _row_names(discs)
     rows = []
     for disc in discs:
         x, y, z = disc.centroid_mm
@@ -85,8 +85,18 @@ def disc_rows(discs: Sequence[Disc]) -> list[dict[str, Any]]:
             "cut_at": disc.cut_at,
         }  # fmt: skip
         values: dict[str, Any] = disc.measures | fixed
-        rows.append({name: _plain(values.get(name)) for name in (*DISC_COLUMNS, *further)})
+        rows.append({name: _plain(values.get(name)) for name in names})
     return rows
+
+
+def _row_names(discs: Sequence[Disc]) -> list[str]:
+    """The columns of a table of these discs: each with its standard error behind it, where one is known."""
+    known = dict.fromkeys(name for disc in discs for name in disc.measures)
+    names = []
+    for name in dict.fromkeys((*DISC_COLUMNS, *known)):
+        error = f"{name}{ERROR_ENDING}"
+        names += [name, error] if error in known else [name]
+    return list(dict.fromkeys(names))
 
 
 def disc_csv(discs: Sequence[Disc]) -> str:

@@ -49,7 +49,8 @@ def conclusion(monkeypatch: pytest.MonkeyPatch, settings: InferenceConfig, **met
         return Numbering(disc_of(evidence), {2: 0.9}, "ok", (), left_out=(("S1/S2", voxels),))
 
     monkeypatch.setattr(corrections, "number_discs", number)
-    evidence = Evidence(probability, prepared.grid)
+    beside = np.stack([away_mm > EDGE_MM + 2, away_mm > 100]).astype(np.float32)  # vertebra all round, and no canal
+    evidence = Evidence(probability, prepared.grid, tissue_probability=beside)
     return conclude(model, case, prepared, evidence), evidence
 
 
@@ -101,3 +102,12 @@ def test_what_was_left_out_is_as_fine_as_the_discs(concluded):
     inside, whole = np.abs(heights + 16 + LOWER_MM) < EDGE_MM, heights > -30  # below, the image ends
     assert np.array_equal(result.left_out.labels.array[whole], inside[whole] * np.uint8(1))
     assert set(np.unique(result.left_out.over(result.labels))) == {0, 2, *result.left_out.values()}
+
+
+def test_what_tissues_show_of_the_level_is_measured_or_its_absence_explained(concluded):
+    result, _ = concluded
+    assert result.tissues is not None and result.tissues.levels == (1, 2)
+    (disc,) = result.discs
+    assert disc.measures["nucleus_over_csf"] is None and "T2" in disc.missing["nucleus_over_csf"]
+    assert disc.measures["slip_mm"] is None and "vertebra above" in disc.missing["slip_mm"]
+    assert "canal" in disc.missing["canal_ap_mm"] and result.spine["lordosis_l1_l5_deg"] is None

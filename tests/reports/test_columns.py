@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ivdjax.reports.columns
+from ivdjax.discs.degeneration import LEVEL_MEASURES as wear_of_levels
 from ivdjax.discs.grades import GRADE_MEASURES
 from ivdjax.discs.measures import SHAPE_MEASURES, SIGNAL_STATISTICS, measure_discs
 from ivdjax.reports.columns import (
@@ -15,6 +16,7 @@ from ivdjax.reports.columns import (
     COLUMNS,
     SCHEMA_FILE,
     SCHEMA_VERSION,
+    WEAR_COLUMNS,
     dictionary_table,
     disc_schema,
 )
@@ -92,18 +94,20 @@ def test_columns_are_those_of_the_table_and_say_truly_where_a_value_may_lack():
     assert list(whole) == [*names, *signals]
     assert set(SHAPE_MEASURES) < set(names)
     assert [column.name.rpartition("_")[2] for column in CHANNEL_COLUMNS] == list(SIGNAL_STATISTICS)
+    wear = {column.name for column in WEAR_COLUMNS}
+    assert list(wear_of_levels) == [column.name for column in WEAR_COLUMNS]
     for column in COLUMNS:
         given = isinstance(whole[column.name], NUMBERS[column.kind])
-        assert given or column.name in GRADE_MEASURES, column.name
+        assert given or column.name in (*wear, *GRADE_MEASURES), column.name
         assert cut[column.name] is not None or column.empty_when, column.name
-    assert {name for name, value in cut.items() if value is None} - set(GRADE_MEASURES) == {
+    assert {name for name, value in cut.items() if value is None} - wear - set(GRADE_MEASURES) == {
         "volume_mm3", "lateral_width_mm", "outline_confidence"
     }  # fmt: skip
     assert (whole["cut_at"], cut["cut_at"]) == ("", "left right")
 
 
 def test_units_stand_in_the_names():
-    suffix = {"mm": "_mm", "mm³": "_mm3", "°": "_deg"}
+    suffix = {"mm": "_mm", "mm²": "_mm2", "mm³": "_mm3", "°": "_deg", "%": "_percent"}
     for column in COLUMNS:
         assert column.name.endswith(suffix.get(column.unit, "")), column.name
         assert column.unit or not column.name.endswith(tuple(suffix.values())), column.name

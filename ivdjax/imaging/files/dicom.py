@@ -19,6 +19,7 @@ from ivdjax.imaging.files.dicom_file import raise_if_of_the_disk, silent_pydicom
 from ivdjax.imaging.files.dicom_headers import Slice, slices_of
 from ivdjax.imaging.files.dicom_pixels import stored_values
 from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
+from ivdjax.imaging.files.weighting import weighting_of
 from ivdjax.volume import CaseError
 
 UNEVEN_FRACTION = 0.05
@@ -46,6 +47,7 @@ class DicomSeries:
         frames: of each Enhanced file, the indices (from 0) of the frames that are of the volume, in slice order; else
             empty.
         frame_of_reference: FrameOfReferenceUID; empty where the headers give none.
+        weighting: "t1", "t2", "pd", "stir" or "flair" by the header (`weighting_of`); empty where that does not tell.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class DicomSeries:
     files: tuple[Path, ...]
     frames: tuple[tuple[int, ...], ...] = ()
     frame_of_reference: str = ""
+    weighting: str = ""
 
     @property
     def name(self) -> str:
@@ -71,7 +74,11 @@ def series_of(slices: Sequence[Slice], folder: Path, case: str) -> DicomSeries:
     frames = tuple(
         tuple(item.frame for item in slices if item.path == path and item.frame is not None) for path in files
     )
-    return DicomSeries(folder, slices[0].series, files, frames if any(frames) else (), slices[0].frame_of_reference)
+    told = weighting_of(slices[0])
+    return DicomSeries(
+        folder, slices[0].series, files, frames if any(frames) else (), slices[0].frame_of_reference,
+        told.kind if told is not None else "",
+    )  # fmt: skip
 
 
 def read(series: DicomSeries, case: str) -> FileImage:
