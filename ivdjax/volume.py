@@ -23,9 +23,6 @@ LEVEL_NAMES: tuple[str, ...] = (
 LUMBAR_DISCS = 7
 """The discs the challenge annotates: L5/S1 up to T11/12 (paper, section 1)."""
 
-_FIRST_LEFT_OUT = 241
-"""Above every level that a label map may hold here, for pictures of what was left out."""
-
 DIXON: tuple[str, ...] = ("fat", "inn", "opp", "wat")
 """Channels of a Dixon protocol: fat, in phase, opposed phase, water."""
 
@@ -183,14 +180,14 @@ class LeftOut:
     names: tuple[str, ...]
     labels: LabelMap
 
-    def values(self) -> dict[int, str]:
-        """The value of each in `over`, above those of all levels, with its name."""
-        return {_FIRST_LEFT_OUT + number: name for number, name in enumerate(self.names)}
+    def values(self, discs: LabelMap) -> dict[int, str]:
+        """The value of each in `over`, right above those of all discs, with its name."""
+        return dict(enumerate(self.names, start=max(discs.levels, default=0) + 1))
 
     def over(self, discs: LabelMap) -> NDArray[np.uint8]:
         """The label map of the discs (D, H, W) with these structures in it where no disc is."""
         free = (self.labels.array > 0) & (discs.array == 0)
-        return np.where(free, self.labels.array + np.uint8(_FIRST_LEFT_OUT - 1), discs.array).astype(np.uint8)
+        return np.where(free, self.labels.array + np.uint8(max(discs.levels, default=0)), discs.array).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,8 @@ def run(options: Namespace) -> int:
     merged = merge_outputs(output, [Path(part) for part in options.parts])
     failed = sum(row.failed for row in merged.rows)
     kept = f", {len(merged.kept)} of them there already" if merged.kept else ""
-    print(f"{len(merged.rows)} cases{kept}, {failed} failed; summary: {output / SUMMARY}")
+    count = f"{len(merged.rows)} case{'' if len(merged.rows) == 1 else 's'}"
+    print(f"{count}{kept}, {failed} failed; summary: {output / SUMMARY}")
     return int(failed > 0)
 
 

@@ -139,7 +139,7 @@ def overview_figure(
     if not volume.grid.matches(labels.grid):
         raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
     channel, image = shown_channel(volume)
-    others = left_out.values() if left_out is not None else {}
+    others = left_out.values(labels) if left_out is not None else {}
     drawn = labels if left_out is None else labels.with_array(left_out.over(labels))
     sagittal, coronal = _planes(image, drawn, discs)
     reasons = heading.reasons if heading is not None else ()

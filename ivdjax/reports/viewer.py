@@ -32,7 +32,7 @@ _MOST_VOXELS = 6_000_000
 """Of all channels together, one byte each; a page then stays under 12 MB. Beyond it the shown channel goes alone, and
 is resampled where it is larger still."""
 
-_LEFT_OUT_COLOUR, _DASH = (225, 225, 225), 3
+_LEFT_OUT_COLOUR, _DASH = (255, 255, 255), 3
 """Of what was left out below the lowest disc, and the voxels of a dash."""
 _STEPS = 4096
 
@@ -95,7 +95,7 @@ def viewer_data(
     """
     if not volume.grid.matches(labels.grid):
         raise ValueError(f"labels of shape {labels.array.shape} must lie on the volume's grid {volume.grid.shape}")
-    others = left_out.values() if left_out is not None else {}
+    others = left_out.values(labels) if left_out is not None else {}
     box = surroundings(labels)
     grid = cropped(volume.grid, box)
     discs_array = np.ascontiguousarray((labels.array if left_out is None else left_out.over(labels))[box])

@@ -101,7 +101,7 @@ def test_what_was_left_out_is_as_fine_as_the_discs(concluded):
     heights = heights_mm(result.labels.grid)
     inside, whole = np.abs(heights + 16 + LOWER_MM) < EDGE_MM, heights > -30  # below, the image ends
     assert np.array_equal(result.left_out.labels.array[whole], inside[whole] * np.uint8(1))
-    assert set(np.unique(result.left_out.over(result.labels))) == {0, 2, *result.left_out.values()}
+    assert set(np.unique(result.left_out.over(result.labels))) == {0, 2, *result.left_out.values(result.labels)}
 
 
 def test_what_tissues_show_of_the_level_is_measured_or_its_absence_explained(concluded):

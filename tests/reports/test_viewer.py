@@ -107,7 +107,7 @@ def test_what_was_left_out_below_is_dashed_and_named_and_unsure_levels_are_marke
     discs[0] = replace(discs[0], level_confidence=0.5)
     data = viewer_data(volume, labels, discs, LeftOut(("S1/S2",), LabelMap(array, labels.affine)))
     ((value, name),) = data["left_out"]
-    assert name == "S1/S2" and [value, 225, 225, 225, "S1/S2"] in data["colours"]
+    assert name == "S1/S2" and value == 4 and [value, 255, 255, 255, "S1/S2"] in data["colours"]
     shown = np.asarray(decoded(data["labels"]).dataobj) == value
     assert 0 < shown.sum() < 0.5 * 12 * (2 * 20 + 2 * 8), "half of the outline at most, and nothing inside"
     assert set(np.unique(decoded(data["labels"]).dataobj)) == {0, 1, 2, 3, value}

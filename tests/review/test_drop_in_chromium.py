@@ -32,7 +32,7 @@ def test_a_dicom_folder_and_a_zip_are_dropped_and_give_reports(browser, root, tm
         tmp_path / "study" / "series", image, sagittal_affine((2.0, 3.0, 4.0)), series_description="t2_tse_sag"
     )
     zipped = shutil.make_archive(str(tmp_path / "study_zipped"), "zip", tmp_path / "study")
-    served = Served(root, "--model", str(model))
+    served = Served(root, f"--model={model}")
     page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     try:
         page.goto(served.url)
