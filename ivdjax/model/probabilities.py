@@ -24,6 +24,9 @@ Predict = Callable[[Any, NDArray[np.uint8]], jax.Array]
 
 _OVERLAP = 0.25
 
+_AIR = 8
+"""Of 255: what no voxel of a row exceeds shows nothing."""
+
 REGION_BATCH = 16
 """Slices that the region network sees at once; whoever compiles it ahead must use the same."""
 
@@ -103,18 +106,36 @@ def outline_probability(prepared: Prepared, predict: Predict, params: Any, confi
 def level_probability(coarse: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
     """Probability (K, D, H, W) of background and each level on the localization stage's grid (`localization_case`).
 
-    A network whose training boxes stood out of the volume (`augmentation.overhang`) sees the volume with air all round,
-    half as broad as the boxes stood out at most: a border of the image on that of a box is what it saw least.
+    A network whose training boxes stood out of the volume (`augmentation.overhang`) sees the body with air all round,
+    half as broad as the boxes stood out at most: a border of the image on that of a box is what it saw least. Air that
+    the image has above and below is cut off first, so that how much of it there is changes nothing.
     """
     d, h, w = config.localization.training.crop
+    if not config.augmentation.overhang:
+        return _level_blocks(coarse.image, (d, h, w), predict, params)
     rows, columns = (round(config.augmentation.overhang / 2 * side) for side in (h, w))
-    image = np.pad(coarse.image, ((0, 0), (0, 0), (rows, rows), (columns, columns)))
-    origins = block_origins(image.shape[1:], (d, h, w), _OVERLAP)
-    running = [predict(params, block) for block in cut_blocks(image, origins, (d, h, w))]
-    found = blend_blocks([np.asarray(block)[0] for block in running], origins, image.shape[1:])
-    return np.ascontiguousarray(
-        found[:, :, rows : rows + coarse.grid.shape[1], columns : columns + coarse.grid.shape[2]]
-    )
+    body = _rows_of_body(coarse.image)
+    around = ((0, 0), (0, 0), (rows, rows), (columns, columns))
+    seen = _level_blocks(np.pad(coarse.image[:, :, body], around), (d, h, w), predict, params)
+    found = np.zeros((len(seen), *coarse.grid.shape), np.float32)
+    found[0] = 1.0
+    found[:, :, body] = seen[:, :, rows : seen.shape[2] - rows, columns : columns + coarse.grid.shape[2]]
+    return found
+
+
+def _level_blocks(
+    image: NDArray[np.uint8], box: tuple[int, int, int], predict: Predict, params: Any
+) -> NDArray[np.float32]:
+    """Probabilities (K, D, H, W) of an image (C, D, H, W), box by box."""
+    origins = block_origins(image.shape[1:], box, _OVERLAP)
+    running = [predict(params, block) for block in cut_blocks(image, origins, box)]
+    return blend_blocks([np.asarray(block)[0] for block in running], origins, image.shape[1:])
+
+
+def _rows_of_body(image: NDArray[np.uint8]) -> slice:
+    """From the first to the last row of an image (C, D, H, W) that is not all air; all rows where each is."""
+    lit = np.flatnonzero((image > _AIR).any(axis=(0, 1, 3)))
+    return slice(int(lit[0]), int(lit[-1]) + 1) if len(lit) else slice(0, image.shape[2])
 
 
 def region_dice(coarse: Prepared, probability: NDArray[np.float32], grid: Grid) -> float:

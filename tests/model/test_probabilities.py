@@ -190,6 +190,25 @@ def test_each_voxel_gets_its_own_probabilities_of_levels(shape, overhang):
     np.testing.assert_allclose(probability.sum(axis=0), 1, rtol=1e-5)
 
 
+def test_air_above_and_below_changes_no_levels_of_a_network_trained_with_an_overhang():
+    """The network says how far down its box it is: it would notice any shift."""
+    config = replace(settings(), augmentation=AugmentationConfig(overhang=0.5))
+
+    def network(params: Any, blocks: np.ndarray) -> Any:
+        place = np.broadcast_to(np.arange(8.0)[None, None, :, None, None] / 8, blocks.shape)
+        return np.concatenate([1 - place, place], axis=-1).astype(np.float32)
+
+    case = prepared((3, 7, 9))
+    plain = level_probability(case, network, None, config)
+    image = np.pad(case.image, ((0, 0), (0, 0), (5, 11), (0, 0)))
+    grid = Grid(image.shape[1:], case.grid.affine)
+    airy = level_probability(replace(case, image=image, grid=grid, labels=None), network, None, config)
+    np.testing.assert_array_equal(airy[:, :, 5:12], plain)
+    assert (airy[0, :, :5] == 1).all() and (airy[1:, :, 12:] == 0).all()
+    blank = level_probability(replace(case, image=case.image * np.uint8(0)), network, None, config)
+    assert blank.shape == plain.shape
+
+
 def with_labels(rows: tuple[int, ...], ignore_above: int = 0) -> Prepared:
     case = prepared((1, 8, 4))
     labels = np.zeros((1, 8, 4), np.uint8)
