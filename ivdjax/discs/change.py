@@ -89,9 +89,10 @@ def is_measure(column: str) -> bool:
     """Whether a column of the disc table holds a measure of the disc that means the same at every visit.
 
     Levels, confidences and texts are none; neither are centroids, which follow the patient's position, nor signal
-    levels (mean, median, sd of a channel, signal of a tissue), which follow the scanner's scale, nor standard errors.
+    levels (mean, median, sd of a channel, signal of a tissue), which follow the scanner's scale, nor standard errors,
+    nor estimated grades, whose error from visit to visit nobody has measured.
     """
-    return (column not in _NO_MEASURES and not column.startswith("centroid_")
+    return (column not in _NO_MEASURES and not column.startswith(("centroid_", "pfirrmann_"))
             and not column.endswith((*_SIGNALS, _ERROR)))  # fmt: skip
 
 

@@ -49,6 +49,11 @@ _OF_SPINE: Mapping[str, str] = {
 }  # fmt: skip
 """Features that are the median of another over all discs of the spine: readers see the whole spine too."""
 
+UNSURE = "the outline is unsure"
+_NO_MEASURE = "a measure that it rests on is missing"
+_RESTS_ON = ("nucleus_signal", "csf_signal", "marrow_signal", "nucleus_over_annulus", "disc_height_index")
+"""Measures, in the order in which the lack of one is told."""
+
 FEATURES: tuple[str, ...] = (*_OVER, *_OF_DISC, *_OF_SPINE)
 """What a grader may look at: logarithms of the signal of nucleus over that of CSF, marrow and annulus, and of the
 height index; whether the level is L5/S1, or one of the lowest two."""
@@ -133,26 +138,36 @@ def _log_ratio(part: float | None, whole: float | None) -> float | None:
 def graded(discs: Sequence[Disc], grader: Grader | None, unsure: Sequence[int] = ()) -> list[Disc]:
     """Discs with the columns `GRADE_MEASURES` beside their measures.
 
-    They are None without a grader, for a disc of which a feature cannot be given (no T2-weighted signal, no canal), and
-    where the outline is unsure.
+    They are None without a grader; and, with the reason in `missing`, for a disc of which a feature cannot be given (no
+    T2-weighted signal, no canal), and where the outline is unsure.
 
     Args:
         discs: of one spine, measured.
         grader: None: no grades.
         unsure: levels whose outlines are.
     """
-    features = grade_features(discs, grader.features) if grader else {}
-    return [
-        replace(disc, measures=disc.measures | _columns(grader, None if disc.level in unsure else
-                                                        features.get(disc.level)))
-        for disc in discs
-    ]  # fmt: skip
+    if grader is None:
+        return [replace(disc, measures=disc.measures | dict.fromkeys(GRADE_MEASURES)) for disc in discs]
+    features = grade_features(discs, grader.features)
+    return [_graded(disc, grader, features[disc.level], disc.level in unsure) for disc in discs]
 
 
-def _columns(grader: Grader | None, features: Mapping[str, float | None] | None) -> dict[str, float | None]:
-    values = [] if features is None else [value for value in features.values() if value is not None]
-    if grader is None or len(values) < len(grader.features):
-        return dict.fromkeys(GRADE_MEASURES)
+def _graded(disc: Disc, grader: Grader, features: Mapping[str, float | None], unsure: bool) -> Disc:
+    """A disc with its grade, or with the reason why it has none."""
+    reason = UNSURE if unsure else _reason(disc) if None in features.values() else ""
+    if reason:
+        missing = disc.missing | dict.fromkeys(GRADE_MEASURES, reason)
+        return replace(disc, measures=disc.measures | dict.fromkeys(GRADE_MEASURES), missing=missing)
+    values = [value for value in features.values() if value is not None]
+    return replace(disc, measures=disc.measures | _columns(grader, values))
+
+
+def _reason(disc: Disc) -> str:
+    """Why a feature of a disc cannot be given: what is said of the first measure that is missing."""
+    return next((disc.missing[name] for name in _RESTS_ON if name in disc.missing), _NO_MEASURE)
+
+
+def _columns(grader: Grader, values: Sequence[float]) -> dict[str, float | None]:
     found = grader.probabilities(np.array([values]))
     numbers = (int(middle_grades(found)[0]), float(expected_grades(found)[0]), *map(float, found[0]))
     return dict(zip(GRADE_MEASURES, numbers, strict=True))

@@ -13,7 +13,7 @@ from typing import Any
 from ivdjax.imaging.files.codes import SCHEME, disc_code
 from ivdjax.imaging.files.dicom_sr import PRIVATE_SCHEME, Reading
 from ivdjax.imaging.files.segment import Term
-from ivdjax.reports.columns import COLUMNS, Column
+from ivdjax.reports.columns import COLUMNS, ERROR_ENDING, Column
 from ivdjax.reports.tables import disc_rows
 from ivdjax.volume import Disc
 
@@ -55,7 +55,13 @@ def disc_readings(discs: Sequence[Disc]) -> dict[str, list[Reading]]:
     """
     return {
         disc_code(disc.level).value: [
-            Reading(name, float(row[column.name]), unit, _GRADE_METHOD if column.name.startswith(_GRADE) else None)
+            Reading(
+                name,
+                float(row[column.name]),
+                unit,
+                _GRADE_METHOD if column.name.startswith(_GRADE) else None,
+                row.get(f"{column.name}{ERROR_ENDING}"),
+            )
             for column, (name, unit) in _coded()
             if row.get(column.name) is not None
         ]

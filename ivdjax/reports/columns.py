@@ -79,6 +79,16 @@ WEAR_COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 """What is measured where a model outlines vertebrae and canal too (`ivdjax.discs.degeneration`)."""
 
+GRADE_COLUMNS: tuple[Column, ...] = (
+    Column("pfirrmann_grade", "", "Estimate of the Pfirrmann grade: half of the probability lies at or below it. No "
+           "diagnosis.", _NO_GRADE, "number", (1, 5)),
+    Column("pfirrmann_expected", "", "Mean of the grades, each counted by its probability.", _NO_GRADE, "number",
+           (1, 5)),
+    *(Column(f"pfirrmann_probability_{grade}", "", f"Probability of grade {grade}.", _NO_GRADE, "number", _SHARE)
+      for grade in range(1, 6)),
+)  # fmt: skip
+"""What is estimated of T2-weighted images by models that hold the numbers for it (`ivdjax.discs.grades`)."""
+
 COLUMNS: tuple[Column, ...] = (
     Column("level", "", "Number of the disc, counted upward from 1 = L5/S1.", "", "integer", (1, None)),
     Column("level_name", "", "Anatomical name of the level.", "", "text"),
@@ -110,12 +120,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("fat_fraction", "", "Sum of fat over sum of fat and wat in view; of magnitudes, not a proton density. 0 to "
            "1 where no signal is negative.", "there are not both channels, or their sum is not positive"),
     *WEAR_COLUMNS,
-    Column("pfirrmann_grade", "", "Estimate of the Pfirrmann grade: half of the probability lies at or below it. No "
-           "diagnosis.", _NO_GRADE, "number", (1, 5)),
-    Column("pfirrmann_expected", "", "Mean of the grades, each counted by its probability.", _NO_GRADE, "number",
-           (1, 5)),
-    *(Column(f"pfirrmann_probability_{grade}", "", f"Probability of grade {grade}.", _NO_GRADE, "number", _SHARE)
-      for grade in range(1, 6)),
+    *GRADE_COLUMNS,
 )  # fmt: skip
 """The columns that every disc table has, in this order."""
 
@@ -190,7 +195,7 @@ def disc_schema() -> dict[str, Any]:
         "$defs": {
             "disc": {
                 "type": "object",
-                "required": [column.name for column in COLUMNS if column not in WEAR_COLUMNS],
+                "required": [column.name for column in COLUMNS if column not in (*WEAR_COLUMNS, *GRADE_COLUMNS)],
                 "properties": {column.name: _value_schema(column) for column in COLUMNS},
                 "patternProperties": {
                     f"^.+_{column.name.rpartition('_')[2]}$": _value_schema(column) for column in CHANNEL_COLUMNS

@@ -23,6 +23,7 @@ LEVELS = (6, 5, 4, 3, 2, 1)
 
 _NOT_FOUND = "disc not found"
 _GRADE = "pfirrmann_grade"
+_REASONS = "reasons"
 _NOT_GIVEN = {column.name: column.empty_when for column in COLUMNS}
 
 
@@ -94,15 +95,20 @@ def level_text(discs: Sequence[Disc]) -> str:
     if not discs:
         return "No disc was found.\n"
     rows = _by_level(discs)
-    lines = [f"{level_name(level)}: {_text_line(rows[level])}" if level in rows
+    found = [rows[level] for level in LEVELS if level in rows]
+    blank = [line for line in _LINES if found and not any(_words(line.parts[0], row) for row in found)]
+    given = [line for line in _LINES if line not in blank]
+    lines = [f"{level_name(level)}: {_text_line(given, rows[level])}" if level in rows
              else f"{level_name(level)}: {_NOT_FOUND}." for level in LEVELS]  # fmt: skip
+    lines += [f"{line.heading}: not given ({_why(line, found[0])})." for line in blank]  # said once for all levels
     notes = [READERS] if _has_grades(rows) else []
     notes += [f"Measured by a program (ivdjax) for research, not a medical device. {ASSUMPTION}"]
     return "\n".join([*lines, *notes]) + "\n"
 
 
 def _by_level(discs: Sequence[Disc]) -> dict[int, dict[str, Any]]:
-    return {disc.level: row for disc, row in zip(discs, disc_rows(discs), strict=True)}
+    """The table's rows by level, each with the disc's own reasons beside its measures."""
+    return {disc.level: row | {_REASONS: disc.missing} for disc, row in zip(discs, disc_rows(discs), strict=True)}
 
 
 def _has_grades(rows: Mapping[int, Mapping[str, Any]]) -> bool:
@@ -120,7 +126,10 @@ def _words(part: _Part, row: Mapping[str, Any]) -> str:
 
 def _why(line: _Line, row: Mapping[str, Any] | None) -> str:
     """Why a line's number is not given."""
-    return _NOT_FOUND if row is None else _NOT_GIVEN.get(line.parts[0].column) or "not measured"
+    if row is None:
+        return _NOT_FOUND
+    column = line.parts[0].column
+    return str(row[_REASONS].get(column) or _NOT_GIVEN.get(column) or "not measured")
 
 
 def _shares(row: Mapping[str, Any]) -> list[float]:
@@ -129,9 +138,9 @@ def _shares(row: Mapping[str, Any]) -> list[float]:
     return [] if None in found else [float(share) for share in found if share is not None]
 
 
-def _text_line(row: Mapping[str, Any]) -> str:
+def _text_line(lines: Sequence[_Line], row: Mapping[str, Any]) -> str:
     said = []
-    for line in _LINES:
+    for line in lines:
         found = [words for part in line.parts if (words := _words(part, row))]
         name = line.heading
         if line.parts[0].column != _GRADE:  # named after a person

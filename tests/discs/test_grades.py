@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,9 @@ def test_a_tissue_that_is_not_seen_beside_a_disc_is_taken_from_the_others():
 def test_a_disc_without_signal_an_unsure_outline_and_a_model_without_grades_get_none(ratio):
     blank, given = graded([disc(1, ratio), disc(2)], grader_of(FACTS))
     assert set(row(blank)) == {None} and None not in row(given)
+    assert blank.missing == dict.fromkeys(GRADE_MEASURES, "a measure that it rests on is missing")
+    told = replace(disc(1, ratio), missing={"csf_signal": "no canal", "nucleus_signal": "no T2"})
+    assert graded([told], grader_of(FACTS))[0].missing["pfirrmann_grade"] == "no T2"
     assert set(row(graded([disc(2)], grader_of(FACTS), unsure=[2])[0])) == {None}
     assert grader_of(None) is None and set(row(graded([disc(2)], None)[0])) == {None}
     assert graded([], grader_of(FACTS)) == []

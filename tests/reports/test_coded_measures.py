@@ -27,8 +27,10 @@ def test_every_number_of_the_table_has_a_name_and_a_unit_that_dicom_can_hold():
     assert measure_terms(height) == (("posterior_height_mm", PRIVATE_SCHEME, "Posterior height"), ("mm", "UCUM", "mm"))
 
 
-def test_a_grade_says_how_it_came_about_and_what_readers_reach():
-    graded = replace(DISC, measures={"pfirrmann_expected": 3.5, "middle_height_mm": 7.25})
+def test_a_measure_has_its_error_and_a_grade_says_how_it_came_about_and_what_readers_reach():
+    graded = replace(DISC, measures={"pfirrmann_expected": 3.5, "middle_height_mm": 7.25, "middle_height_mm_se": 0.3})
+    errors = {reading.name[0]: reading.error for reading in disc_readings([graded])[disc_code(2).value]}
+    assert errors["middle_height_mm"] == 0.3 and errors["pfirrmann_expected"] is None
     methods = {reading.name[0]: reading.method for reading in disc_readings([graded])[disc_code(2).value]}
     assert methods["middle_height_mm"] is None
     assert "kappa about 0.6" in methods["pfirrmann_expected"][2] and len(methods["pfirrmann_expected"][2]) <= 64

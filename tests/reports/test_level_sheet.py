@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,11 @@ def disc(level, **measures):
     return Disc(level, 0.98, (0.0, 0.0, 0.0), None, {"middle_height_mm": 7.46, "disc_height_index": 0.214} | measures)
 
 
-DISCS = [disc(1, **GRADED), disc(2, middle_height_mm=None, slip_mm=-0.04), disc(6)]
+DISCS = [
+    disc(1, **GRADED),
+    disc(2, middle_height_mm=None, slip_mm=-0.04),
+    replace(disc(6), missing={"pfirrmann_grade": "it is unsure", "slip_mm": "no body"}),
+]
 
 
 def cells(html, heading):
@@ -53,7 +58,9 @@ def test_the_text_has_a_line_a_level_and_no_number_without_its_unit():
     lines = level_text(DISCS).splitlines()
     assert [line.split(":")[0] for line in lines[:6]] == ["T12/L1", "L1/2", "L2/3", "L3/4", "L4/5", "L5/S1"]
     assert lines[1] == "L1/2: disc not found."
-    assert lines[0].startswith("T12/L1: height 7.5 mm (index 0.21); nucleus to CSF not given (")
+    blank = "Pfirrmann estimate not given (it is unsure); slip not given (no body)."
+    assert lines[0] == f"T12/L1: height 7.5 mm (index 0.21); {blank}"
+    assert sum("Nucleus to CSF: not given (" in line for line in lines) == 1  # for all levels
     assert lines[4].startswith("L4/5: height not given (the mid-sagittal part is cut, or may be out of view); ")
     assert "not a medical device" in lines[-1]
 
