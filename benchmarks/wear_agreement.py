@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ivdjax.inference.findings import CaseResult
+from ivdjax.inference.case_result import CaseResult
 
 from benchmarks.reference_cases import reference_cases
 from benchmarks.wear_on_references import MEASURES, SPINE, Values, grade_table, measured, read_grades

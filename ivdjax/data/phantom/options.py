@@ -12,9 +12,10 @@ CHANNELS: tuple[str, ...] = ("fat", "wat", "inn", "opp", "t2")
 """Channels that can be made: the four of a Dixon scan, and one like a T2-weighted turbo spin echo."""
 
 HARD_KINDS: tuple[str, ...] = (
-    "faint_disc", "bridged", "collapsed_l5s1", "s1s2", "top_cut", "bottom_cut", "scoliosis",
+    "faint_disc", "bridged", "collapsed_l5s1", "s1s2", "top_cut", "bottom_cut", "scoliosis", "slip", "bulge",
+    "stenosis",
 )  # fmt: skip
-"""Anatomies and fields of view that mislead a numbering from the bottom up."""
+"""Anatomies and fields of view that mislead a numbering from the bottom up, or a measure of wear."""
 
 FIELDS: tuple[str, ...] = ("full", "slab", "clinical")
 """Fields of view: a research scan's, a slab round the midline, and what clinical scanners make."""

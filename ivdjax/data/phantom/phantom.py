@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import gamma
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from ivdjax.data.phantom.body import paint_body
 from ivdjax.data.phantom.canvas import Canvas, make_canvas
 from ivdjax.data.phantom.discs import disc_box, disc_distance, paint_bridge, paint_column, paint_wings
 from ivdjax.data.phantom.options import PhantomOptions
-from ivdjax.data.phantom.posterior import column_coordinates, paint_arches, paint_canal
+from ivdjax.data.phantom.posterior import (
+    SAC_POWER,
+    canal_height_mm,
+    column_coordinates,
+    paint_arches,
+    paint_canal,
+)
 from ivdjax.data.phantom.protocol import sample_protocol
 from ivdjax.data.phantom.shapes import occupancy
 from ivdjax.data.phantom.spine import DiscShape, Spine, sample_spine
@@ -38,6 +45,9 @@ class DiscTruth:
             median plane, at 80 % of the way to the front edge, in the middle, and at 80 % to the back.
         ap_width_mm, lateral_width_mm: of the model.
         wear: 0 (young) to 1 (worn).
+        slip_mm: how far the spine above stands in front, along the disc's plane.
+        bulge_mm: how far the disc reaches past the bodies all round, before a slip.
+        canal_ap_mm, canal_area_mm2: of the sac where it crosses the disc's plane, before the disc covers some of it.
     """
 
     level: int
@@ -52,6 +62,10 @@ class DiscTruth:
     ap_width_mm: float
     lateral_width_mm: float
     wear: float
+    slip_mm: float
+    bulge_mm: float
+    canal_ap_mm: float
+    canal_area_mm2: float
 
     def plain(self) -> dict[str, Any]:
         """The same as a mapping for JSON, rounded to a thousandth."""
@@ -103,14 +117,14 @@ def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 
     skin = paint_body(canvas, spine, signals, right, behind, paint)
     paint_wings(canvas, spine, signals)
     paint_arches(canvas, spine, signals, paint)
-    paint_canal(canvas, spine, signals, right, behind, paint)
+    sac = paint_canal(canvas, spine, signals, right, behind, paint)
     paint_column(canvas, spine, signals, paint)
     if options.hard == "bridged":
         paint_bridge(canvas, spine, signals, int(paint.integers(1, LUMBAR_DISCS)))
     canvas.planes[:] *= occupancy(skin, canvas.edge_mm)
     array = acquire(canvas, spine, behind, _rng(seed, _SCAN, visit), options, protocol)
 
-    every, truth = _labels(canvas, spine, pose.world)
+    every, truth = _labels(canvas, spine, pose.world, sac)
     kept = np.where(every <= LUMBAR_DISCS, every, 0).astype(np.uint8)
     labels = LabelMap((kept > 0).astype(np.uint8) if options.binary_labels else kept, pose.world, pose.file_grid)
     volume = Volume(array, pose.world, options.channels, pose.file_grid)
@@ -125,7 +139,8 @@ def _rng(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, *stream])
 
 
-def _labels(canvas: Canvas, spine: Spine, world: NDArray) -> tuple[NDArray[np.uint8], tuple[DiscTruth, ...]]:
+def _labels(canvas: Canvas, spine: Spine, world: NDArray,
+            sac: NDArray[np.float64] | None) -> tuple[NDArray[np.uint8], tuple[DiscTruth, ...]]:  # fmt: skip
     """Labels (D, H, W) of all visible discs and the facts about them.
 
     A voxel belongs to a disc if its centre lies inside: for surfaces smooth on the scale of a voxel the same as at
@@ -143,11 +158,16 @@ def _labels(canvas: Canvas, spine: Spine, world: NDArray) -> tuple[NDArray[np.ui
             continue
         every[box][inside] = disc.level
         index = np.argwhere(inside) + [side.start for side in box]
-        truth.append(_truth(disc, index, every.shape, world))
+        truth.append(_truth(disc, index, every.shape, world, spine, sac))
     return every, tuple(truth)
 
 
-def _truth(disc: DiscShape, index: NDArray, shape: tuple[int, ...], world: NDArray) -> DiscTruth:
+def _truth(disc: DiscShape, index: NDArray, shape: tuple[int, ...], world: NDArray, spine: Spine,
+           sac: NDArray[np.float64] | None) -> DiscTruth:  # fmt: skip
+    # A visible disc has a visible canal beside it, but for a field of view that ends at the back of the bodies.
+    at = canal_height_mm(disc)
+    ap, width = (0.0, 0.0) if sac is None else (float(np.interp(at, spine.z_mm, size)) for size in sac)
+    area = ap * width * gamma(1 + 1 / SAC_POWER) ** 2 / gamma(1 + 2 / SAC_POWER)
     whole = bool((index.min(axis=0) > 0).all() and (index.max(axis=0) < np.array(shape) - 1).all())
     centroid = to_world_mm(world, index.mean(axis=0))
     return DiscTruth(
@@ -156,6 +176,7 @@ def _truth(disc: DiscShape, index: NDArray, shape: tuple[int, ...], world: NDArr
         len(index) * Grid((shape[0], shape[1], shape[2]), world).voxel_mm3,
         disc.height_at(0.8), disc.height_at(0.0), disc.height_at(-0.8),
         2 * (disc.half_ap + disc.bulge), 2 * (disc.half_width + disc.bulge), disc.wear,
+        spine.slip[1] if disc.level == spine.slip[0] else 0.0, disc.bulge, ap, area,
     )  # fmt: skip
 
 

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from ivdjax.data.phantom.canvas import Box, Canvas
 from ivdjax.data.phantom.shapes import Array, capsule, intersection, occupancy, superellipse, union
-from ivdjax.data.phantom.spine import Spine
+from ivdjax.data.phantom.spine import DiscShape, Spine
 from ivdjax.data.phantom.tissues import Signals
 
 _SAC_AP_MM, _SAC_WIDTH_MM = 7.3, 9.2
+SAC_POWER = 2.2
+"""Exponent of the sac's cross-section."""
 
 
 def column_coordinates(spine: Spine, points: Array) -> tuple[Array, Array]:
@@ -41,15 +43,19 @@ def at_height(spine: Spine, z: Array, sizes: list[float]) -> Array:
 
 
 def paint_canal(canvas: Canvas, spine: Spine, signals: Signals, right: Array, behind: Array,
-                rng: np.random.Generator) -> None:  # fmt: skip
-    """Epidural fat, the sac full of CSF, the cord down to its conus and the roots below it."""
+                rng: np.random.Generator) -> NDArray[np.float64] | None:  # fmt: skip
+    """Epidural fat, the sac full of CSF, the cord down to its conus and the roots below it.
+
+    Returns:
+        AP diameter and width of the sac (2, N) in mm at the heights `spine.z_mm`; None where it is out of view.
+    """
     x_mid = float(np.median(spine.middle_x_mm))
     lowest, highest = float(spine.z_mm[0]), float(spine.z_mm[-1])
     middle = np.array([x_mid, float(np.mean(spine.wall_y_mm)) - 10, (lowest + highest) / 2])
     box = canvas.box(middle, (24 + float(np.ptp(spine.middle_x_mm)) / 2, float(np.ptp(spine.wall_y_mm)) / 2 + 30,
                               (highest - lowest) / 2))  # fmt: skip
     if box is None:
-        return
+        return None
     x, u, z = right[box], behind[box], canvas.points[2][box]
     end = spine.disc(0).frame.centre_mm[2] + rng.uniform(-12, 8)
     taper = np.clip((z - np.float32(end)) / 65, 0, 1) ** np.float32(0.5)
@@ -60,7 +66,8 @@ def paint_canal(canvas: Canvas, spine: Spine, signals: Signals, right: Array, be
     center = canal + np.float32(1.2 + rng.uniform(0, 1))
     epidural = superellipse(x, u - center, _SAC_WIDTH_MM + 3.5, canal + 2.2, 2.6)
     canvas.paint(box, occupancy(epidural, canvas.edge_mm) * fade, signals.blend("fat", "ligament", 0.1))
-    sac = superellipse(x, u - center, _SAC_WIDTH_MM * size, _SAC_AP_MM * size, 2.2)
+    narrow = _narrowing(spine)
+    sac = superellipse(x, u - center, _SAC_WIDTH_MM * size, _SAC_AP_MM * size * along_line(narrow, spine, z), SAC_POWER)
     canvas.cover(box, sac - 0.5, signals["fascia"])
     inside = occupancy(sac, canvas.edge_mm)
     canvas.paint(box, inside, signals["csf"], 0.03)
@@ -74,6 +81,22 @@ def paint_canal(canvas: Canvas, spine: Spine, signals: Signals, right: Array, be
     reach = np.clip((z - np.float32(spine.conus_z_mm)) / 25, 0, 1) ** np.float32(0.5)
     cord = superellipse(x, u - center - 0.8, 0.1 + 5.2 * reach, 0.1 + 4.0 * reach, 2.0)
     canvas.paint(box, occupancy(cord, canvas.edge_mm) * (reach > 0), signals["cord"], 0.04)
+    sizes = spine.canal_scale * (0.05 + 0.95 * np.clip((spine.z_mm - end) / 65, 0, 1) ** 0.5)
+    return np.stack([2 * _SAC_AP_MM * sizes * narrow, 2 * _SAC_WIDTH_MM * sizes])
+
+
+def canal_height_mm(disc: DiscShape) -> float:
+    """The height at which the canal crosses a disc's plane."""
+    return float(disc.frame.world((0.0, -(disc.half_ap + 9.0), 0.0))[2])
+
+
+def _narrowing(spine: Spine) -> NDArray[np.float64]:
+    """The share of the sac's AP diameter that is there at the heights `spine.z_mm`: less at a stenosis, 16 mm long."""
+    level, share = spine.stenosis
+    if not level:
+        return np.ones_like(spine.z_mm)
+    off = np.abs(spine.z_mm - canal_height_mm(spine.disc(level)))
+    return np.asarray(1 - (1 - share) * np.clip((14 - off) / 6, 0, 1))
 
 
 def paint_arches(canvas: Canvas, spine: Spine, signals: Signals, rng: np.random.Generator) -> None:

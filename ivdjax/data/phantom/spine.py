@@ -100,6 +100,8 @@ class Spine:
         canal_scale: size of the canal relative to the usual.
         age: 0 (young) to 1 (old); the source of wear, fatty marrow and fatty muscle.
         habitus: 0 (lean) to 1 (obese).
+        slip: level at which the spine above stands to the front, and by how many mm; level 0: none.
+        stenosis: level at which the canal is narrow, and the share of its AP diameter that is left; level 0: none.
     """
 
     discs: tuple[DiscShape, ...]
@@ -112,6 +114,8 @@ class Spine:
     canal_scale: float
     age: float
     habitus: float
+    slip: tuple[int, float] = (0, 0.0)
+    stenosis: tuple[int, float] = (0, 1.0)
 
     def disc(self, level: int) -> DiscShape:
         """The disc of that level."""
@@ -145,7 +149,23 @@ def sample_spine(rng: np.random.Generator, hard: str = "") -> Spine:
         shape = _disc_shape(rng, level, frame, length[i], mean_height[i], table[i, 4] / table[i, 2], wear[i])
         discs.append(shape)
     discs = _sacrum(rng, discs[0], remnant=hard == "s1s2") + discs
-    return _assemble(_harden(rng, discs, hard), rng, age, habitus)
+    slip, stenosis = (0, 0.0), (0, 1.0)
+    if hard == "slip":
+        slip = int(rng.integers(2, 5)), float(rng.uniform(4, 9))
+        discs = _slipped(discs, *slip)
+    if hard == "stenosis":
+        stenosis = int(rng.integers(2, 5)), float(rng.uniform(0.45, 0.75))
+    spine = _assemble(_harden(rng, discs, hard), rng, age, habitus, slip)
+    return replace(spine, stenosis=stenosis)
+
+
+def _slipped(discs: list[DiscShape], level: int, slip_mm: float) -> list[DiscShape]:
+    """The discs above a level moved to the front along the plane of its disc, and that disc by half of it."""
+    at = level - discs[0].level
+    step = slip_mm * discs[at].frame.axes[1]
+    shares = [0.0 if i < at else 0.5 if i == at else 1.0 for i in range(len(discs))]
+    return [replace(disc, frame=Frame(disc.frame.centre_mm + share * step, disc.frame.axes))
+            for disc, share in zip(discs, shares, strict=True)]  # fmt: skip
 
 
 def _correlated(rng: np.random.Generator, count: int, shared: float, reach: float, period: float = 0.0) -> NDArray:
@@ -222,11 +242,14 @@ def _sacrum(rng: np.random.Generator, lumbosacral: DiscShape, remnant: bool) -> 
 
 
 def _harden(rng: np.random.Generator, discs: list[DiscShape], hard: str) -> list[DiscShape]:
-    """Makes one disc faint or collapses L5/S1, where that is asked for."""
+    """Makes one disc faint or bulging, or collapses L5/S1, where that is asked for."""
     if hard == "faint_disc":
         at = int(rng.integers(1, 8)) - discs[0].level
         worn = max(0.45 * discs[at].height, 2.5)
         discs[at] = replace(discs[at], contrast=float(rng.uniform(0.08, 0.25)), height=worn, wear=0.8)
+    if hard == "bulge":
+        at = int(rng.integers(2, 6)) - discs[0].level
+        discs[at] = replace(discs[at], bulge=float(rng.uniform(3, 5.5)), wear=max(discs[at].wear, 0.6))
     if hard == "collapsed_l5s1":
         at = 1 - discs[0].level
         discs[at] = replace(discs[at], height=float(rng.uniform(1.8, 3.0)), wedge=0.3, wear=1.0, nodes=())
@@ -237,16 +260,22 @@ def _tilt_deg(frame: Frame) -> float:
     return float(np.degrees(np.arctan2(frame.axes[1, 2], frame.axes[1, 1])))
 
 
-def _assemble(discs: list[DiscShape], rng: np.random.Generator, age: float, habitus: float) -> Spine:
+def _assemble(discs: list[DiscShape], rng: np.random.Generator, age: float, habitus: float,
+              slip: tuple[int, float]) -> Spine:  # fmt: skip
     """Bodies between the discs, and the smooth line along the back of the column."""
     bodies = []
     for lower, upper in pairwise(discs):
-        top = upper.frame.centre_mm - lower.frame.centre_mm
+        # A disc that the body above has slipped over is moved half the way: that body stands over its own end.
+        foot, head = (
+            disc.frame.centre_mm + side * slip[1] / 2 * disc.frame.axes[1] * (disc.level == slip[0])
+            for disc, side in ((lower, 1), (upper, -1))
+        )
+        top = head - foot
         top /= np.linalg.norm(top)
         front = lower.frame.axes[1] + upper.frame.axes[1]
         front -= top * (front @ top)
         front /= np.linalg.norm(front)
-        middle = (upper.frame.centre_mm + lower.frame.centre_mm) / 2
+        middle = (head + foot) / 2
         bodies.append(Frame(middle, np.stack([np.cross(front, top), front, top])))
     wall = [disc.frame.world((0, -disc.half_ap * disc.rim - disc.bulge / 2, 0)) for disc in discs]
     z = np.arange(np.floor(wall[0][2]) - 40, np.ceil(wall[-1][2]) + 40)
@@ -256,5 +285,5 @@ def _assemble(discs: list[DiscShape], rng: np.random.Generator, age: float, habi
     conus = float(discs[int(rng.integers(5, 7)) - discs[0].level].frame.centre_mm[2] + rng.uniform(-10, 15))
     return Spine(
         tuple(discs), tuple(bodies), float(rng.uniform(0.07, 0.16)), z, lines[0], lines[1], conus,
-        float(rng.uniform(0.85, 1.15)), age, habitus,
+        float(rng.uniform(0.85, 1.15)), age, habitus, slip,
     )  # fmt: skip
