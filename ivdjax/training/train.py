@@ -311,11 +311,12 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
 def _brought_up_to(config: Config, former: Config, folder: Path) -> Config:
     """The configuration that a run was begun with, with what may be another one by now.
 
-    That is how weights are stored, and the number of steps of some stages. Such a stage has `decay_steps`, is not
-    finished, and its learning rate had not begun to fall at its newest checkpoint under either number: its steps so far
-    are those of a run that had the new number from the start.
+    That is how weights are stored, the verdict's threshold, and the number of steps of some stages. Such a stage has
+    `decay_steps`, is not finished, and its learning rate had not begun to fall at its newest checkpoint under either
+    number: its steps so far are those of a run that had the new number from the start.
     """
-    former = replace(former, weights=config.weights)
+    verdict = replace(former.inference, review_above=config.inference.review_above)
+    former = replace(former, weights=config.weights, inference=verdict)
     for name in former.stages:
         old, new = stage_settings(former, name), stage_settings(config, name)
         free = min(first_falling_step(stage.optimizer, stage.training.steps) for stage in (old, new))

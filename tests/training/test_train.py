@@ -403,10 +403,12 @@ def test_a_run_whose_rate_has_not_begun_to_fall_may_have_another_length(
     assert read_model(train(of_length(length), tmp_path / "run")).config.region.training.steps == length
 
 
-def test_weights_may_be_stored_in_half_precision_of_a_finished_run_too(tmp_path, stage, config):
+def test_a_finished_run_may_store_its_weights_in_half_precision_and_take_another_threshold(tmp_path, stage, config):
     whole = train(config, tmp_path / "run")
     size = (whole / "weights.npz").stat().st_size
-    half = train(replace(config, weights="float16"), tmp_path / "run")
+    half = train(
+        replace(config, weights="float16", inference=replace(config.inference, review_above=0.05)), tmp_path / "run"
+    )
     assert half == whole and (half / "weights.npz").stat().st_size < size
     assert stage.names == STAGES, "nothing is trained again"
     assert json.loads((half / "model.json").read_text())["precision"] == "float16"
