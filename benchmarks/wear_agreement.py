@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ivdjax.inference.case_result import CaseResult
-
 from benchmarks.reference_cases import reference_cases
 from benchmarks.wear_on_references import MEASURES, SPINE, Values, grade_table, measured, read_grades
 from ivdjax.commands.commands import run_command
@@ -33,6 +31,7 @@ from ivdjax.data.datasets import read_case
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
 from ivdjax.discs.standard_error import AGREEMENT
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.segmenter import find_discs, load_segmenter
 from ivdjax.model.model import annotate_model, read_model
 from ivdjax.volume import Case, UserError
