@@ -61,7 +61,8 @@ def judge_case(settings: InferenceConfig, case: LevelCase) -> Judged:
     signs = signs_of(answer)
     if answer.places:
         outlines = {level: float(case.outlines[index]) for level, index in answer.places.items()}
-        signs[OUTLINE] = outline_sign(outlines, settings.sure_outline)
+        if not np.isnan(list(outlines.values())).any():
+            signs[OUTLINE] = outline_sign(outlines, settings.sure_outline)
     found = {level: case.is_level(index, level) for level, index in answer.places.items() if level <= LUMBAR_DISCS}
     shown = [level for level, is_right in found.items() if is_right is not None]
     return Judged(

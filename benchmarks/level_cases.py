@@ -29,7 +29,7 @@ from ivdjax.imaging.geometry import resample
 from ivdjax.model.model import Model, read_model
 from ivdjax.volume import LUMBAR_DISCS, Case, LabelMap
 
-_FORMAT = 2
+_FORMAT = 3
 _LEFT_IN_VIEW = 0.4
 """Share of a disc of the whole scan that a view must hold for the disc to count as in view."""
 _COVERED = 0.3
@@ -47,7 +47,7 @@ class LevelCase:
         candidates: without their voxels.
         line: the spine's centre line.
         guide_off_mm: of the registered reference's line from the candidates.
-        outlines: (N,), the expected Dice of each candidate's outline, calibrated where the model is.
+        outlines: (N,), the expected Dice of each candidate's outline; not a number where the model is not calibrated.
         allowed: bool (N, L + 1), levels (and, last, no disc) that may be true of each candidate.
         wanted: levels up to the seventh that a right answer has.
     """
@@ -169,10 +169,13 @@ def _by_points(candidates: Sequence[Candidate], points: Points) -> tuple[NDArray
 
 
 def _outlines(candidates: Sequence[Candidate], evidence: Evidence, model: Model) -> NDArray[np.float64]:
+    calibration = model.meta.get("outline_calibration")
+    if not calibration:  # the verdict does without, see `ivdjax.inference.case_result`
+        return np.full(len(candidates), np.nan)
     numbers = np.zeros(evidence.grid.shape, np.uint8)
     for number, candidate in enumerate(candidates, start=1):
         numbers[tuple(candidate.voxels.T)] = number
-    found = outline_confidence(evidence.probability, numbers, evidence.grid, model.meta.get("outline_calibration"))
+    found = outline_confidence(evidence.probability, numbers, evidence.grid, calibration)
     return np.array([found[number] for number in range(1, len(candidates) + 1)])
 
 

@@ -49,11 +49,13 @@ class Sign:
         value: 0 (nothing unusual) to about 1.
         sentence: what a person should know, in one short sentence; empty: nothing worth saying.
         least: P(something is wrong) that this alone asks for: what contradicts a numbering whatever else is known.
+        certainty: probability, not yet calibrated, of a level that this is about; None: of none.
     """
 
     value: float
     sentence: str = ""
     least: float = 0.0
+    certainty: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,7 @@ def _uncertain(answer: Answer) -> Sign:
         row[level - a.LOWEST] = 0.0
     other = int(row.argmax())
     say = "no disc" if other == len(a.LEVELS) else _any_name(int(a.LEVELS[other]))
-    return Sign(doubt(least), f"{level_name(level)} may be {say}" if least < 0.95 else "")
+    return Sign(doubt(least), f"{level_name(level)} may be {say}" if least < 0.95 else "", certainty=least)
 
 
 def _geometry(answer: Answer) -> Sign:

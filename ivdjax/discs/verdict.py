@@ -48,9 +48,19 @@ class Judgement:
         return _share(self.slope * float(np.log(probability / (1 - probability))) + self.offset)
 
     def probability_wrong(self, signs: Mapping[str, Sign]) -> float:
-        """Probability, 0 to 1, that something is wrong; at least what a contradiction asks for."""
+        """Probability, 0 to 1, that something is wrong; at least what each sign asks for by itself (`asked`)."""
         odds = self.bias + sum(self.weights.get(name, 0.0) * sign.value for name, sign in signs.items())
-        return max([_share(odds), *(sign.least for sign in signs.values())])
+        return max([_share(odds), *(self.asked(sign) for sign in signs.values())])
+
+    def asked(self, sign: Sign) -> float:
+        """P(something is wrong) that a sign alone asks for.
+
+        A contradiction asks for its own; a level for what its calibrated confidence leaves, since no case is surer than
+        the least sure of its levels. A confidence that was not calibrated asks for nothing.
+        """
+        if sign.certainty is None or (self.slope, self.offset) == (1.0, 0.0):
+            return sign.least
+        return max(sign.least, 1.0 - self.confidence(sign.certainty))
 
 
 @dataclass(frozen=True)
@@ -80,10 +90,11 @@ def judged(signs: Mapping[str, Sign], judgement: Judgement, review_above: float)
     """
     wrong = judgement.probability_wrong(signs)
     added = {name: judgement.weights.get(name, 0.0) * sign.value for name, sign in signs.items()}
-    order = sorted(signs, key=lambda name: (-signs[name].least, -added[name]))
+    asked = {name: judgement.asked(sign) for name, sign in signs.items()}
+    order = sorted(signs, key=lambda name: (-asked[name], -added[name]))
     review = wrong > review_above
     said = [name for name in order if signs[name].sentence]
-    heavy = [name for name in said if signs[name].least > review_above or added[name] >= _COUNTS]
+    heavy = [name for name in said if asked[name] > review_above or added[name] >= _COUNTS]
     reasons = heavy[:_MOST_REASONS] if review else []
     remarks = tuple(signs[name].sentence for name in said if name not in reasons)
     sentences = tuple(signs[name].sentence for name in reasons)

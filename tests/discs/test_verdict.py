@@ -39,6 +39,15 @@ def test_a_contradiction_is_for_review_whatever_the_weights():
     assert found.probability_wrong == 0.9 and found.kind == "review" and found.reasons[0] == "D"
 
 
+def test_no_case_is_surer_than_the_least_sure_of_its_levels_where_confidence_is_calibrated():
+    calibrated = Judgement(0.5, 0.0, -4.0, {"a": 1.0})
+    signs = {"a": Sign(0.0, "A"), "uncertain": Sign(0.1, "L5/S1 may be L4/5", certainty=0.9)}
+    found = judged(signs, calibrated, 0.1)
+    assert found.probability_wrong == pytest.approx(1 - calibrated.confidence(0.9)) == pytest.approx(0.25)
+    assert found.kind == "review" and found.reasons == ("L5/S1 may be L4/5",)
+    assert judged(signs, PLAIN, 0.5).probability_wrong < 0.2, "a plain confidence asks for nothing"
+
+
 def test_many_small_signs_have_a_reason_too():
     found = judged({"b": Sign(0.1), "a": Sign(0.05, "A")}, PLAIN, 0.1)
     assert found.kind == "review" and found.reasons == (
