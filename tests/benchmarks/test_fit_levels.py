@@ -31,7 +31,19 @@ def cases(count, tilt_off=0.0):
         allowed = np.zeros((8, len(a.LEVELS) + 1), bool)
         for place, level in enumerate((1, 2, 3, None, 4, 5, 6, 7)):
             allowed[place, -1 if level is None else level - a.LOWEST] = True
-        made.append(LevelCase(str(index), str(index), "patient", tuple(discs), LINE, allowed))
+        made.append(
+            LevelCase(
+                str(index),
+                str(index),
+                "patient",
+                tuple(discs),
+                LINE,
+                0.0,
+                np.ones(len(discs)),
+                allowed,
+                tuple(range(1, 8)),
+            )
+        )
     return made
 
 

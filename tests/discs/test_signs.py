@@ -82,7 +82,7 @@ def test_confidence_is_the_posterior_of_the_level_given():
 
 
 def test_the_least_confidence_says_what_else_it_may_be():
-    assert sign("uncertain", ordinary(sure=0.7)) == Sign(doubt(0.7), "L5/S1 may be L4/5")
+    assert sign("uncertain", ordinary(sure=0.7)) == Sign(doubt(0.7), "L5/S1 may be L4/5", certainty=0.7)
     levels = list(range(1, 8))
     for column, words in ((-1, "no disc"), (0 - a.LOWEST, "a remnant of S1/S2"), (0, "a remnant of S2/3")):
         judged = replace(ordinary(), chain=posterior(levels, 0.7, dict.fromkeys(range(7), column)))
