@@ -126,7 +126,7 @@ def test_twelve_cases_of_which_five_are_bad_give_seven_results_and_five_reasons(
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
     for name in good:
         assert rows[name]["status"] == "done" and rows[name]["discs"].isdecimal() and name in page
-        assert len(list((tmp_path / "out" / name).iterdir())) == 9
+        assert len(list((tmp_path / "out" / name).iterdir())) == 10
     for name, (*_, words) in BAD.items():
         assert rows[name]["status"] == "failed" and words in rows[name]["reasons"], rows[name]
         assert f"{name}: FAILED: " in run.stdout and name in page and words in page
