@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import csv
 import http.client
+import shutil
 import signal
 import time
 from contextlib import closing
@@ -102,8 +102,8 @@ def test_a_review_from_the_first_key_to_the_last(browser, output, root):
         # Outlines that were edited in ITK-SNAP and in 3D Slicer are read back: the lowest disc was wiped away.
         folder = output / "right"
         whole = output.parent / "whole.seg.nrrd"  # results follow decisions, so that the folder's own file changes
-    shutil.copy(folder / "right_discs.seg.nrrd", whole)
-    edited = read_labels(folder / "right_discs.nii.gz", "right")
+        shutil.copy(folder / "right_discs.seg.nrrd", whole)
+        edited = read_labels(folder / "right_discs.nii.gz", "right")
         edited = edited.with_array(np.where(edited.array == 1, 0, edited.array).astype(np.uint8))
         write_labels(output.parent / "edited.nii.gz", edited)
         page.page.set_input_files("#outlines", output.parent / "edited.nii.gz")
