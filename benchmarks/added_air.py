@@ -22,8 +22,8 @@ from benchmarks.evidence_cache import View, looked_at, read_evidence
 from benchmarks.real_scans import find_scans
 from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import CaseFiles, read_case
-from ivdjax.discs.candidates import level_votes
-from ivdjax.discs.evidence import S1_CLASS, Evidence
+from ivdjax.discs.candidates import disc_votes
+from ivdjax.discs.evidence import Evidence
 from ivdjax.model.model import read_model
 from ivdjax.volume import LUMBAR_DISCS, LabelMap, UserError, to_world_mm
 
@@ -83,12 +83,10 @@ def network_levels(labels: LabelMap, evidence: Evidence) -> list[tuple[int, int]
         voxels = np.argwhere(labels.array == level)
         few = voxels[:: max(1, len(voxels) // _MOST_POINTS)].astype(float)
         points_mm = np.asarray(to_world_mm(labels.grid.affine, few), float)
-        votes = level_votes(points_mm, evidence)
+        votes = disc_votes(points_mm, evidence)
         if votes is None:
             raise UserError("the model has no localization network")
-        means = votes.mean(axis=1)
-        means[0] += means[S1_CLASS:].sum()  # bone is no disc
-        pairs.append((level, int(means[:S1_CLASS].argmax())))
+        pairs.append((level, int(votes.mean(axis=1).argmax())))
     return pairs
 
 

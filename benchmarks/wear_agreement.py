@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.reference_cases import reference_cases
-from benchmarks.wear_on_references import MEASURES, SPINE, Values, grade_table, measured, read_grades
+from benchmarks.wear_on_references import MEASURES, Values, grade_table, measured, read_grades
 from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import read_case
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
 from ivdjax.discs.standard_error import AGREEMENT
+from ivdjax.discs.wear import SPINE_MEASURES
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.segmenter import find_discs, load_segmenter
@@ -87,7 +88,7 @@ def of_right_levels(found: CaseResult, case: Case) -> Values:
 
     assert case.labels is not None
     true = {disc.level: np.array(disc.centroid_mm) for disc in measure_discs(case.labels, None, {})}
-    values: Values = {(case.name, 0): {name: v for name in SPINE if (v := found.spine.get(name)) is not None}}
+    values: Values = {(case.name, 0): {name: v for name in SPINE_MEASURES if (v := found.spine.get(name)) is not None}}
     for disc in found.discs:
         place = true.get(disc.level)
         if place is not None and np.linalg.norm(place - disc.centroid_mm) <= RIGHT_WITHIN_MM:
@@ -98,7 +99,7 @@ def of_right_levels(found: CaseResult, case: Case) -> Values:
 def paired(predicted: Mapping[tuple[str, int], Mapping[str, float]],
            reference: Mapping[tuple[str, int], Mapping[str, float]]) -> dict[str, Pairs]:  # fmt: skip
     """Both values of every measure that both sides have, by measure; signals without a unit are left out."""
-    names = [name for name in (*MEASURES, *SPINE) if not name.endswith("_signal")]
+    names = [name for name in (*MEASURES, *SPINE_MEASURES) if not name.endswith("_signal")]
     found = {
         name: [(place[0], own[name], reference[place][name]) for place, own in predicted.items()
                if name in own and name in reference.get(place, {})]

@@ -64,10 +64,7 @@ def fit_canal(canal: NDArray[np.bool_], affine: NDArray[np.float64]) -> CanalLin
     if not boxes:
         return None
     box = boxes[0]
-    pieces, count = ndimage.label(canal[box])
-    if count > 1:
-        pieces = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    index = np.argwhere(pieces) + [side.start for side in box]
+    index = np.argwhere(_largest_piece(canal[box])) + [side.start for side in box]
     points = np.asarray(to_world_mm(affine, index.astype(float)))
     place = np.floor((points[:, 2] - points[:, 2].min()) / _BIN_MM).astype(int)
     number = np.bincount(place)
@@ -110,20 +107,20 @@ def cross_section(canal: NDArray[np.bool_], affine: NDArray[np.float64], frame: 
         affine: of the mask.
         frame: in the canal (`crossing`); None: the canal does not reach there.
     """
+    unseen = CrossSection(None, None, dict.fromkeys(("ap_mm", "area_mm2"), NO_CANAL))
     if frame is None:
-        return CrossSection(None, None, dict.fromkeys(("ap_mm", "area_mm2"), NO_CANAL))
+        return unseen
     right, anterior = (np.arange(-reach, reach + _STEP_MM / 2, _STEP_MM) for reach in _REACH_MM)
     local = np.stack(np.meshgrid(right, anterior, _ALONG_MM, indexing="ij"), axis=-1)
     world = frame.world_mm(local)
     section = occupancy_at(canal, affine, world).mean(axis=2)
-    pieces, count = ndimage.label(section >= 0.5)
-    if not count:
-        return CrossSection(None, None, dict.fromkeys(("ap_mm", "area_mm2"), NO_CANAL))
-    own = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    own = _largest_piece(section >= 0.5)
+    if not own.any():
+        return unseen
     section = np.where(ndimage.binary_dilation(own, iterations=3), section, 0.0)
     area = float(section.sum()) * _STEP_MM**2
     if area < _LEAST_MM2:
-        return CrossSection(None, None, dict.fromkeys(("ap_mm", "area_mm2"), NO_CANAL))
+        return unseen
     index = to_index(affine, world[:, :, len(_ALONG_MM) // 2])
     outside = ((index < 0) | (index > np.array(canal.shape) - 1)).any(axis=-1)
     missing = {}
@@ -139,3 +136,9 @@ def cross_section(canal: NDArray[np.bool_], affine: NDArray[np.float64], frame: 
     return CrossSection(
         None if "ap_mm" in missing else float(strips[widest]), None if "area_mm2" in missing else area, missing
     )
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected piece of a mask; an empty one stays empty."""
+    pieces, count = ndimage.label(mask)
+    return np.asarray(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))) if count else mask

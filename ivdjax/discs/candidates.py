@@ -153,6 +153,15 @@ def level_votes(points_mm: NDArray[np.float64], evidence: Evidence) -> NDArray[n
                      for values in evidence.level_probability])  # fmt: skip
 
 
+def disc_votes(points_mm: NDArray[np.float64], evidence: Evidence) -> NDArray[np.float64] | None:
+    """As `level_votes`, of discs alone (8 or 9, N): what the network takes for bone is background."""
+    votes = level_votes(points_mm, evidence)
+    if votes is None or len(votes) <= S1_CLASS:
+        return votes
+    votes[0] += votes[S1_CLASS:].sum(axis=0)
+    return votes[: HIGHER_CLASS + 1]
+
+
 def _largest(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """The `_MOST` largest components alone."""
     sizes = np.bincount(labels.ravel())
@@ -166,11 +175,7 @@ def _largest(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _votes(mask: NDArray[np.bool_], grid: Grid, evidence: Evidence) -> NDArray[np.float64] | None:
     """Class probabilities (K, N) at the voxels of a mask, in the order of `np.argwhere`; bone is background."""
-    votes = level_votes(np.asarray(to_world_mm(grid.affine, np.argwhere(mask).astype(float))), evidence)
-    if votes is None or len(votes) <= S1_CLASS:
-        return votes
-    votes[0] += votes[S1_CLASS:].sum(axis=0)
-    return votes[: HIGHER_CLASS + 1]
+    return disc_votes(np.asarray(to_world_mm(grid.affine, np.argwhere(mask).astype(float))), evidence)
 
 
 def _favourites(mask: NDArray[np.bool_], votes: NDArray[np.float64]) -> NDArray[np.int8]:

@@ -300,13 +300,13 @@ def _add_alignment(
         return
     slip = slip_mm(below.upper, above.lower)
     found |= {"slip_mm": slip, "slip_percent": 100 * slip / below.upper.depth_mm}
+    if {"front", "back", "top", "bottom"} & set(disc.cuts):
+        missing["posterior_overhang_mm"] = CUT_DISC
+        return
     # With an empty rim in plane, where a disc ends; at the sides it goes on as it meets the border of its box.
     mask = np.pad(disc.mask, ((0, 0), (1, 1), (1, 1)))
     inner = np.array(affine)
     inner[:3, 3] = to_world_mm(affine, np.array([disc.box[0].start, disc.box[1].start - 1.0, disc.box[2].start - 1.0]))
-    if {"front", "back", "top", "bottom"} & set(disc.cuts):
-        missing["posterior_overhang_mm"] = CUT_DISC
-        return
     found["posterior_overhang_mm"] = overhang_mm(mask, inner, below.upper, above.lower)
     if found["posterior_overhang_mm"] is None:
         missing["posterior_overhang_mm"] = FEW_VOXELS

@@ -14,7 +14,8 @@ from ivdjax.discs.standard_error import standard_errors
 from ivdjax.volume import Case, Disc, LabelMap
 
 _HEIGHTS = ("anterior_height_mm", "middle_height_mm", "posterior_height_mm")
-_SPINE = ("lordosis_l1_l5_deg", "lordosis_l1_s1_deg")
+SPINE_MEASURES = ("lordosis_l1_l5_deg", "lordosis_l1_s1_deg")
+"""What is measured of the spine as a whole."""
 
 
 def t2_image(case: Case, contrast: str = "told") -> NDArray[np.floating] | None:
@@ -63,8 +64,8 @@ def with_wear(
             f"{name}_se": errors[name] for name, value in measures.items() if value is not None and name in errors
         }
         told.append(replace(disc, measures=measures | known, missing={**disc.missing, **own.missing}))
-    spine = {name: getattr(found, name) for name in _SPINE}
-    spine |= {f"{name}_se": errors[name] for name in _SPINE if spine[name] is not None and name in errors}
+    spine = {name: getattr(found, name) for name in SPINE_MEASURES}
+    spine |= {f"{name}_se": errors[name] for name in SPINE_MEASURES if spine[name] is not None and name in errors}
     return told, spine
 
 

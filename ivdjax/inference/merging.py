@@ -12,11 +12,10 @@ from pathlib import Path, PurePosixPath
 from ivdjax.commands.commands import make_output
 from ivdjax.imaging.folders import alone, whole_folder, write_whole
 from ivdjax.inference.cohort import read_summary, write_summary
+from ivdjax.inference.output_folder import BIDS_FILES
 from ivdjax.inference.results import OutputOptions
 from ivdjax.reports.tables import SUMMARY, CaseSummary
 from ivdjax.volume import UserError
-
-_BIDS_FILES = ("dataset_description.json", ".bidsignore")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def merge_outputs(output: Path, parts: Sequence[Path]) -> Merged:
         for case, (part, row) in rows.items():
             if case not in there and not row.failed:
                 _link_case(part, output, options.names(case).folder)
-        for name in _BIDS_FILES if options.bids else ():
+        for name in BIDS_FILES if options.bids else ():
             write_whole(output / name, (parts[0] / name).read_bytes())
         fresh = [there.get(case, row) for case, (_, row) in rows.items()]
         write_summary(output, fresh, options)
@@ -81,7 +80,7 @@ def _undisturbed(folder: Path) -> Iterator[None]:
 
 
 def _is_bids(folder: Path) -> bool:
-    return (folder / _BIDS_FILES[0]).is_file()
+    return (folder / BIDS_FILES[0]).is_file()
 
 
 def _rows(parts: Sequence[Path], options: OutputOptions) -> dict[str, tuple[Path, CaseSummary]]:

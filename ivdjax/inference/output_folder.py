@@ -24,9 +24,10 @@ from ivdjax.volume import CaseError, UserError
 LOG = "infer.log"
 """Name of the workers' log in the output folder."""
 
-_BIDS_FILES = ("dataset_description.json", ".bidsignore")
+BIDS_FILES = ("dataset_description.json", ".bidsignore")
+"""Files at the root of an output with the names of BIDS."""
 
-OWN_FILES: tuple[str, ...] = (SUMMARY, TABLE, PAGE, LOG, CSV_FILE, JSON_FILE, PAGE_FILE, *_BIDS_FILES)
+OWN_FILES: tuple[str, ...] = (SUMMARY, TABLE, PAGE, LOG, CSV_FILE, JSON_FILE, PAGE_FILE, *BIDS_FILES)
 """Names of what is written into the output folder itself, which no case's folder may have."""
 
 
@@ -102,5 +103,5 @@ def describe_output(output: Path, options: OutputOptions, model: Model) -> None:
     """Writes what a BIDS output has at its root."""
     if options.bids:
         description = bids_description(__version__, model.name, model.weights_sha256)
-        for name, text in zip(_BIDS_FILES, (json.dumps(description, indent=2) + "\n", BIDS_IGNORE), strict=True):
+        for name, text in zip(BIDS_FILES, (json.dumps(description, indent=2) + "\n", BIDS_IGNORE), strict=True):
             write_whole(output / name, text)

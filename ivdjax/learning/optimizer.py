@@ -15,11 +15,11 @@ def learning_rate_schedule(settings: OptimizerConfig, steps: int) -> optax.Sched
 
     With `decay_steps` the rate stays at the peak between the rise and these last steps.
     """
-    fall_begins = first_falling_step(settings, steps)
-    rise = optax.linear_schedule(*_rise(settings, steps))
+    warmup, fall_begins = _warmup(settings, steps), first_falling_step(settings, steps)
+    rise = optax.linear_schedule(settings.learning_rate / (warmup + 1), settings.learning_rate, warmup)
     fall = optax.cosine_decay_schedule(settings.learning_rate, max(steps - fall_begins, 1), settings.final_fraction)
     stay = optax.constant_schedule(settings.learning_rate)
-    return optax.join_schedules([rise, stay, fall], [_warmup(settings, steps), fall_begins])
+    return optax.join_schedules([rise, stay, fall], [warmup, fall_begins])
 
 
 def first_falling_step(settings: OptimizerConfig, steps: int) -> int:
@@ -30,12 +30,6 @@ def first_falling_step(settings: OptimizerConfig, steps: int) -> int:
 
 def _warmup(settings: OptimizerConfig, steps: int) -> int:
     return min(settings.warmup_steps, max(steps - 1, 0))
-
-
-def _rise(settings: OptimizerConfig, steps: int) -> tuple[float, float, int]:
-    """First rate, last rate and number of steps of the rise."""
-    warmup = _warmup(settings, steps)
-    return settings.learning_rate / (warmup + 1), settings.learning_rate, warmup
 
 
 def build_optimizer(settings: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ivdjax.volume import PFIRRMANN_GRADES
+
 SCHEMA_VERSION = 2
 """Of the disc JSON; rises when a key changes its meaning or goes. docs/measures.md has its history."""
 
@@ -85,7 +87,7 @@ GRADE_COLUMNS: tuple[Column, ...] = (
     Column("pfirrmann_expected", "", "Mean of the grades, each counted by its probability.", _NO_GRADE, "number",
            (1, 5)),
     *(Column(f"pfirrmann_probability_{grade}", "", f"Probability of grade {grade}.", _NO_GRADE, "number", _SHARE)
-      for grade in range(1, 6)),
+      for grade in PFIRRMANN_GRADES),
 )  # fmt: skip
 """What is estimated of T2-weighted images by models that hold the numbers for it (`ivdjax.discs.grades`)."""
 
