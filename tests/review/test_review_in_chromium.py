@@ -53,6 +53,11 @@ def ask(url, path, method="GET", body=None, **headers):
 
 @pytest.mark.slow
 def test_a_review_from_the_first_key_to_the_last(browser, output, root):
+    # Taken before the first decision, since the folder's own files follow decisions a little later.
+    whole = shutil.copy(output / "right" / "right_discs.seg.nrrd", output.parent / "whole.seg.nrrd")
+    edited = read_labels(output / "right" / "right_discs.nii.gz", "right")
+    edited = edited.with_array(np.where(edited.array == 1, 0, edited.array).astype(np.uint8))
+    write_labels(output.parent / "edited.nii.gz", edited)
     served = Served(root, output)
     page = Page(browser)
     try:
@@ -100,17 +105,11 @@ def test_a_review_from_the_first_key_to_the_last(browser, output, root):
         assert page.levels() == (ALL, ALL)
 
         # Outlines that were edited in ITK-SNAP and in 3D Slicer are read back: the lowest disc was wiped away.
-        folder = output / "right"
-        whole = output.parent / "whole.seg.nrrd"  # results follow decisions, so that the folder's own file changes
-        shutil.copy(folder / "right_discs.seg.nrrd", whole)
-        edited = read_labels(folder / "right_discs.nii.gz", "right")
-        edited = edited.with_array(np.where(edited.array == 1, 0, edited.array).astype(np.uint8))
-        write_labels(output.parent / "edited.nii.gz", edited)
         page.page.set_input_files("#outlines", output.parent / "edited.nii.gz")
         page.wait("document.querySelector('#message').textContent.includes('edited.nii.gz were taken')")
         assert page.levels() == (HIGH, HIGH)
-        page.page.set_input_files("#outlines", folder / "right_discs.seg.nrrd")
-        page.wait("document.querySelector('#message').textContent.includes('right_discs.seg.nrrd were taken')")
+        page.page.set_input_files("#outlines", whole)
+        page.wait("document.querySelector('#message').textContent.includes('whole.seg.nrrd were taken')")
         assert page.levels() == (ALL, ALL)
         page.press("z")
         page.press("z")
