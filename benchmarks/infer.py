@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -64,8 +64,32 @@ def _phantoms(folder: Path, model: str, cases: int) -> list[str]:
     return [str(path) for path in sorted(folder.iterdir()) if path.is_dir()]
 
 
-def _measure(folder: Path, name: str, model: str, inputs: list[str]) -> None:
-    """Prints the rows of one run of the command, which must succeed."""
+@dataclass(frozen=True)
+class Measured:
+    """What one run of the command took.
+
+    Attributes:
+        wall_s: from the command's start to its end.
+        cpu_s: of the command and its worker, on all cores.
+        costs: case by case, what the worker reports of each phase.
+    """
+
+    wall_s: float
+    cpu_s: float
+    costs: list[dict[str, dict[str, float]]]
+
+    @property
+    def peak_mib(self) -> float:
+        """The worker's peak resident memory."""
+        return max(cost["peak_mib"] for case in self.costs for cost in case.values())
+
+
+def measured(folder: Path, model: str, inputs: list[str]) -> Measured:
+    """Runs the command in a process of its own, with the compilation cache of earlier runs in the same folder.
+
+    Raises:
+        CalledProcessError: the command failed.
+    """
     shutil.rmtree(folder / "out", ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.monotonic()
@@ -76,13 +100,17 @@ def _measure(folder: Path, name: str, model: str, inputs: list[str]) -> None:
     wall_s = time.monotonic() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    costs = json.loads((folder / "costs.json").read_text())
-    peak_mib = max(cost["peak_mib"] for case in costs for cost in case.values())
-    print(f"| {name} | **whole command** | {wall_s:.1f} | {cpu_s:.1f} | {peak_mib:.0f} |")
+    return Measured(wall_s, cpu_s, json.loads((folder / "costs.json").read_text()))
+
+
+def _measure(folder: Path, name: str, model: str, inputs: list[str]) -> None:
+    """Prints the rows of one run of the command, which must succeed."""
+    run = measured(folder, model, inputs)
+    print(f"| {name} | **whole command** | {run.wall_s:.1f} | {run.cpu_s:.1f} | {run.peak_mib:.0f} |")
     if len(inputs) > 1:
-        start_s = costs[0]["start"]["wall_s"]
-        print(f"| | a case, the worker's start left out | {(wall_s - start_s) / len(inputs):.2f} | | |")
-    for phase, of_phase in _by_phase(costs):
+        start_s = run.costs[0]["start"]["wall_s"]
+        print(f"| | a case, the worker's start left out | {(run.wall_s - start_s) / len(inputs):.2f} | | |")
+    for phase, of_phase in _by_phase(run.costs):
         wall, cpu = mean(cost["wall_s"] for cost in of_phase), mean(cost["cpu_s"] for cost in of_phase)
         peak_mib = max(cost["peak_mib"] for cost in of_phase)
         mean_of = f", mean of {len(of_phase)}" if len(of_phase) > 1 else ""
