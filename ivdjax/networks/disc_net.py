@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -29,7 +27,7 @@ STRIDE = 4
 PATHS = 3
 """Resolution paths, and so auxiliary outputs: full, half and quarter resolution."""
 
-PYRAMIDS: dict[str, Callable[..., nn.Module]] = {
+PYRAMIDS: dict[str, type[nn.Module]] = {
     "dense": DenseAtrousPyramid,
     "parallel": ParallelAtrousPyramid,
     "serial": SerialAtrousPyramid,
@@ -74,27 +72,40 @@ class DiscNet(nn.Module):
         if h % STRIDE or w % STRIDE:
             raise ValueError(f"a box must be divisible by {STRIDE} in height and width, not {h} x {w}")
         paths = [self._path(level, features) for level, features in enumerate(self._backbone(4.0 * x - 2.0))]
-        auxiliary = [enlarge(self._logits(p), 2**level) for level, p in enumerate(paths)]
+        auxiliary = [enlarge(self._logits(p, f"Dense_{level}"), 2**level) for level, p in enumerate(paths)]
         # A 1 x 1 convolution of the concatenated paths is the sum of one product per path; taken before the maps are
         # enlarged, with which it commutes, it costs a sixteenth on the coarsest.
-        products = (nn.Dense(self.settings.path[0], use_bias=False)(p) for p in paths)
+        products = (
+            nn.Dense(self.settings.path[0], use_bias=False, name=f"Dense_{PATHS + level}")(p)
+            for level, p in enumerate(paths)
+        )
         y = checkpoint_name(sum(enlarge(p, 2**level) for level, p in enumerate(products)), PRODUCT)
-        y = ConvUnit(self.settings.path[0], 3, groups=self.settings.groups)(nn.relu(GroupNorm(self.settings.groups)(y)))
-        fused, aside = self._logits(y), jnp.stack(auxiliary)
+        y = nn.relu(GroupNorm(self.settings.groups, name="GroupNorm_0")(y))
+        y = self._unit(self.settings.path[0], 3, self._first_of_path(PATHS))(y)
+        fused, aside = self._logits(y, f"Dense_{2 * PATHS}"), jnp.stack(auxiliary)
         return (fused[..., 0], aside[..., 0]) if self.outputs == 1 else (fused, aside)
 
-    def _logits(self, x: jax.Array) -> jax.Array:
+    def _logits(self, x: jax.Array, name: str) -> jax.Array:
         """One logit per voxel and output, in float32 whatever the features' type: (N, H, W, C) to (N, H, W, K)."""
-        return nn.Dense(self.outputs)(x.astype(jnp.float32))
+        return nn.Dense(self.outputs, name=name)(x.astype(jnp.float32))
+
+    def _unit(self, features: int, kernel: int, number: int) -> ConvUnit:
+        """A unit of the network itself; weights are stored under its number."""
+        return ConvUnit(features, kernel, groups=self.settings.groups, name=f"ConvUnit_{number}")
+
+    def _first_of_path(self, level: int) -> int:
+        """Number of a path's first unit: stem and transitions come before, and each path has a reduction beside its
+        layers; of `PATHS`, the number after the last path's."""
+        return PATHS + level + sum(self.settings.path_layers[:level])
 
     def _backbone(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Maps at full, half and quarter resolution; the last has passed the atrous pyramid."""
-        x = ConvUnit(self.settings.stem, 3, groups=self.settings.groups)(x)
-        full = self._block(0, x)
-        half = self._block(1, self._transition(full))
-        quarter = self._block(2, self._transition(half))
-        pyramid = PYRAMIDS[self.settings.pyramid](
-            self.settings.aspp_rates, self.settings.aspp_growth, self.settings.groups
+        full = self._block(0, self._unit(self.settings.stem, 3, 0)(x))
+        half = self._block(1, self._transition(full, 1))
+        quarter = self._block(2, self._transition(half, 2))
+        kind = PYRAMIDS[self.settings.pyramid]
+        pyramid = kind(
+            self.settings.aspp_rates, self.settings.aspp_growth, self.settings.groups, name=f"{kind.__name__}_0"
         )
         return full, half, pyramid(quarter)
 
@@ -105,18 +116,20 @@ class DiscNet(nn.Module):
             self.settings.bottleneck,
             self.settings.se_ratio,
             self.settings.groups,
+            name=f"DenseBlock_{level}",
         )(x)
 
-    def _transition(self, x: jax.Array) -> jax.Array:
+    def _transition(self, x: jax.Array, number: int) -> jax.Array:
         """DenseNet's transition: half of the channels, half of the resolution."""
         channels = max(x.shape[-1] // 2 // self.settings.groups, 1) * self.settings.groups
-        return halve(ConvUnit(channels, 1, groups=self.settings.groups)(x))
+        return halve(self._unit(channels, 1, number)(x))
 
     def _path(self, level: int, x: jax.Array) -> jax.Array:
         """One resolution path: a 1 x 1 reduction, then its own 3 x 3 layers."""
-        x = ConvUnit(self.settings.path[level], 1, groups=self.settings.groups)(x)
-        for _ in range(self.settings.path_layers[level]):
-            x = ConvUnit(self.settings.path[level], 3, groups=self.settings.groups)(x)
+        first, features = self._first_of_path(level), self.settings.path[level]
+        x = self._unit(features, 1, first)(x)
+        for layer in range(self.settings.path_layers[level]):
+            x = self._unit(features, 3, first + 1 + layer)(x)
         return x
 
 

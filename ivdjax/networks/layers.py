@@ -3,6 +3,9 @@
 Every block normalises a new map once, right after its convolution, and not again in each layer that reads it: on a
 dense block this is the same function class as the pre-activation order, at a fraction of the normalisations, which on
 a CPU cost as much as the convolutions.
+
+Every layer is named where it is made, here and in the networks, since weights are stored under these names: a new layer
+gets a name of its own and renames no other. The numbers are those that Flax once gave in the order of making.
 """
 
 from __future__ import annotations
@@ -41,15 +44,16 @@ class ConvUnit(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """The normalised, rectified convolution of `x`."""
         if self.kernel == 1:
-            x = nn.Dense(self.features, use_bias=False)(x)
+            x = nn.Dense(self.features, use_bias=False, name="Dense_0")(x)
         else:
             x = nn.Conv(
                 self.features,
                 (self.kernel, self.kernel),
                 kernel_dilation=(self.dilation, self.dilation),
                 use_bias=False,
+                name="Conv_0",
             )(x)
-        x = GroupNorm(self.groups)(checkpoint_name(x, PRODUCT))
+        x = GroupNorm(self.groups, name="GroupNorm_0")(checkpoint_name(x, PRODUCT))
         # A slope of zero would give the same but for rounding, and another derivative at zero.
         return nn.leaky_relu(x, self.slope) if self.slope else nn.relu(x)
 
@@ -96,8 +100,8 @@ class SqueezeExcitation(nn.Module):
         """(N, H, W, C) to the same shape."""
         channels = x.shape[-1]
         squeezed = x.mean(axis=(1, 2), keepdims=True)
-        hidden = nn.relu(nn.Dense(max(channels // self.ratio, 4))(squeezed))
-        return x * nn.sigmoid(nn.Dense(channels)(hidden))
+        hidden = nn.relu(nn.Dense(max(channels // self.ratio, 4), name="Dense_0")(squeezed))
+        return x * nn.sigmoid(nn.Dense(channels, name="Dense_1")(hidden))
 
 
 class DenseBlock(nn.Module):
@@ -122,10 +126,13 @@ class DenseBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """The input followed by what the layers add, each channel weighted by its attention."""
-        for _ in range(self.layers):
-            y = ConvUnit(self.bottleneck * self.growth, 1, groups=self.groups)(x) if self.bottleneck else x
-            x = jnp.concatenate([x, ConvUnit(self.growth, 3, groups=self.groups)(y)], axis=-1)
-        return SqueezeExcitation(self.se_ratio)(x)
+        units = 2 if self.bottleneck else 1  # of a layer
+        for layer in range(self.layers):
+            y, last = x, units * (layer + 1) - 1
+            if self.bottleneck:
+                y = ConvUnit(self.bottleneck * self.growth, 1, groups=self.groups, name=f"ConvUnit_{last - 1}")(x)
+            x = jnp.concatenate([x, ConvUnit(self.growth, 3, groups=self.groups, name=f"ConvUnit_{last}")(y)], axis=-1)
+        return SqueezeExcitation(self.se_ratio, name="SqueezeExcitation_0")(x)
 
 
 class DenseAtrousPyramid(nn.Module):
@@ -147,8 +154,8 @@ class DenseAtrousPyramid(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """The input followed by what each rate adds, in the order of the rates."""
-        for rate in self.rates:
-            x = jnp.concatenate([x, _atrous(x, rate, self.growth, self.groups)], axis=-1)
+        for place, rate in enumerate(self.rates):
+            x = jnp.concatenate([x, _atrous(x, place, rate, self.growth, self.groups)], axis=-1)
         return x
 
 
@@ -171,7 +178,8 @@ class ParallelAtrousPyramid(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """The input followed by what each rate makes of it, in the order of the rates."""
-        return jnp.concatenate([x, *(_atrous(x, rate, self.growth, self.groups) for rate in self.rates)], axis=-1)
+        maps = (_atrous(x, place, rate, self.growth, self.groups) for place, rate in enumerate(self.rates))
+        return jnp.concatenate([x, *maps], axis=-1)
 
 
 class SerialAtrousPyramid(nn.Module):
@@ -193,16 +201,16 @@ class SerialAtrousPyramid(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """The input followed by what each step of the cascade gives, in the order of the rates."""
         maps = [x]
-        for rate in self.rates:
-            maps.append(_atrous(maps[-1], rate, self.growth, self.groups))
+        for place, rate in enumerate(self.rates):
+            maps.append(_atrous(maps[-1], place, rate, self.growth, self.groups))
         return jnp.concatenate(maps, axis=-1)
 
 
-def _atrous(x: jax.Array, rate: int, growth: int, groups: int) -> jax.Array:
-    """One rate of a pyramid, inside the module that calls it: (N, H, W, C) to (N, H, W, growth)."""
+def _atrous(x: jax.Array, place: int, rate: int, growth: int, groups: int) -> jax.Array:
+    """The rate at a place of a pyramid, inside the module that calls it: (N, H, W, C) to (N, H, W, growth)."""
     # The 1 x 1 unit keeps the cost of the wide concatenation linear, as in DenseASPP's own layers.
-    y = ConvUnit(2 * growth, 1, groups=groups)(x)  # made first: modules are named in the order in which they are made
-    return ConvUnit(growth, 3, rate, groups)(y)
+    y = ConvUnit(2 * growth, 1, groups=groups, name=f"ConvUnit_{2 * place}")(x)
+    return ConvUnit(growth, 3, rate, groups, name=f"ConvUnit_{2 * place + 1}")(y)
 
 
 def halve(x: jax.Array) -> jax.Array:

@@ -45,26 +45,30 @@ class UNet(nn.Module):
         stride = 2**self.settings.downsamplings
         if h % stride or w % stride:
             raise ValueError(f"a box must be divisible by {stride} in height and width, not {h} x {w}")
-        x = self._layers(0, 4.0 * x - 2.0)
+        layers, x = self.settings.layers, self._layers(0, 4.0 * x - 2.0, 0)
         skips = []
         for level in range(1, self.settings.downsamplings + 1):
             skips.append(x)
-            x = self._layers(level, halve(x))
-        for level in reversed(range(self.settings.downsamplings)):
+            x = self._layers(level, halve(x), level * layers)
+        below = (self.settings.downsamplings + 1) * layers  # units on the way down
+        for step, level in enumerate(reversed(range(self.settings.downsamplings))):
+            first = below + step * (layers + 1)
             # A 1 x 1 product costs a quarter before the map is enlarged, with which it commutes.
-            x = enlarge(ConvUnit(self._width(level), 1, groups=self.settings.groups, slope=SLOPE)(x), 2)
-            x = self._layers(level, jnp.concatenate([skips.pop(), x], axis=-1))
-        logits = nn.Dense(self.outputs)(x.astype(jnp.float32))
+            x = enlarge(self._unit(level, 1, first)(x), 2)
+            x = self._layers(level, jnp.concatenate([skips.pop(), x], axis=-1), first + 1)
+        logits = nn.Dense(self.outputs, name="Dense_0")(x.astype(jnp.float32))
         logits = logits[..., 0] if self.outputs == 1 else logits
         return logits, jnp.zeros((0, *logits.shape), jnp.float32)
 
-    def _width(self, level: int) -> int:
-        return self.settings.width * 2**level
+    def _unit(self, level: int, kernel: int, number: int) -> ConvUnit:
+        """A unit of one resolution; weights are stored under its number."""
+        features = self.settings.width * 2**level
+        return ConvUnit(features, kernel, groups=self.settings.groups, slope=SLOPE, name=f"ConvUnit_{number}")
 
-    def _layers(self, level: int, x: jax.Array) -> jax.Array:
-        """The 3 x 3 convolutions of one resolution."""
-        for _ in range(self.settings.layers):
-            x = ConvUnit(self._width(level), 3, groups=self.settings.groups, slope=SLOPE)(x)
+    def _layers(self, level: int, x: jax.Array, first: int) -> jax.Array:
+        """The 3 x 3 convolutions of one resolution, numbered from `first`."""
+        for number in range(first, first + self.settings.layers):
+            x = self._unit(level, 3, number)(x)
         return x
 
 

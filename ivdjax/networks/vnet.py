@@ -6,6 +6,7 @@ Arrays are (N, D, H, W, C), channels last; D counts sagittal slices.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -66,46 +67,82 @@ class VNet(nn.Module):
                 )
             )
         bright = 4.0 * x - 2.0
-        x, skips = (
-            self._block(0, jnp.concatenate([bright, _places(x)], axis=-1) if self.settings.places else bright),
-            [],
-        )
-        for level, factor in enumerate(pooling):
+        x = jnp.concatenate([bright, _places(x)], axis=-1) if self.settings.places else bright
+        first = _first_numbers(self.settings, x.shape[-1])
+        x, skips = self._block(0, x, first["down 0"]), []
+        for level, factor in enumerate(pooling, start=1):
             skips.append(x)
-            x = self._block(level + 1, self._unit(_gather(x, factor), self.settings.widths[level + 1]))
+            x = self._unit(_gather(x, factor), self.settings.widths[level], first[f"gather {level}"])
+            x = self._block(level, x, first[f"down {level}"])
         # Which level a place belongs to is decided at half resolution, where maps are wide and see far; the finest map
         # adds where the disc ends.
         whereabouts = jnp.zeros(())
         for level, factor in reversed(list(enumerate(pooling))):
             if level == 0:
-                whereabouts = _repeated(self._head(x, 64), factor)
+                whereabouts = _repeated(self._head(x, 64, first["half head"]), factor)
             width = self.settings.widths[level]
-            x = _scatter(self._unit(x, 4 * factor * width), factor)
-            x = self._block(level, jnp.concatenate([skips.pop(), x], axis=-1))
-        logits = self._head(x, 32) + whereabouts
+            x = _scatter(self._unit(x, 4 * factor * width, first[f"scatter {level}"]), factor)
+            x = self._block(level, jnp.concatenate([skips.pop(), x], axis=-1), first[f"up {level}"])
+        logits = self._head(x, 32, first["full head"]) + whereabouts
         return logits, jnp.zeros((0, *logits.shape), jnp.float32)
 
-    def _head(self, x: jax.Array, hidden: int) -> jax.Array:
+    def _head(self, x: jax.Array, hidden: int, first: _Numbers) -> jax.Array:
         """Logits of the classes from rectified features, by way of a hidden layer; float32."""
-        outer = nn.Dense(self.classes)  # made first: modules are named in the order in which they are made
-        return outer(nn.relu(nn.Dense(hidden)(x)).astype(jnp.float32))
+        x = nn.relu(nn.Dense(hidden, name=f"Dense_{first.dense + 1}")(x))
+        return nn.Dense(self.classes, name=f"Dense_{first.dense}")(x.astype(jnp.float32))
 
-    def _unit(self, x: jax.Array, features: int) -> jax.Array:
+    def _unit(self, x: jax.Array, features: int, first: _Numbers) -> jax.Array:
         """A product over channels, normalised and rectified."""
-        x = checkpoint_name(nn.Dense(features, use_bias=False)(x), PRODUCT)
-        return nn.relu(GroupNorm(self.settings.groups)(x))
+        x = checkpoint_name(nn.Dense(features, use_bias=False, name=f"Dense_{first.dense}")(x), PRODUCT)
+        return nn.relu(GroupNorm(self.settings.groups, name=f"GroupNorm_{first.norm}")(x))
 
-    def _block(self, level: int, x: jax.Array) -> jax.Array:
+    def _block(self, level: int, x: jax.Array, first: _Numbers) -> jax.Array:
         """The residual block of one resolution: convolutions, and the input added to what they give."""
         width, y = self.settings.widths[level], x
         slices, coarsest = 1 if level == 0 else 3, level == len(self.settings.slice_pooling)
         for index in range(self.settings.layers[level]):
             y = nn.relu(y) if index else y
-            y = checkpoint_name(SliceConv(width, slices, 2**index if coarsest else 1)(y), PRODUCT)
-            y = GroupNorm(self.settings.groups)(y)
+            convolution = SliceConv(
+                width, slices, 2**index if coarsest else 1, name=f"SliceConv_{first.convolution + index}"
+            )
+            y = checkpoint_name(convolution(y), PRODUCT)
+            y = GroupNorm(self.settings.groups, name=f"GroupNorm_{first.norm + index}")(y)
         if x.shape[-1] != width:
-            x = checkpoint_name(nn.Dense(width, use_bias=False)(x), PRODUCT)
+            x = checkpoint_name(nn.Dense(width, use_bias=False, name=f"Dense_{first.dense}")(x), PRODUCT)
         return nn.relu(x + y)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Of the first layer of each kind in one part of the network; weights are stored under them."""
+
+    convolution: int = 0
+    norm: int = 0
+    dense: int = 0
+
+
+def _first_numbers(settings: VNetConfig, channels: int) -> dict[str, _Numbers]:
+    """The numbers with which each part begins: parts come in this order, and each holds so many layers of a kind.
+
+    Args:
+        settings: widths and depths.
+        channels: of what the first block reads.
+    """
+    layers, depth = settings.layers, len(settings.slice_pooling)
+    holds = {"down 0": _Numbers(layers[0], layers[0], int(channels != settings.widths[0]))}
+    for level in range(1, depth + 1):
+        holds[f"gather {level}"] = _Numbers(norm=1, dense=1)
+        holds[f"down {level}"] = _Numbers(layers[level], layers[level])
+    for level in reversed(range(depth)):
+        if level == 0:
+            holds["half head"] = _Numbers(dense=2)
+        holds[f"scatter {level}"] = _Numbers(norm=1, dense=1)
+        holds[f"up {level}"] = _Numbers(layers[level], layers[level], 1)
+    first, number = {}, _Numbers()
+    for part, held in (holds | {"full head": _Numbers(dense=2)}).items():
+        first[part] = number
+        number = _Numbers(number.convolution + held.convolution, number.norm + held.norm, number.dense + held.dense)
+    return first
 
 
 class SliceConv(nn.Module):

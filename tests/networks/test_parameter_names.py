@@ -1,6 +1,6 @@
-"""Stored weights are found by the names that Flax gives to layers in the order in which they are made.
+"""Stored weights are found by the names of layers: every layer has one of its own, and each still means the same.
 
-Here every parameter's values follow from its name alone. Whoever makes layers in another order, or renames one, gets
+Here every parameter's values follow from its name alone. Whoever renames a layer, or gives its name to another, gets
 other numbers: then stored models would load wrongly, and without a word where shapes agree.
 """
 
@@ -11,6 +11,7 @@ import zlib
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from ivdjax.config import DiscNetConfig, UNetConfig, VNetConfig
 from ivdjax.networks.disc_net import build_disc_net
@@ -46,3 +47,20 @@ def test_every_stored_name_still_means_the_same_layer(name):
     params = jax.tree_util.tree_map_with_path(named_values, wanted)
     logits, _ = jax.jit(network.apply)({"params": params}, boxes)
     assert (float(logits.mean()), float(logits.std())) == pytest.approx((mean, deviation), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_layer_has_the_name_that_flax_would_give_it(name, monkeypatch):
+    """So that a layer put in between renames no other."""
+    network, shape, _ = NETWORKS[name]
+    made, unnamed, check = [], [], nn.Module.__post_init__
+
+    def noted(module: nn.Module) -> None:
+        made.append(module)
+        if module.name is None:
+            unnamed.append(type(module).__name__)
+        check(module)
+
+    monkeypatch.setattr(nn.Module, "__post_init__", noted)
+    jax.eval_shape(network.init, jax.random.key(0), np.zeros(shape, np.float32))
+    assert len(made) > 20 and set(unnamed) <= {type(network).__name__}
