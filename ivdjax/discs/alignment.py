@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.discs.frame import DiscFrame, occupancy_at
+from ivdjax.discs.disc_axes import DiscAxes, occupancy_at
 from ivdjax.discs.vertebra import LATERAL_MM, STEP_MM, EndPlate, plate_of
 
 _REACH_MM, _BEYOND_MM = 15.0, 1.0
@@ -61,11 +61,11 @@ def overhang_mm(disc: NDArray[np.bool_], affine: NDArray[np.float64], lower: End
     if np.linalg.norm(up) < 1e-6:
         return None
     up /= np.linalg.norm(up)
-    frame = DiscFrame((lower.back_mm + upper.back_mm) / 2, right, np.cross(up, right), up)
+    axes = DiscAxes((lower.back_mm + upper.back_mm) / 2, right, np.cross(up, right), up)
     along = np.arange(-_REACH_MM, _REACH_MM + STEP_MM / 2, STEP_MM / 2)
     rows = np.arange(-gap / 2 - _BEYOND_MM, gap / 2 + _BEYOND_MM + STEP_MM / 2, STEP_MM / 2)
     local = np.stack(np.meshgrid(LATERAL_MM, along, rows, indexing="ij"), axis=-1)
-    section = occupancy_at(disc, affine, frame.world_mm(local)).mean(axis=0)
+    section = occupancy_at(disc, affine, axes.world_mm(local)).mean(axis=0)
     band = max(1, round(min(_BAND_MM, gap / 2) / (STEP_MM / 2)))
     profile = ndimage.uniform_filter1d(section, band, axis=1, mode="nearest").max(axis=1)
     inside = np.flatnonzero(profile >= 0.5)
@@ -76,17 +76,17 @@ def overhang_mm(disc: NDArray[np.bool_], affine: NDArray[np.float64], lower: End
     return -float(along[first - 1] + share * (along[first] - along[first - 1]))
 
 
-def lower_face(disc: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame) -> EndPlate | None:
+def lower_face(disc: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes) -> EndPlate | None:
     """The lower face of a disc in place of the end plate under it, of a vertebra that is not outlined (S1).
 
     Args:
         disc: mask (D, H, W) of the disc alone.
         affine: of the mask.
-        frame: its axes.
+        axes: its axes.
     """
     anterior, superior = (np.arange(-reach, reach + STEP_MM, STEP_MM) for reach in (28.0, 12.0))
     local = np.stack(np.meshgrid(LATERAL_MM, anterior, superior, indexing="ij"), axis=-1)
-    section = occupancy_at(disc, affine, frame.world_mm(local)).mean(axis=0)
+    section = occupancy_at(disc, affine, axes.world_mm(local)).mean(axis=0)
     heights = section.sum(axis=1, dtype=float) * STEP_MM
     usual = float(np.median(heights[heights > 1.0])) if (heights > 1.0).any() else np.inf
     rows = np.flatnonzero(heights >= 0.5 * usual)
@@ -97,7 +97,7 @@ def lower_face(disc: NDArray[np.bool_], affine: NDArray[np.float64], frame: Disc
     bottom = section[rows].astype(float) @ superior * STEP_MM / heights[rows] - heights[rows] / 2
     slope, offset = np.polyfit(anterior[rows], bottom, 1)
     middle = float(anterior[rows].mean())
-    up = frame.superior - slope * frame.anterior
+    up = axes.superior - slope * axes.anterior
     up /= np.linalg.norm(up)
-    origin = frame.world_mm(np.array([0.0, middle, offset + slope * middle]))
-    return plate_of(disc, affine, DiscFrame(origin, frame.right, np.cross(up, frame.right), up), _FACE_MM)
+    origin = axes.world_mm(np.array([0.0, middle, offset + slope * middle]))
+    return plate_of(disc, affine, DiscAxes(origin, axes.right, np.cross(up, axes.right), up), _FACE_MM)

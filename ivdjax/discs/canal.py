@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.discs.frame import DiscFrame, occupancy_at
+from ivdjax.discs.disc_axes import DiscAxes, occupancy_at
 from ivdjax.volume import to_index, to_world_mm
 
 _BIN_MM, _SMOOTH_BINS = 3.0, 2.0
@@ -80,7 +80,7 @@ def fit_canal(canal: NDArray[np.bool_], affine: NDArray[np.float64]) -> CanalLin
     return CanalLine(smooth, tangents / np.linalg.norm(tangents, axis=1, keepdims=True))
 
 
-def crossing(line: CanalLine, plane: DiscFrame) -> DiscFrame | None:
+def crossing(line: CanalLine, plane: DiscAxes) -> DiscAxes | None:
     """Where the canal meets the plane of a disc or body: that point of its line, with axes along and across it.
 
     None where the line ends before, or less than 4 mm beyond it.
@@ -96,23 +96,23 @@ def crossing(line: CanalLine, plane: DiscFrame) -> DiscFrame | None:
     superior = superior / np.linalg.norm(superior)
     anterior = plane.anterior - (plane.anterior @ superior) * superior
     anterior /= np.linalg.norm(anterior)
-    return DiscFrame(centre, np.cross(anterior, superior), anterior, superior)
+    return DiscAxes(centre, np.cross(anterior, superior), anterior, superior)
 
 
-def cross_section(canal: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame | None) -> CrossSection:
-    """Diameter and area of the canal across a frame's superior axis.
+def cross_section(canal: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes | None) -> CrossSection:
+    """Diameter and area of the canal across the superior one of these axes.
 
     Args:
         canal: mask (D, H, W).
         affine: of the mask.
-        frame: in the canal (`crossing`); None: the canal does not reach there.
+        axes: in the canal (`crossing`); None: the canal does not reach there.
     """
     unseen = CrossSection(None, None, dict.fromkeys(("ap_mm", "area_mm2"), NO_CANAL))
-    if frame is None:
+    if axes is None:
         return unseen
     right, anterior = (np.arange(-reach, reach + _STEP_MM / 2, _STEP_MM) for reach in _REACH_MM)
     local = np.stack(np.meshgrid(right, anterior, _ALONG_MM, indexing="ij"), axis=-1)
-    world = frame.world_mm(local)
+    world = axes.world_mm(local)
     section = occupancy_at(canal, affine, world).mean(axis=2)
     own = _largest_piece(section >= 0.5)
     if not own.any():

@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from ivdjax.config import InferenceConfig
 from ivdjax.discs.centre_line import CentreLine, fit_centre_line
+from ivdjax.discs.disc_axes import fit_axes
+from ivdjax.discs.disc_components import join_broken, split_fused
 from ivdjax.discs.evidence import HIGHER_CLASS, S1_CLASS, Evidence
-from ivdjax.discs.frame import fit_frame
-from ivdjax.discs.pieces import join_broken, split_fused
 from ivdjax.discs.surroundings import Surroundings
 from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.geometry import cropped
@@ -238,12 +238,12 @@ def _candidate(
     points = np.asarray(to_world_mm(grid.affine, voxels.astype(float)), dtype=float)
     (d, h, w), (d_last, h_last, w_last) = voxels.min(axis=0), voxels.max(axis=0)
     whole = d > 0 and d_last < grid.shape[0] - 1
-    frame = fit_frame(points, grid.affine, bool(whole))
+    axes = fit_axes(points, grid.affine, bool(whole))
     # All but the outermost hundredths: a single voxel that sticks out is no width.
-    front, back = np.quantile(frame.project_mm(points)[:, 1], (0.99, 0.01))
+    front, back = np.quantile(axes.project_mm(points)[:, 1], (0.99, 0.01))
     return Candidate(
         voxels=voxels, centroid_mm=points.mean(axis=0), volume_mm3=len(voxels) * grid.voxel_mm3,
-        ap_width_mm=float(front - back) + grid.spacing_mm[2], tilt_deg=frame.tilt_deg,
+        ap_width_mm=float(front - back) + grid.spacing_mm[2], tilt_deg=axes.tilt_deg,
         below_mm=float(grid.shape[1] - 1 - h_last) * grid.spacing_mm[1], above_mm=float(h) * grid.spacing_mm[1],
         cut=bool(h == 0 or w == 0 or h_last == grid.shape[1] - 1 or w_last == grid.shape[2] - 1),
         certainty=float(probability[tuple(voxels.T)].mean()), votes=votes, origin=origin,

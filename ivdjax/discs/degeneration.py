@@ -16,7 +16,7 @@ from scipy import ndimage
 from ivdjax.discs.alignment import lower_face, overhang_mm, plate_angle_deg, slip_mm
 from ivdjax.discs.canal import CanalLine, cross_section, crossing, fit_canal
 from ivdjax.discs.cuts import cut_sides
-from ivdjax.discs.frame import DiscFrame, fit_frame
+from ivdjax.discs.disc_axes import DiscAxes, fit_axes
 from ivdjax.discs.tissue_signal import (
     Bias,
     DiscSignal,
@@ -125,7 +125,7 @@ class _Disc:
     box: tuple[slice, slice, slice]
     mask: NDArray[np.bool_]
     points_mm: NDArray[np.float64]
-    frame: DiscFrame
+    axes: DiscAxes
     cuts: tuple[str, ...]
 
 
@@ -154,7 +154,7 @@ def measure_spine(
     line = fit_canal(canal, labels.affine)
     middle = None if line is None else line.points_mm
     bodies = {
-        level: fit_body(vertebrae, labels.affine, disc.frame, discs[level + 1].frame, middle)
+        level: fit_body(vertebrae, labels.affine, disc.axes, discs[level + 1].axes, middle)
         for level, disc in discs.items() if level + 1 in discs
     }  # fmt: skip
     faces = {1: _sacral_face(labels, discs[1], outline_confidence or {})} if 1 in discs else {}
@@ -167,13 +167,13 @@ def measure_spine(
         above, below = bodies.get(level), bodies.get(level - 1)
         _add_height_index(found, missing, (mean_heights_mm or {}).get(level), above, below)
         _add_alignment(found, missing, level, disc, labels.affine, above, below, faces.get(level))
-        for prefix, frame in (("", disc.frame), ("body_", None if above is None else above.frame)):
-            crossed = None if line is None or frame is None else crossing(line, frame)
+        for prefix, axes in (("", disc.axes), ("body_", None if above is None else above.axes)):
+            crossed = None if line is None or axes is None else crossing(line, axes)
             section = cross_section(canal, labels.affine, crossed)
             for name in ("ap_mm", "area_mm2"):
                 found[f"{prefix}canal_{name}"] = getattr(section, name)
                 if name in section.missing:
-                    missing[f"{prefix}canal_{name}"] = section.missing[name] if frame is not None else NO_BODY_ABOVE
+                    missing[f"{prefix}canal_{name}"] = section.missing[name] if axes is not None else NO_BODY_ABOVE
         _add_body(found, missing, above)
         levels[level] = LevelMeasures(level, **found, missing=missing)
     return SpineMeasures(levels, *_lordosis(bodies, faces.get(1)))
@@ -188,7 +188,7 @@ def _discs(labels: LabelMap) -> dict[int, _Disc]:
         index = np.argwhere(mask) + [side.start for side in box]
         points = np.asarray(to_world_mm(labels.affine, index.astype(float)), dtype=float)
         cuts = cut_sides(index, labels.array.shape)
-        found[level] = _Disc((box[0], box[1], box[2]), mask, points, fit_frame(points, labels.affine, not cuts), cuts)
+        found[level] = _Disc((box[0], box[1], box[2]), mask, points, fit_axes(points, labels.affine, not cuts), cuts)
     return found
 
 
@@ -196,7 +196,7 @@ def _sacral_face(labels: LabelMap, disc: _Disc, outline_confidence: Mapping[int,
     """The lower face of L5/S1, where it is whole and its outline is sure."""
     if {"top", "bottom", "front", "back"} & set(disc.cuts) or outline_confidence.get(1, 1.0) < SURE_OUTLINE:
         return None
-    return lower_face(labels.array == 1, labels.affine, disc.frame)
+    return lower_face(labels.array == 1, labels.affine, disc.axes)
 
 
 def _signals(
@@ -215,9 +215,9 @@ def _signals(
         values = image[disc.box][disc.mask].astype(float)
         sound = np.isfinite(values)
         points = disc.points_mm[sound]
-        nucleus, annulus = nucleus_and_annulus(disc.frame.project_mm(points), _flat(points, values[sound], bias))
+        nucleus, annulus = nucleus_and_annulus(disc.axes.project_mm(points), _flat(points, values[sound], bias))
         beside = [value for near in (level, level - 1) if (value := medians.get(near)) is not None]
-        csf = None if line is None else csf_signal(fluid[0], fluid_signal, line, disc.frame)
+        csf = None if line is None else csf_signal(fluid[0], fluid_signal, line, disc.axes)
         found[level] = DiscSignal(nucleus, annulus, float(np.mean(beside)) if beside else None, csf)
     return found
 
@@ -237,7 +237,7 @@ def _voxels_near(image: NDArray, vertebrae: NDArray[np.bool_], labels: LabelMap,
     """Places and signal of the marrow in the middle of one body."""
     reach = (8.0, body.depth_mm / 2, body.middle_height_mm / 2)
     corners = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)]) * reach
-    box = covering_box(labels.grid, body.frame.world_mm(corners))
+    box = covering_box(labels.grid, body.axes.world_mm(corners))
     points, signal = _voxels(image[box], vertebrae[box], labels, tuple(side.start for side in box))
     kept = marrow_voxels(points, body)
     return points[kept], signal[kept]

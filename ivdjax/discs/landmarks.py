@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.discs.cuts import cut_sides
-from ivdjax.discs.frame import DiscFrame, disc_points_mm, fit_frame
+from ivdjax.discs.disc_axes import DiscAxes, disc_points_mm, fit_axes
 from ivdjax.volume import Grid, to_world_mm
 
 S1_HEIGHT_MM = 25.0
@@ -58,13 +58,13 @@ def l5_body(labels: NDArray[np.uint8], grid: Grid) -> NDArray[np.bool_]:
 class _Outline:
     """A disc's axes, and half of its size along them in mm; without end from side to side where it is cut there."""
 
-    frame: DiscFrame
+    axes: DiscAxes
     half_mm: tuple[float, float, float]
 
     def own_mm(self, grid: Grid) -> NDArray[np.float64]:
         """Coordinates (D, H, W, 3) of a grid's voxels along the disc's axes."""
         index = np.moveaxis(np.indices(grid.shape), 0, -1).astype(float)
-        return self.frame.project_mm(to_world_mm(grid.affine, index))
+        return self.axes.project_mm(to_world_mm(grid.affine, index))
 
     def beside(self, own_mm: NDArray[np.float64], slack_mm: float) -> NDArray[np.bool_]:
         """Which voxels lie above or below the disc and not to its sides, in front or behind."""
@@ -77,6 +77,6 @@ def _outline(mask: NDArray[np.bool_], grid: Grid) -> _Outline | None:
         return None
     cut = bool({"left", "right"} & set(cut_sides(np.argwhere(mask), mask.shape)))
     points = disc_points_mm(mask, grid.affine)
-    frame = fit_frame(points, grid.affine, whole=not cut)
-    right, anterior, superior = np.percentile(np.abs(frame.project_mm(points)), 98, axis=0)
-    return _Outline(frame, (np.inf if cut else float(right), float(anterior), float(superior)))
+    axes = fit_axes(points, grid.affine, whole=not cut)
+    right, anterior, superior = np.percentile(np.abs(axes.project_mm(points)), 98, axis=0)
+    return _Outline(axes, (np.inf if cut else float(right), float(anterior), float(superior)))

@@ -1,7 +1,7 @@
 """What a disc measures: place, volume, heights, widths, angles and signal.
 
-Heights and widths are sub-voxel: the mask is sampled along the disc's own axes (`frame`), interpolated linearly, and
-integrated (`section`). docs/measures.md has the definitions with a drawing, and the accuracy on known shapes.
+Heights and widths are sub-voxel: the mask is sampled along the disc's own axes (`disc_axes`), interpolated linearly,
+and integrated (`section`). docs/measures.md has the definitions with a drawing, and the accuracy on known shapes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ivdjax.discs.cuts import cut_sides, on_plane_border
-from ivdjax.discs.frame import DiscFrame, disc_points_mm, fit_frame
+from ivdjax.discs.disc_axes import DiscAxes, disc_points_mm, fit_axes
 from ivdjax.discs.section import STEP_MM, lateral_width_mm, mid_sagittal_section, section_measures
 from ivdjax.imaging.geometry import cropped
 from ivdjax.volume import Disc, LabelMap, Volume
@@ -115,8 +115,8 @@ def _shape(
     `border` says which of its voxels `points` (N, 3) lie on the border of the grid at front, back, top or bottom, and
     `slices` how many the grid has.
     """
-    frame = fit_frame(points, affine, whole=not cuts)
-    extent = frame.project_mm(points)
+    axes = fit_axes(points, affine, whole=not cuts)
+    extent = axes.project_mm(points)
     margin = float(np.linalg.norm(affine[:3, :3], axis=0).max())
     slice_mm = float(np.linalg.norm(affine[:3, 0]))
     right, anterior, superior = (_positions(extent[:, axis], margin) for axis in range(3))
@@ -124,16 +124,16 @@ def _shape(
     measures: dict[str, float | None] = dict.fromkeys(SHAPE_MEASURES[1:])
     back, front = float(extent[:, 1].min()), float(extent[:, 1].max())
     if not (border & (np.abs(extent[:, 0]) <= half + slice_mm / 2)).any():
-        section = mid_sagittal_section(mask, affine, frame, half, anterior, superior)
+        section = mid_sagittal_section(mask, affine, axes, half, anterior, superior)
         if section is None:
             return measures
-        measures["tilt_deg"] = frame.tilt_deg
+        measures["tilt_deg"] = axes.tilt_deg
         back, front = section.back_mm, section.front_mm
         in_view_mm = float(np.ptp(extent[:, 0])) + slice_mm
         if not _middle_is_out(cuts, in_view_mm, section.ap_width_mm, slices * slice_mm):
             measures |= section_measures(section)
     if not {"left", "right", "top", "bottom"} & set(cuts):
-        measures["lateral_width_mm"] = _lateral_width_mm(mask, affine, frame, right, superior, (back, front), cuts)
+        measures["lateral_width_mm"] = _lateral_width_mm(mask, affine, axes, right, superior, (back, front), cuts)
     return measures
 
 
@@ -148,14 +148,14 @@ def _middle_is_out(cuts: tuple[str, ...], in_view_mm: float, ap_width_mm: float,
 
 
 def _lateral_width_mm(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame, right: NDArray[np.float64],
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes, right: NDArray[np.float64],
     superior: NDArray[np.float64], ends: tuple[float, float], cuts: tuple[str, ...],
 ) -> float | None:  # fmt: skip
     """The width from side to side in the middle half between the ends; all over the part in view where one is cut."""
     cut = ("back" in cuts, "front" in cuts)
     back, front = ends
     quarter = 0.0 if any(cut) else (front - back) / 4
-    return lateral_width_mm(mask, affine, frame, right, superior[::2], back + quarter, front - quarter, cut)
+    return lateral_width_mm(mask, affine, axes, right, superior[::2], back + quarter, front - quarter, cut)
 
 
 def _positions(extent_mm: NDArray[np.float64], margin_mm: float) -> NDArray[np.float64]:

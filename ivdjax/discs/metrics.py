@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ivdjax.discs.frame import disc_points_mm
+from ivdjax.discs.disc_axes import disc_points_mm
 from ivdjax.imaging.geometry import cropped, resample
 from ivdjax.volume import LUMBAR_DISCS, Grid, LabelMap
 

@@ -1,6 +1,6 @@
 """The mid-sagittal section of a disc: its ends, AP width, heights and wedge angle; and the width from side to side.
 
-Everything is read from occupancies (`frame.sample_occupancy`): a column's height is the integral of its occupancy, so
+Everything is read from occupancies (`sample_occupancy`): a column's height is the integral of its occupancy, so
 that a digitized flat disc keeps its height exactly; an end lies where the occupancy falls to a half.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.discs.frame import DiscFrame, sample_occupancy
+from ivdjax.discs.disc_axes import DiscAxes, sample_occupancy
 
 STEP_MM = 0.25
 """Distance of the samples along the disc's axes."""
@@ -58,12 +58,12 @@ class Section:
 
 
 def mid_sagittal_section(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame, half_mm: float,
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes, half_mm: float,
     anterior_mm: NDArray[np.float64], superior_mm: NDArray[np.float64],
 ) -> Section | None:  # fmt: skip
     """The mean of nine sections within `half_mm` to both sides of the centroid; None if it is half full nowhere."""
     lateral = np.linspace(-half_mm, half_mm, 9)
-    occupancy = sample_occupancy(mask, affine, frame, lateral, anterior_mm, superior_mm).mean(axis=0)
+    occupancy = sample_occupancy(mask, affine, axes, lateral, anterior_mm, superior_mm).mean(axis=0)
     ends = _ends_mm(occupancy, anterior_mm, STEP_MM)
     return None if ends is None else Section(occupancy, anterior_mm, superior_mm, *ends)
 
@@ -85,7 +85,7 @@ def section_measures(section: Section) -> dict[str, float | None]:
 
 
 def lateral_width_mm(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame, right_mm: NDArray[np.float64],
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes, right_mm: NDArray[np.float64],
     superior_mm: NDArray[np.float64], back_mm: float, front_mm: float, cut: tuple[bool, bool] = (False, False),
 ) -> float | None:  # fmt: skip
     """The widest extent from side to side of a part 6 mm long from front to back.
@@ -93,7 +93,7 @@ def lateral_width_mm(
     Args:
         mask: of the disc (D, H, W).
         affine: of the mask.
-        frame: the disc's axes.
+        axes: the disc's axes.
         right_mm: positions (R,) that cover the disc from side to side.
         superior_mm: positions (S,) that cover its height.
         back_mm: where to begin to look, along the anterior axis.
@@ -105,7 +105,7 @@ def lateral_width_mm(
         the cut. Else the widest is in view, as discs have one widest place.
     """
     rows = np.arange(back_mm, front_mm + 0.5)
-    stack = sample_occupancy(mask, affine, frame, right_mm, rows, superior_mm)
+    stack = sample_occupancy(mask, affine, axes, right_mm, rows, superior_mm)
     size = min(_DEEP_MM + 1, len(rows))
     sums = np.cumsum(np.pad(stack, ((0, 0), (1, 0), (0, 0))), axis=1, dtype=float)
     parts = (sums[:, size:] - sums[:, :-size]) / size

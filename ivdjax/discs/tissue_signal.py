@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.discs.canal import CanalLine
-from ivdjax.discs.frame import DiscFrame
+from ivdjax.discs.disc_axes import DiscAxes
 from ivdjax.discs.vertebra import Body
 
 NUCLEUS_SHARE, ANNULUS_SHARE = (0.30, 0.75), 0.12
@@ -131,7 +131,7 @@ def nucleus_and_annulus(
 
 def marrow_voxels(points_mm: NDArray[np.float64], body: Body) -> NDArray[np.bool_]:
     """Which points (N, 3) lie in the middle of a body."""
-    right, along, up = body.frame.project_mm(points_mm).T
+    right, along, up = body.axes.project_mm(points_mm).T
     return np.asarray(
         (np.abs(right) <= HALF_WIDTH_MM) & (np.abs(along) <= _MARROW_DEPTH * body.depth_mm)
         & (np.abs(up) <= _MARROW_HEIGHT * body.middle_height_mm)
@@ -139,7 +139,7 @@ def marrow_voxels(points_mm: NDArray[np.float64], body: Body) -> NDArray[np.bool
 
 
 def csf_signal(points_mm: NDArray[np.float64], signal: NDArray[np.float64], line: CanalLine,
-               disc: DiscFrame) -> float | None:  # fmt: skip
+               disc: DiscAxes) -> float | None:  # fmt: skip
     """The 90th percentile of the canal's signal (N,) at points (N, 3) within 30 mm of a disc's plane, along the canal.
 
     None where the canal does not reach the disc's plane, or shows fewer than twelve voxels.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ivdjax.discs.frame import DiscFrame, occupancy_at
+from ivdjax.discs.disc_axes import DiscAxes, occupancy_at
 from ivdjax.discs.section import BANDS
 
 STEP_MM = 0.5
@@ -56,14 +56,14 @@ class Body:
     """One vertebral body.
 
     Attributes:
-        frame: its centre and axes.
+        axes: its centre and axes.
         anterior_height_mm, middle_height_mm, posterior_height_mm: means over 10 to 30, 40 to 60 and 70 to 90 % of its
             depth, counted from the front, as of a disc.
         depth_mm: mean length of its end plates.
         upper, lower: its end plates.
     """
 
-    frame: DiscFrame
+    axes: DiscAxes
     anterior_height_mm: float
     middle_height_mm: float
     posterior_height_mm: float
@@ -78,7 +78,7 @@ class Body:
 
 
 def fit_body(
-    vertebrae: NDArray[np.bool_], affine: NDArray[np.float64], lower: DiscFrame, upper: DiscFrame,
+    vertebrae: NDArray[np.bool_], affine: NDArray[np.float64], lower: DiscAxes, upper: DiscAxes,
     canal_mm: NDArray[np.float64] | None = None,
 ) -> Body | None:  # fmt: skip
     """The body between two discs; None where there is none of a body's size.
@@ -90,10 +90,10 @@ def fit_body(
         upper: axes of the disc above.
         canal_mm: points (N, 3) along the middle of the canal, RAS+ mm; None: the arches are told by their distance.
     """
-    frame = body_frame(lower, upper)
+    axes = body_axes(lower, upper)
     half = float(np.linalg.norm(upper.centre_mm - lower.centre_mm)) / 2
     anterior, superior = (np.arange(-reach, reach + STEP_MM, STEP_MM) for reach in (_REACH_MM, half + 8.0))
-    section = _section(vertebrae, affine, frame, anterior, superior, (lower, upper), canal_mm)
+    section = _section(vertebrae, affine, axes, anterior, superior, (lower, upper), canal_mm)
     if section is None:
         return None
     heights = section.sum(axis=1, dtype=float) * STEP_MM
@@ -106,49 +106,49 @@ def fit_body(
     faces = [_line(anterior[rows], centre + side * heights[rows] / 2) for side in (1, -1)]
     middle = (back + front) / 2
     plates = [
-        _end_plate(vertebrae, affine, frame, line, side, middle) for line, side in zip(faces, (1, -1), strict=True)
+        _end_plate(vertebrae, affine, axes, line, side, middle) for line, side in zip(faces, (1, -1), strict=True)
     ]
     if plates[0] is None or plates[1] is None:
         return None
     # Heights are meant at right angles to the end plates, which may be aslant between discs that are shifted.
     heights = heights * np.cos(np.arctan((faces[0][0] + faces[1][0]) / 2))
-    back, front = (float(np.mean([frame.project_mm(getattr(plate, end))[1] for plate in plates]))
+    back, front = (float(np.mean([axes.project_mm(getattr(plate, end))[1] for plate in plates]))
                    for end in ("back_mm", "front_mm"))  # fmt: skip
     share = (front - anterior) / (front - back)
     means = [float(heights[(share >= low) & (share <= high)].mean()) for low, high in BANDS.values()]
     if min(means) < _LEAST_HEIGHT_MM:
         return None
     depth = (plates[0].depth_mm + plates[1].depth_mm) / 2
-    return Body(frame, means[0], means[1], means[2], depth, plates[0], plates[1])
+    return Body(axes, means[0], means[1], means[2], depth, plates[0], plates[1])
 
 
-def body_frame(lower: DiscFrame, upper: DiscFrame) -> DiscFrame:
+def body_axes(lower: DiscAxes, upper: DiscAxes) -> DiscAxes:
     """The axes of what lies between two discs: from centroid to centroid, and their mean anterior axis across that."""
     superior = upper.centre_mm - lower.centre_mm
     superior = superior / np.linalg.norm(superior)
     anterior = lower.anterior + upper.anterior
     anterior = anterior - (anterior @ superior) * superior
     anterior /= np.linalg.norm(anterior)
-    return DiscFrame((lower.centre_mm + upper.centre_mm) / 2, np.cross(anterior, superior), anterior, superior)
+    return DiscAxes((lower.centre_mm + upper.centre_mm) / 2, np.cross(anterior, superior), anterior, superior)
 
 
 def _section(
-    vertebrae: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame, anterior: NDArray[np.float64],
-    superior: NDArray[np.float64], discs: tuple[DiscFrame, DiscFrame], canal_mm: NDArray[np.float64] | None,
+    vertebrae: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes, anterior: NDArray[np.float64],
+    superior: NDArray[np.float64], discs: tuple[DiscAxes, DiscAxes], canal_mm: NDArray[np.float64] | None,
 ) -> NDArray[np.float32] | None:  # fmt: skip
     """Occupancy (A, S) of the body alone in the strip about the median plane; None for no body."""
     local = np.stack(np.meshgrid(LATERAL_MM, anterior, superior, indexing="ij"), axis=-1)
-    section = occupancy_at(vertebrae, affine, frame.world_mm(local)).mean(axis=0)
-    plane = frame.world_mm(local[len(LATERAL_MM) // 2])
+    section = occupancy_at(vertebrae, affine, axes.world_mm(local)).mean(axis=0)
+    plane = axes.world_mm(local[len(LATERAL_MM) // 2])
     between = (discs[0].project_mm(plane)[..., 2] > 0) & (discs[1].project_mm(plane)[..., 2] < 0)
-    behind = -_REACH_MM if canal_mm is None else _canal_behind(frame, canal_mm, superior)
+    behind = -_REACH_MM if canal_mm is None else _canal_behind(axes, canal_mm, superior)
     section = np.where(between & (anterior[:, None] > behind), section, np.float32(0))
     pieces, count = ndimage.label(section >= 0.5)
     if not count:
         return None
     sizes = np.bincount(pieces.ravel())[1:]
     places = ndimage.center_of_mass(pieces > 0, pieces, np.arange(1, count + 1))
-    # The body is the large piece about the frame's centre; a spinous process lies well behind it.
+    # The body is the large piece about the centre of its axes; a spinous process lies well behind it.
     near = [size / (1 + abs(anterior[min(round(place[0]), len(anterior) - 1)]) / 10) for size, place
             in zip(sizes, places, strict=True)]  # fmt: skip
     own = pieces == 1 + int(np.argmax(near))
@@ -156,9 +156,9 @@ def _section(
     return np.where(ndimage.binary_dilation(own, iterations=3) & ((pieces == 0) | own), section, np.float32(0))
 
 
-def _canal_behind(frame: DiscFrame, canal_mm: NDArray[np.float64], superior: NDArray[np.float64]) -> NDArray:
-    """Where the middle of the canal lies (S,) along a frame's anterior axis, at its superior positions."""
-    local = frame.project_mm(canal_mm)
+def _canal_behind(axes: DiscAxes, canal_mm: NDArray[np.float64], superior: NDArray[np.float64]) -> NDArray:
+    """Where the middle of the canal lies (S,) along a body's anterior axis, at its superior positions."""
+    local = axes.project_mm(canal_mm)
     order = np.argsort(local[:, 2])
     return np.asarray(np.interp(superior, local[order, 2], local[order, 1]))[None]
 
@@ -173,28 +173,28 @@ def _line(along: NDArray[np.float64], heights: NDArray[np.float64]) -> tuple[flo
 
 
 def _end_plate(
-    vertebrae: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame, line: tuple[float, float], side: int,
+    vertebrae: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes, line: tuple[float, float], side: int,
     middle_mm: float,
 ) -> EndPlate | None:  # fmt: skip
-    """The end plate along a line (slope, offset) in a body's frame; `side` is 1 for the upper and -1 for the lower."""
+    """The end plate along a line (slope, offset) in a body's axes; `side` is 1 for the upper and -1 for the lower."""
     slope, offset = line
-    superior = frame.superior - slope * frame.anterior
+    superior = axes.superior - slope * axes.anterior
     superior /= np.linalg.norm(superior)
-    anterior = np.cross(superior, frame.right)
-    origin = frame.world_mm(np.array([0.0, middle_mm, offset + slope * middle_mm]))
-    own = DiscFrame(origin, frame.right, anterior, superior)
+    anterior = np.cross(superior, axes.right)
+    origin = axes.world_mm(np.array([0.0, middle_mm, offset + slope * middle_mm]))
+    own = DiscAxes(origin, axes.right, anterior, superior)
     return plate_of(vertebrae, affine, own, -side * _WALL_MM)
 
 
 def plate_of(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame, depths_mm: NDArray[np.float64]
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes, depths_mm: NDArray[np.float64]
 ) -> EndPlate | None:
-    """The end plate in the plane of a frame, its corners where the walls of the mask meet that plane.
+    """An end plate at right angles to the superior axis, its corners where the walls of the mask meet that plane.
 
     Args:
         mask: (D, H, W).
         affine: of the mask.
-        frame: a point in the plane well inside the walls, and its axes.
+        axes: their centre is a point in the plane, well inside the walls.
         depths_mm: along the superior axis, where the walls are looked for.
 
     Returns:
@@ -202,7 +202,7 @@ def plate_of(
     """
     along = np.arange(-_REACH_MM, _REACH_MM + STEP_MM / 2, STEP_MM / 2)
     local = np.stack(np.meshgrid(LATERAL_MM, along, depths_mm, indexing="ij"), axis=-1)
-    profile = occupancy_at(mask, affine, frame.world_mm(local)).mean(axis=0)
+    profile = occupancy_at(mask, affine, axes.world_mm(local)).mean(axis=0)
     ends = []
     for towards in (-1, 1):
         found = [_wall_mm(profile[:, place], along, towards) for place in range(len(depths_mm))]
@@ -216,8 +216,8 @@ def plate_of(
     back, front = ends
     if front - back < _LEAST_DEPTH_MM:
         return None
-    return EndPlate(frame.world_mm(np.array([0, back, 0])), frame.world_mm(np.array([0, front, 0])), frame.right,
-                    frame.anterior)  # fmt: skip
+    return EndPlate(axes.world_mm(np.array([0, back, 0])), axes.world_mm(np.array([0, front, 0])), axes.right,
+                    axes.anterior)  # fmt: skip
 
 
 def _median_slope(depths_mm: NDArray[np.float64], places_mm: NDArray[np.float64]) -> float:

@@ -7,7 +7,7 @@ from ivdjax.data.phantom.discs import disc_distance
 from ivdjax.data.phantom.options import PhantomOptions
 from ivdjax.data.phantom.phantom import make_phantom
 from ivdjax.data.phantom.spine import sample_spine
-from ivdjax.discs.frame import disc_points_mm, fit_frame
+from ivdjax.discs.disc_axes import disc_points_mm, fit_axes
 from ivdjax.discs.measures import SHAPE_MEASURES, measure_discs
 from ivdjax.volume import LabelMap, Volume, to_world_mm
 
@@ -178,8 +178,8 @@ def test_faces_along_voxel_planes_are_known_to_half_a_voxel_each(shift):
 def test_frame_finds_the_turns_it_was_given():
     turn = rotation(10, 2) @ rotation(-8, 1) @ rotation(-25, 0)
     labels = draw(lambda world: ellipsoid(world, turn), canonical_affine())
-    frame = fit_frame(disc_points_mm(labels.array > 0, labels.affine), labels.affine, whole=True)
-    found = np.stack([frame.right, frame.anterior, frame.superior], axis=1)
+    axes = fit_axes(disc_points_mm(labels.array > 0, labels.affine), labels.affine, whole=True)
+    found = np.stack([axes.right, axes.anterior, axes.superior], axis=1)
     assert np.degrees(np.arccos((np.trace(found.T @ turn) - 1) / 2)) < 1.5
 
 
@@ -188,7 +188,7 @@ def true_shape(disc):
 
     def inside(x, y, z):
         local = np.stack(np.meshgrid(x, y, z, indexing="ij")).reshape(3, -1)
-        points = disc.frame.centre_mm[:, None] + disc.frame.axes.T @ local
+        points = disc.axes.centre_mm[:, None] + disc.axes.axes.T @ local
         distance = disc_distance(disc, points.astype(np.float32).reshape(3, 1, 1, -1))
         return (distance <= 0).reshape(len(x), len(y), len(z))
 
@@ -206,7 +206,7 @@ def test_discs_of_a_phantom_with_pits_and_rippled_endplates():
     for level in range(1, 8):
         shape = spine.disc(level)
         affine = canonical_affine((2.0, 1.25, 1.25), turn=rotation(3, 1) @ rotation(2, 0), shift=(0.2, -0.3, 0.4))
-        affine[:3, 3] += shape.frame.centre_mm
+        affine[:3, 3] += shape.axes.centre_mm
         disc = only(draw(lambda world, of=shape: disc_distance(of, np.moveaxis(world, -1, 0).astype(np.float32)) <= 0,
                          affine))  # fmt: skip
         truth, measured = true_shape(shape), disc.measures | {"volume_mm3": disc.volume_mm3}
@@ -386,4 +386,4 @@ def test_volume_on_another_grid_is_refused():
 def test_empty_map_gives_no_disc_and_an_empty_mask_no_frame():
     assert measure_discs(LabelMap(np.zeros((4, 6, 6), np.uint8), canonical_affine(shape=(4, 6, 6))), None, {}) == []
     with pytest.raises(ValueError, match="at least one voxel"):
-        fit_frame(np.zeros((0, 3)), np.eye(4), whole=True)
+        fit_axes(np.zeros((0, 3)), np.eye(4), whole=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ivdjax.discs.frame import DiscFrame
+from ivdjax.discs.disc_axes import DiscAxes
 from ivdjax.discs.section import Section, lateral_width_mm, mid_sagittal_section, section_measures
 
 AFFINE = np.diag([-1.0, -1.0, -1.0, 1.0])[[0, 2, 1, 3]]  # (d, h, w) to left, down and back, 1 mm apart
@@ -11,7 +11,7 @@ ACROSS = np.arange(-20, 20.1, 0.25)
 
 
 def frame_at(index):
-    return DiscFrame(np.array([-index[0], -index[2], -index[1]], float), *np.eye(3))
+    return DiscAxes(np.array([-index[0], -index[2], -index[1]], float), *np.eye(3))
 
 
 def test_heights_width_and_angle_of_a_section_by_hand():
@@ -45,9 +45,9 @@ def test_ends_lie_half_way_between_voxels_in_and_out():
 def test_an_empty_place_has_no_section_and_no_width():
     mask = np.zeros((11, 11, 31), bool)
     mask[5, 5, 2] = True
-    frame, height = frame_at((5, 5, 25)), np.arange(-2, 2.1, 0.5)
-    assert mid_sagittal_section(mask, AFFINE, frame, 1.0, np.arange(-3, 3.1, 0.25), np.arange(-2, 2.1, 0.25)) is None
-    assert lateral_width_mm(mask, AFFINE, frame, np.arange(-4, 4.1, 0.25), height, -3.0, 3.0) is None
+    axes, height = frame_at((5, 5, 25)), np.arange(-2, 2.1, 0.5)
+    assert mid_sagittal_section(mask, AFFINE, axes, 1.0, np.arange(-3, 3.1, 0.25), np.arange(-2, 2.1, 0.25)) is None
+    assert lateral_width_mm(mask, AFFINE, axes, np.arange(-4, 4.1, 0.25), height, -3.0, 3.0) is None
 
 
 @pytest.mark.parametrize(

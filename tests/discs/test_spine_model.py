@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from ivdjax.discs import anatomy as a
-from ivdjax.discs.spine_model import SHIFTS, observe, spine_factors
+from ivdjax.discs.spine_model import SHIFTS, Observations, observe, spine_factors
 from ivdjax.discs.surroundings import Surroundings
 from tests.discs.test_levels import LINE, typical, votes
 
 FIRST = 1 - a.LOWEST
 """Column of L5/S1."""
+SUMS = {"none": -16.57564135, "own": 36.28616752, "first": -205.39212961, "last": 2.48772025, "pair": -410.12462296,
+        "hidden": 6.06206018}  # fmt: skip
 
 
 def factors(candidates, **changes):
@@ -35,6 +37,33 @@ def test_factors_are_arrays_of_things_levels_and_states():
     assert np.exp(found.first).sum(axis=2).shape == (7, len(a.LEVELS))
     falls = np.tril(np.ones((len(a.LEVELS), len(a.LEVELS)), bool))
     assert np.isneginf(found.pair[0, 1][falls]).all() and np.isfinite(found.pair[0, 1][~falls]).all()
+
+
+def drawn_numbers(rng):
+    """Numbers of every kind, whatever was fitted."""
+    between = {"real": (-1.0, 1.0), "positive": (2.0, 4.0), "share": (0.05, 0.3)}
+    return {name: rng.uniform(*between[kind], np.shape(a.NUMBERS[name])) for name, (kind, _) in a.MEANING.items()}
+
+
+def drawn_observations(rng):
+    """Three candidates: one cut, one without votes, one of a network without higher discs; the marks partly unknown."""
+    votes, landmarks, beyond = rng.dirichlet(np.ones(9), 3), rng.uniform(size=(3, 4)), rng.uniform(size=(3, 4))
+    votes[1], votes[2, -1], landmarks[0, 1], landmarks[1], beyond[1, 1:], beyond[2, 2] = [np.nan] * 6
+    one, (below, above) = (lambda: rng.normal(size=3)), rng.uniform(10, 150, (2, 3))
+    distance = np.abs(np.subtract.outer(np.arange(3.0), np.arange(3))) * rng.uniform(4, 12)
+    return Observations(one(), one(), one(), 3 * np.abs(one()), np.array([1.0, 0, 0]), rng.uniform(4, 20, 3), one(),
+                        distance, rng.uniform(0.7, 1, 3), below / 5, above / 5, votes, landmarks, beyond)  # fmt: skip
+
+
+def test_the_factors_of_what_was_drawn_are_these_numbers():
+    """Each formula as a whole: sums of a factor, weighted by chance, as they were when the tests around this held."""
+    rng = np.random.default_rng(8)
+    found = spine_factors(drawn_observations(rng), drawn_numbers(rng))
+    sums = {}
+    for name in ("none", "own", "first", "last", "pair", "hidden"):
+        factor = np.asarray(getattr(found, name))
+        sums[name] = float((np.where(np.isfinite(factor), factor, 0.0) * rng.normal(size=factor.shape)).sum())
+    assert sums == pytest.approx(SUMS, rel=1e-6)
 
 
 def test_a_doubtful_candidate_is_likelier_clutter():

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
 import pytest
 
+from ivdjax.discs.degeneration import UNSURE_FACE
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.standard_error import standard_errors
-from ivdjax.discs.wear import t2_image, with_wear
+from ivdjax.discs.wear import SPINE_MEASURES, t2_image, with_wear
 from ivdjax.inference.cohort_table import disc_lines
 from ivdjax.reports.columns import disc_schema
 from ivdjax.reports.tables import disc_csv, disc_json
@@ -22,9 +24,14 @@ FACTS = {
 
 
 @pytest.fixture(scope="module")
-def told():
+def drawn():
     labels, tissues, image = draw_levels(spine(), OVERHANGS, grid_of("usual"))
-    return with_wear(measure_discs(labels, None, {}), labels, tissues, image, FACTS)
+    return measure_discs(labels, None, {}), labels, tissues, image
+
+
+@pytest.fixture(scope="module")
+def told(drawn):
+    return with_wear(*drawn, FACTS)
 
 
 def test_a_discs_row_has_its_levels_measures_each_with_its_error(told):
@@ -48,13 +55,28 @@ def test_the_table_follows_the_schema_and_says_why_a_cell_is_empty(told):
     assert "the sacrum is not outlined: posterior_overhang_mm slip_mm slip_percent" in first["not_measured"]
 
 
+def test_a_doubtful_outline_of_the_lowest_disc_tells_nothing_of_the_sacrum(drawn):
+    discs, *others = drawn
+    found = [with_wear([replace(discs[0], outline_confidence=sure), *discs[1:]], *others, FACTS)[0][0]
+             for sure in (0.95, 0.3)]  # fmt: skip
+    assert found[1].missing["slip_mm"] == UNSURE_FACE != found[0].missing["slip_mm"]
+
+
+def test_an_angle_of_the_spine_has_its_error_only_where_it_was_measured(drawn):
+    facts = {"agreement": {name: {"sd": 2.5} for name in SPINE_MEASURES}}
+    _, measured = with_wear(*drawn, facts)
+    known = [name for name in SPINE_MEASURES if measured[name] is not None]
+    assert {name for name in measured if name.endswith("_se")} == {f"{name}_se" for name in known}
+
+
 def test_an_image_counts_as_t2_only_where_something_tells_it():
     volume = Volume(np.ones((1, 2, 2, 2)), np.eye(4), ("t2",))
     case = Case("a", "a", volume)
     assert t2_image(case) is None and t2_image(case, "t1") is None
     assert t2_image(case, "t2") is not None
     known = Case("a", "a", volume, weightings={"t2": "t2"})
-    assert t2_image(known) is not None and t2_image(known, "stir") is None
+    assert t2_image(known, "stir") is None
+    np.testing.assert_array_equal(t2_image(known), volume.array[0])
     assert t2_image(Case("a", "a", volume, weightings={"t2": "t1"})) is None
 
 

@@ -19,6 +19,7 @@ from ivdjax.reports.tables import (
     score_csv,
     score_tables,
     summary_csv,
+    summary_rows,
 )
 from ivdjax.volume import Disc
 
@@ -101,6 +102,18 @@ def test_summary_csv():
         "remarks": "",
         "corrected": "",
     }
+
+
+def test_a_summary_is_read_as_it_was_written_and_what_it_lacks_is_unknown(tmp_path):
+    path = tmp_path / "summary.csv"
+    cases = [CaseSummary("a", "done", "review", ("one", "two, three"), 6, 12.3, remarks=("more",), corrected=("L5",)),
+             CaseSummary("b", "failed", reasons=("no image",), seconds=4.0)]  # fmt: skip
+    path.write_text(summary_csv(cases))
+    assert summary_rows(path) == cases
+    path.write_text("case,status,discs,seconds\na,done,six,1.2.3\nb,done\n")
+    assert summary_rows(path) == [CaseSummary("a", "done"), CaseSummary("b", "done")]
+    path.write_text("case,status\na,done\n")
+    assert summary_rows(path) == [CaseSummary("a", "done")]
 
 
 def score(case, level, dice, mm):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ivdjax.discs.centre_line import fit_centre_line
-from ivdjax.discs.pieces import along_mm, join_broken, split_fused, thickness_mm
+from ivdjax.discs.disc_components import along_mm, join_broken, split_fused, thickness_mm
 from ivdjax.imaging.components import components
 from ivdjax.volume import Grid, to_world_mm
 

@@ -25,7 +25,7 @@ _NARROWEST_MM = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class DiscFrame:
+class DiscAxes:
     """Right-handed unit axes (3,) of one disc in RAS+ mm about its centroid: right, anterior, superior."""
 
     centre_mm: NDArray[np.float64]
@@ -52,7 +52,7 @@ def disc_points_mm(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDAr
     return np.asarray(to_world_mm(affine, np.argwhere(mask).astype(float)), dtype=float)
 
 
-def fit_frame(points_mm: NDArray[np.float64], affine: NDArray[np.float64], whole: bool) -> DiscFrame:
+def fit_axes(points_mm: NDArray[np.float64], affine: NDArray[np.float64], whole: bool) -> DiscAxes:
     """The axes of a disc whose voxel centres are `points_mm` (N, 3).
 
     Args:
@@ -73,20 +73,20 @@ def fit_frame(points_mm: NDArray[np.float64], affine: NDArray[np.float64], whole
     covariance = offsets.T @ offsets / len(offsets) + steps @ steps.T / 12
     axes = _principal_axes(covariance) if whole else None
     right, anterior = axes if axes is not None else _guided_axes(covariance, float(np.ptp(points_mm[:, 0])))
-    return DiscFrame(centre, right, anterior, np.cross(right, anterior))
+    return DiscAxes(centre, right, anterior, np.cross(right, anterior))
 
 
 def sample_occupancy(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], frame: DiscFrame,
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], axes: DiscAxes,
     right_mm: NDArray[np.float64], anterior_mm: NDArray[np.float64], superior_mm: NDArray[np.float64],
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Share of disc, 0 to 1, (R, A, S) at positions along a frame's axes, interpolated linearly between voxel centres.
+    """Share of disc, 0 to 1, (R, A, S) at positions along a disc's axes, interpolated linearly between voxel centres.
 
     Outside the mask's first and last sagittal slice the disc goes on as it meets them: a field of view that cuts a
     disc at its side says nothing of its height there. Beyond the other borders there is no disc.
     """
     grid = np.stack(np.meshgrid(right_mm, anterior_mm, superior_mm, indexing="ij"), axis=-1)
-    return occupancy_at(mask, affine, frame.world_mm(grid))
+    return occupancy_at(mask, affine, axes.world_mm(grid))
 
 
 def occupancy_at(
