@@ -103,12 +103,7 @@ def conclude(
     settings, decided, judgement = model.config.inference, corrections or Corrections(case.name), _judgement(model)
     if decided.outlines is not None:
         return _drawn(model, case, prepared, decided)
-    try:
-        evidence, numbering = corrected_numbering(evidence, settings, decided, judgement)
-    except ValueError as error:
-        if evidence.anchor is None and not decided.in_force:
-            raise
-        raise CaseError(f"case {case.name}: {error}") from error
+    evidence, numbering = _numbered(model, case.name, evidence, decided)
     labels = restore_labels(numbering.levels, prepared, evidence.probability, settings.threshold)
     calibration = _calibration(model)
     outlines = outline_confidence(evidence.probability, numbering.levels, prepared.grid, calibration)
@@ -134,6 +129,44 @@ def conclude(
         _left_out(numbering, prepared, evidence, settings.threshold), spine,
     )  # fmt: skip
     return accepted(result, decided)
+
+
+def structures_left_out(
+    model: Model, prepared: Prepared, evidence: Evidence, corrections: Corrections | None = None
+) -> LeftOut | None:
+    """What was left out below the lowest disc of a stored result: its discs are numbered again, which takes no network.
+
+    Args:
+        model: whose networks they are.
+        prepared: as the networks saw the case.
+        evidence: what they said.
+        corrections: that the result follows.
+
+    Returns:
+        The structures; None: there are none, or a person has drawn the discs.
+
+    Raises:
+        CaseError: as `conclude`.
+    """
+    decided = corrections or Corrections(prepared.name)
+    if any(entry.action == "outline" for entry in decided.in_force):
+        return None
+    evidence, numbering = _numbered(model, prepared.name, evidence, decided)
+    return _left_out(numbering, prepared, evidence, model.config.inference.threshold)
+
+
+def _numbered(model: Model, name: str, evidence: Evidence, decided: Corrections) -> tuple[Evidence, Numbering]:
+    """The numbering of a case, and the evidence that it rests on (`corrected_numbering`).
+
+    Raises:
+        CaseError: a point of a correction lies in no disc.
+    """
+    try:
+        return corrected_numbering(evidence, model.config.inference, decided, _judgement(model))
+    except ValueError as error:
+        if evidence.anchor is None and not decided.in_force:
+            raise
+        raise CaseError(f"case {name}: {error}") from error
 
 
 def _left_out(numbering: Numbering, prepared: Prepared, evidence: Evidence, threshold: float) -> LeftOut | None:

@@ -10,6 +10,8 @@ from typing import Any
 from ivdjax.data.datasets import read_case
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.case_result import structures_left_out
+from ivdjax.inference.corrections import read_corrections
 from ivdjax.inference.kept import read_kept
 from ivdjax.inference.names import bids_names, natural, plain_names
 from ivdjax.inference.results import read_document, result_documents
@@ -47,7 +49,7 @@ def draw_figure(request: FigureRequest) -> Path:
     """Writes `<case>_figure.<kind>`, whole or not at all; gives its path.
 
     Raises:
-        UserError: the file is no result, or a plane does not exist.
+        UserError: the file is no result, a plane does not exist, or the case's corrections cannot be read.
         CaseError: the images cannot be read, or what is kept of the case is missing.
         OSError: the file cannot be written.
     """
@@ -66,7 +68,9 @@ def draw_figure(request: FigureRequest) -> Path:
     discs = [_disc(row) for row in document["discs"]]
     heading = Heading(case, str(document["verdict"]), tuple(document["reasons"])) if request.badge else None
     look = replace(WHITE if request.background == "white" else DARK, dpi=request.dpi)
-    figure = overview_figure(volume, labels, discs, heading, look, request.panels)
+    corrections = read_corrections(folder / names.name("corrections"), case)
+    left_out = structures_left_out(kept.model, kept.prepared, kept.evidence, corrections)
+    figure = overview_figure(volume, labels, discs, heading, look, request.panels, left_out)
     path = request.output / f"{case}_figure.{request.kind}"
     write_whole(path, figure_bytes(figure, request.kind))
     return path

@@ -1,8 +1,8 @@
 """What is kept beside a result so that its discs can be numbered again without a network: `<case>_evidence.npz`.
 
 The file holds what the networks said of the case, the model's settings and reference mask, and where the images lie. It
-holds no image. Probabilities below 1 % are kept as 0, the others as float16, those of the levels in 255 steps: numbers
-and outlines that come from the file differ from the first ones in a voxel here and there.
+holds no image. Probabilities below 1 % are kept as 0, the others as float16, those of levels and tissues in 255 steps:
+numbers and outlines that come from the file differ from the first ones in a voxel here and there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def write_kept(path: Path, kept: Kept) -> None:
     probability = evidence.probability[box]
     arrays: dict[str, NDArray[Any]] = {
         "probability": np.where(probability > _FAINT, probability, 0).astype(np.float16),
-        "box": np.array([[part.start, part.stop] for part in box]),
+        "box": _corners(box),
     }
     for name, grid in (("grid", evidence.grid), ("source", prepared.source), ("native", prepared.native)):
         arrays |= _grid_arrays(name, grid)
@@ -75,6 +75,10 @@ def write_kept(path: Path, kept: Kept) -> None:
     if evidence.level_probability is not None and evidence.level_grid is not None:
         arrays["levels"] = np.rint(np.clip(evidence.level_probability, 0, 1) * _STEPS).astype(np.uint8)
         arrays |= _grid_arrays("level", evidence.level_grid)
+    if evidence.tissue_probability is not None:
+        tissues = np.rint(np.clip(evidence.tissue_probability, 0, 1) * _STEPS).astype(np.uint8)
+        around = _box((tissues > _FAINT * _STEPS).any(axis=0))
+        arrays |= {"tissues": tissues[:, *around], "tissue_box": _corners(around)}
     if evidence.reference is not None:
         arrays |= {"reference": evidence.reference.array, "reference_affine": evidence.reference.affine}
     if evidence.spine_mm is not None:
@@ -111,11 +115,14 @@ def read_kept(path: Path, case: str) -> Kept:
 
 def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> Kept:
     grid = _grid("grid", arrays)
-    (d0, d1), (h0, h1), (w0, w1) = arrays["box"].tolist()
     probability = np.zeros(grid.shape, np.float32)
-    probability[d0:d1, h0:h1, w0:w1] = arrays["probability"]
+    probability[_slices(arrays["box"])] = arrays["probability"]
     region = level_grid = reference = None
     levels: NDArray[np.float32] | None = None
+    tissues: NDArray[np.float32] | None = None
+    if "tissues" in arrays:
+        tissues = np.zeros((len(arrays["tissues"]), *grid.shape), np.float32)
+        tissues[:, *_slices(arrays["tissue_box"])] = arrays["tissues"].astype(np.float32) / np.float32(_STEPS)
     if "region" in arrays:
         region = np.unpackbits(arrays["region"], count=int(np.prod(grid.shape))).reshape(grid.shape).astype(bool)
     if "levels" in arrays:
@@ -123,7 +130,7 @@ def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> 
     if "reference" in arrays:
         reference = LabelMap(arrays["reference"].astype(np.uint8), arrays["reference_affine"].astype(float))
     spine = arrays.get("spine_mm")
-    evidence = Evidence(probability, grid, region, levels, level_grid, reference, spine_mm=spine)
+    evidence = Evidence(probability, grid, region, levels, level_grid, reference, None, spine, tissues)
     model = Model(parse_stored(facts["config"]), {}, facts["meta"], reference)
     channels = {name: _source(stored) for name, stored in facts["files"].items()}
     files = CaseFiles(case, facts["subject"], channels, remarks=tuple(facts["remarks"]))
@@ -178,6 +185,16 @@ def _box(mask: NDArray[np.bool_]) -> _Box:
         return slice(0, 0), slice(0, 0), slice(0, 0)
     d, h, w = found[0]
     return d, h, w
+
+
+def _corners(box: _Box) -> NDArray[np.int64]:
+    """A box as an array (axis, first and one past the last)."""
+    return np.array([[part.start, part.stop] for part in box])
+
+
+def _slices(corners: NDArray[Any]) -> _Box:
+    (d0, d1), (h0, h1), (w0, w1) = corners.tolist()
+    return slice(d0, d1), slice(h0, h1), slice(w0, w1)
 
 
 def _grid_arrays(name: str, grid: Grid) -> dict[str, NDArray[Any]]:

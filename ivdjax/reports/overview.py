@@ -42,6 +42,8 @@ _WIDEST_IN = 16.0
 _HEADER_IN = 0.75
 _FOOTER_IN = 0.5
 _LINE_IN = 0.24
+_LETTERS_PER_IN = 13.0
+"""Of a caption, so that those of narrow planes do not run into each other."""
 _GAP_IN = 0.15
 _NAMES_IN = 0.85
 _AROUND_AP_MM = 62.0
@@ -172,8 +174,9 @@ def overview_figure(
             _draw_scale(axes, panel.plane)
         if panel.names:
             _draw_discs(axes, panel.plane, discs, others, panel.names == "beside", look)
-        figure.text((left + panel_in / 2) / width, 0.1 / height, printable(panel.caption), color=look.faint, fontsize=9,
-                    ha="center", parse_math=False)  # fmt: skip
+        caption = textwrap.fill(printable(panel.caption), max(int(panel_in * _LETTERS_PER_IN), 12))
+        figure.text((left + panel_in / 2) / width, 0.1 / height, caption, color=look.faint, fontsize=9, ha="center",
+                    parse_math=False)  # fmt: skip
         left += panel_in + _GAP_IN
     return figure
 

@@ -7,7 +7,7 @@ Nothing is turned: the affine carries the canonical grid to the world, and a vie
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -109,20 +109,17 @@ def viewer_data(
         steps = " x ".join(f"{step:.2g}" for step in target.spacing_mm)
         notes.append(f"Shown with voxels of {steps} mm; the files beside this page have the image's own.")
         discs_array = resample(discs_array, grid, target, order=0)
-    for value in others:
-        discs_array = np.where((discs_array == value) & ~_dashes(discs_array == value), 0, discs_array)
+    discs_array = dashed(discs_array, others)
     channels = []
     for name in names:
         gray = _eight_bits(volume.array[volume.channels.index(name)][box])
         if target is not grid:
             gray = np.rint(resample(gray, grid, target, order=1)).astype(np.uint8)
         channels.append({"name": name, "nifti": _base64(gray, target)})
-    levels = labels.levels
     return {
         "channels": channels,
         "labels": _base64(discs_array.astype(np.uint8, copy=False), target),
-        "colours": [[level, *(round(255 * part) for part in level_colour(level)), level_name(level)]
-                    for level in levels] + [[value, *_LEFT_OUT_COLOUR, name] for value, name in others.items()],
+        "colours": overlay_colours(labels, others),
         "discs": [{"level": disc.level, "name": disc.level_name, "centroid_mm": [float(x) for x in disc.centroid_mm],
                    "unsure": is_unsure("level_confidence", disc.level_confidence)}
                   for disc in discs],
@@ -144,6 +141,25 @@ def surroundings(labels: LabelMap) -> tuple[slice, slice, slice]:
         margin = int(np.ceil(around_mm / step_mm))
         parts.append(slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, used.shape[axis])))
     return parts[0], parts[1], parts[2]
+
+
+def dashed(array: NDArray[np.uint8], others: Mapping[int, str]) -> NDArray[np.uint8]:
+    """A label map (D, H, W) of discs and others, of which the others are dashed outlines.
+
+    Args:
+        array: of `LeftOut.over`.
+        others: the values that are no discs (`LeftOut.values`).
+    """
+    for value in others:
+        array = np.where((array == value) & ~_dashes(array == value), 0, array).astype(np.uint8)
+    return array
+
+
+def overlay_colours(labels: LabelMap, others: Mapping[int, str]) -> list[list[int | str]]:
+    """Value, red, green and blue (0 to 255) and name of each disc, and of what was left out (`LeftOut.values`)."""
+    discs = [[level, *(round(255 * part) for part in level_colour(level)), level_name(level)]
+             for level in labels.levels]  # fmt: skip
+    return discs + [[value, *_LEFT_OUT_COLOUR, name] for value, name in others.items()]
 
 
 def _dashes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

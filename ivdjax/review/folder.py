@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,16 @@ class ResultFolder:
         labels = read_labels(self.path / names.path("own_labels" if own else "labels"), case)
         document = read_document(self.path / names.path("own_json" if own else "json"))
         try:
-            discs = tuple(_disc(row) for row in document["discs"])
+            blanks = document.get("not_measured") or {}
+            discs = tuple(replace(_disc(row), missing=dict(blanks.get(str(row["level"])) or {}))
+                          for row in document["discs"])  # fmt: skip
             return CaseResult(
                 images, labels, discs, document["verdict"], tuple(document["reasons"]),
                 tuple(document.get("warnings") or ()), document.get("probability_wrong"),
                 tuple(document.get("remarks") or ()), tuple(document.get("findings") or ()),
+                spine=document.get("spine") or {},
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CaseError(f"case {case}: its result is damaged ({error}); infer the case again") from error
 
 

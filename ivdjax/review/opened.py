@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from ivdjax.data.preparation import restore_tissues
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.folders import write_whole
-from ivdjax.inference.case_result import CaseResult
+from ivdjax.inference.case_result import CaseResult, structures_left_out
 from ivdjax.inference.corrections import Correction, Corrections, corrections_text
 from ivdjax.inference.kept import Kept
 from ivdjax.inference.results import read_document, stored_corrections, write_result
@@ -42,7 +43,7 @@ class OpenedCase:
         self._folder = folder
         self._kept: Kept = folder.kept(name)
         images = folder.images_of(self._kept)
-        self.own: CaseResult = folder.stored(name, images, own=True)
+        self.own: CaseResult = _whole(folder.stored(name, images, own=True), self._kept)
         self._corrections = stored_corrections(folder.path, name, folder.options(name))
         self._result = resulting(self._kept, self.own, self._corrections)
         self._written = self._is_on_disk()
@@ -172,3 +173,11 @@ class OpenedCase:
         document = read_document(self._folder.path / self._folder.names(self.name).path("json"))
         wanted = [entry.words() for entry in self._corrections.in_force]
         return list(document.get("corrections") or []) == wanted
+
+
+def _whole(stored: CaseResult, kept: Kept) -> CaseResult:
+    """A stored result with what its label map and table lack: tissues, and what was left out below the lowest disc."""
+    evidence, prepared, tissues = kept.evidence, kept.prepared, None
+    if evidence.tissue_probability is not None:
+        tissues = restore_tissues(evidence.tissue_probability, stored.labels, prepared)
+    return replace(stored, tissues=tissues, left_out=structures_left_out(kept.model, prepared, evidence))

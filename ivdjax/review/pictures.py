@@ -14,8 +14,8 @@ from ivdjax.reports.canvas import shown_channel
 from ivdjax.reports.colours import hex_colour, level_colour
 from ivdjax.reports.disc_table import is_unsure
 from ivdjax.reports.tables import disc_rows
-from ivdjax.reports.viewer import surroundings, viewer_data
-from ivdjax.volume import LabelMap, Volume, level_name
+from ivdjax.reports.viewer import dashed, overlay_colours, surroundings, viewer_data
+from ivdjax.volume import Volume, to_world_mm
 
 
 def image_data(result: CaseResult, channel: str = "") -> dict[str, Any]:
@@ -40,21 +40,29 @@ def image_data(result: CaseResult, channel: str = "") -> dict[str, Any]:
 
 
 def discs_data(own: CaseResult, result: CaseResult) -> dict[str, Any]:
-    """The discs of a result: `labels` (NIfTI, the levels as values) in the image's cut, `colours`, and `discs` as rows.
+    """The discs of a result, and what was left out below the lowest one.
+
+    `labels` (NIfTI) has the levels as values, in the image's cut, and dashed outlines of what was left out; `colours`
+    are those of both; `discs` has a row for each disc; `left_out` value, name and centroid_mm of each other structure.
 
     Args:
         own: the program's own result, whose discs say what the image was cut to.
         result: to be shown.
     """
     box = surroundings(own.labels)
-    part = LabelMap(np.ascontiguousarray(result.labels.array[box]), cropped(result.labels.grid, box).affine)
+    affine = cropped(result.labels.grid, box).affine
+    over = result.labels.array if result.left_out is None else result.left_out.over(result.labels)
+    others = {} if result.left_out is None else result.left_out.values(result.labels)
+    array = np.ascontiguousarray(over[box])
+    centroids = {value: to_world_mm(affine, np.argwhere(array == value).mean(axis=0)).tolist()
+                 for value in others if (array == value).any()}  # fmt: skip
     rows = disc_rows(result.discs)
     for row in rows:
         row["colour"] = hex_colour(level_colour(row["level"]))
         row["unsure"] = [key for key in ("level_confidence", "outline_confidence") if is_unsure(key, row[key])]
     return {
-        "labels": base64.b64encode(nifti.encoded(part.array, part.affine)).decode("ascii"),
-        "colours": [[level, *(round(255 * share) for share in level_colour(level)), level_name(level)]
-                    for level in result.labels.levels],
+        "labels": base64.b64encode(nifti.encoded(dashed(array, others), affine)).decode("ascii"),
+        "colours": overlay_colours(result.labels, others),
         "discs": rows,
-    }  # fmt: skip
+        "left_out": [{"value": value, "name": others[value], "centroid_mm": centroids[value]} for value in centroids],
+    }

@@ -66,7 +66,8 @@ class Page:
             self.wait(f"{READY} && JSON.stringify(ivdjaxReview.timings) !== {seen!r}")
 
     def levels(self):
-        """Levels in the table, from the lowest up, and in the picture."""
+        """Levels in the table, from the lowest up, and in the picture (but for what was left out)."""
         rows = self.page.evaluate("[...document.querySelectorAll('#discs tbody tr')].map((r) => +r.dataset.level)")
         shown = self.page.evaluate("[...new Set(ivdjaxReview.viewer.nv.volumes[1].img)].filter((v) => v > 0)")
-        return rows[::-1], sorted(shown)
+        others = self.page.evaluate("ivdjaxReview.state.left_out.map((one) => one.value)")
+        return rows[::-1], sorted(value for value in shown if value not in others)

@@ -95,6 +95,9 @@ def test_a_review_from_the_first_key_to_the_last(browser, output, root):
         page.press("a")  # accepted, and on to the next one that nobody has decided about
         page.wait("document.querySelector('#name').textContent === 'right' && ivdjaxReview.ready")
         assert page.page.inner_text("#progress") == "1 of 3 decided"
+        assert "(S1/S2)" in page.page.eval_on_selector_all(
+            ".stage .level", "(all) => all.map((one) => one.textContent)"
+        )
 
         first = page.page.evaluate("document.querySelector('#discs tr.chosen').dataset.level")
         page.page.keyboard.press("ArrowUp")

@@ -244,7 +244,7 @@
     }
     const disc = state?.discs.find((one) => one.level === level);
     if (disc && go) viewer?.goTo(placeOf(disc));
-    viewer?.label(state?.discs ?? [], level);
+    viewer?.label(state?.discs ?? [], state?.left_out ?? [], level);
   }
 
   // Decisions --------------------------------------------------------------------------------------------------------
@@ -481,19 +481,21 @@
       const level = Math.round(location.values[1]?.value ?? 0);
       const place = [["R", "L", x], ["A", "P", y], ["S", "I", z]]
         .map(([plus, minus, mm]) => `${mm < 0 ? minus : plus} ${Math.abs(mm).toFixed(1)}`).join("  ");
-      $("position").textContent = `${place} mm${level > 0 ? `  ${NAMES[level - 1] ?? ""}` : ""}`;
-      if (!going && level > 0) choose(level, false);
+      const other = state?.left_out.find((one) => one.value === level); // no disc
+      const name = other ? `${other.name} (left out)` : NAMES[level - 1] ?? "";
+      $("position").textContent = `${place} mm${level > 0 ? `  ${name}` : ""}`;
+      if (!going && level > 0 && !other) choose(level, false);
       placeNames();
     };
     new ResizeObserver(() => { layout(); placeNames(); }).observe(stage);
     for (const kind of ["wheel", "pointermove", "pointerup"]) $("canvas").addEventListener(kind, placeNames);
 
-    // Each disc's name stands in front of it in the sagittal slice, and follows when the picture is moved or made larger.
+    // The name of each disc, and of what was left out, stands in front of it in the sagittal slice, and follows when the picture is moved or made larger.
     let named = [];
     function placeNames() {
       requestAnimationFrame(() => {
-        for (const { disc, label } of named) {
-          const frac = image && nv.mm2frac([disc.centroid_x_mm, disc.centroid_y_mm + 24, disc.centroid_z_mm], 0, true);
+        for (const { place, label } of named) {
+          const frac = image && nv.mm2frac([place[0], place[1] + 24, place[2]], 0, true);
           if (frac) frac[0] = nv.scene.crosshairPos[0]; // in the slice that is shown
           const found = frac && nv.frac2canvasPosWithTile(frac, SLICE_TYPE.SAGITTAL);
           label.hidden = !found || !$("overlay").checked;
@@ -505,16 +507,20 @@
     function clear() {
       for (const volume of [...nv.volumes]) nv.removeVolume(volume);
       image = discs = null;
-      label([], 0);
+      label([], [], 0);
     }
-    function label(shown, marked) {
+    function label(shown, others, marked) {
       for (const one of named) one.label.remove();
-      named = shown.map((disc) => {
-        const made = element("span", disc.level_name, disc.level === marked ? "level marked" : "level");
-        made.style.color = disc.colour;
+      const add = (text, kind, colour, place) => {
+        const made = element("span", text, kind);
+        made.style.color = colour;
         stage.append(made);
-        return { disc, label: made };
-      });
+        return { place, label: made };
+      };
+      named = [
+        ...shown.map((disc) => add(disc.level_name, disc.level === marked ? "level marked" : "level", disc.colour, placeOf(disc))),
+        ...others.map((one) => add(`(${one.name})`, "level", "#fff", one.centroid_mm)),
+      ];
       placeNames();
     }
     const fade = () => { placeNames(); if (discs) nv.setOpacity(1, $("overlay").checked ? Number($("opacity").value) : 0); };
