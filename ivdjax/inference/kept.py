@@ -77,7 +77,7 @@ def write_kept(path: Path, kept: Kept) -> None:
         arrays |= _grid_arrays("level", evidence.level_grid)
     if evidence.tissue_probability is not None:
         tissues = np.rint(np.clip(evidence.tissue_probability, 0, 1) * _STEPS).astype(np.uint8)
-        around = _box((tissues > _FAINT * _STEPS).any(axis=0))
+        around = _box(tissues.max(axis=0) > _FAINT * _STEPS)
         arrays |= {"tissues": tissues[:, *around], "tissue_box": _corners(around)}
     if evidence.reference is not None:
         arrays |= {"reference": evidence.reference.array, "reference_affine": evidence.reference.affine}
