@@ -38,7 +38,7 @@ from ivdjax.model.shipped import default_model, model_folder
 from ivdjax.volume import Case, CaseError, UserError, Volume
 
 Image = Any
-"""One channel: a nibabel image, a SimpleITK image, or the path of a file or DICOM series."""
+"""One channel: a nibabel image, a SimpleITK image, (array, affine), or the path of a file or DICOM series."""
 
 
 class DiscModel:
@@ -74,9 +74,9 @@ class DiscModel:
 
         Args:
             volume: a `Volume` (see `ivdjax.volume_of` for arrays); or the model's channels by name (usual names for
-                them will do), each a nibabel or SimpleITK image or a path; or one of these alone, for a model of one
-                channel; or (array, affine), the array (I, J, K) or (C, I, J, K) with the model's channels in their
-                order. A volume may lack some of the channels; its verdict is then `review`.
+                them will do), each a path, a nibabel or SimpleITK image, or (array, affine) with an array (I, J, K); or
+                one of these alone, for a model of one channel; or (array, affine) with all channels of the model in
+                their order, (C, I, J, K). Channels may be missing; a remark then says so.
             name: what messages, pictures and `save` call it; None: the name of its file without channel and ending, and
                 "volume" where it is no file.
             anchor: pins one disc's level, as "L4/5=-3.5,12,-40" (a point in it, RAS+ mm).
@@ -176,11 +176,10 @@ class DiscModel:
         if isinstance(given, Volume):
             self._refuse_unknown(given.channels)
             return given, {}
-        _refuse_form(given)
-        if isinstance(given, tuple):
-            array, affine = given
-            return volume_of(array, affine, self.channels, name), {}
         if not isinstance(given, Mapping):
+            _refuse_form(given)
+            if isinstance(given, tuple):
+                return _volume_of(given, self.channels, name), {}
             if len(self.channels) != 1:
                 raise UserError(
                     f"the model has {len(self.channels)} channels; give a mapping of {', '.join(self.channels)} to "
@@ -234,8 +233,29 @@ def _name_of(given: Any, channels: Sequence[str]) -> str:
     return before or stem or "volume"
 
 
+def _volume_of(given: tuple[Any, Any], channels: Sequence[str], name: str) -> Volume:
+    """The volume of an array and its affine.
+
+    Raises:
+        CaseError: as `volume_of`.
+        UserError: the array has another number of channels.
+    """
+    array, affine = given
+    shape, wanted = np.shape(array), len(channels)
+    if not ((len(shape) == 4 and shape[0] == wanted) or (len(shape) == 3 and wanted == 1)):
+        form = "(I, J, K)" if wanted == 1 else f"({wanted}, I, J, K) with {', '.join(channels)} in this order"
+        raise UserError(f"the array of {name} has the shape {shape}; it must be {form}")
+    return volume_of(array, affine, channels, name)
+
+
 def _source(image: Image, channel: str, name: str, on_remark: Callable[[str], None]) -> Image:
-    """What `read_volume` takes: a folder is that of a DICOM series, a file may hold one."""
+    """What `read_volume` takes: a folder is that of a DICOM series, a file may hold one; an array becomes an image."""
+    _refuse_form(image)
+    if isinstance(image, tuple):
+        from nibabel import Nifti1Image  # not needed where images come from files
+
+        _volume_of(image, [channel], name)  # refuses what is no volume
+        return Nifti1Image(np.asarray(image[0], np.float32), np.asarray(image[1], float))
     if isinstance(image, (str, Path)):
         path = Path(image)
         return channel_series(path, channel, name, on_remark) if path.is_dir() or is_dicom(path) else path
@@ -252,20 +272,27 @@ class _Work:
 
 
 def _refuse_form(given: Any) -> None:
-    """Raises the UserError of something that is no image, in words that say what to pass."""
-    if isinstance(given, np.ndarray):
-        raise UserError("an array does not say where its voxels lie; pass (array, affine) with the affine to RAS+ mm")
-    if isinstance(given, tuple) and not (len(given) == 2 and np.shape(given[1]) == (4, 4)):
-        raise UserError("a tuple must be (array, affine), the affine being 4 x 4 to RAS+ mm")
+    """Raises a UserError that says what to pass, where something is neither an image nor (array, affine)."""
+    if isinstance(given, (str, Path, DicomSeries)) or hasattr(given, "dataobj") or hasattr(given, "GetDirection"):
+        return
+    if _is_dataset(given) or (isinstance(given, (list, tuple)) and given and all(map(_is_dataset, given))):
+        raise UserError("pass the folder of the DICOM series in place of its datasets: how its slices lie is read from "
+                        "the files")  # fmt: skip
+    if isinstance(given, tuple):
+        if len(given) != 2 or np.shape(given[1]) != (4, 4):
+            raise UserError("a tuple must be (array, affine), the affine being 4 x 4 to RAS+ mm")
+        return
     if isinstance(given, list):
-        slices = bool(given) and all(hasattr(item, "PixelData") or hasattr(item, "pixel_array") for item in given)
-        raise UserError(
-            "pass the folder of the DICOM series in place of its datasets: how its slices lie is read from the files"
-            if slices else "a list is no image; pass a mapping of channel names to images, or call batch() for many"
-        )  # fmt: skip
-    if given is None or isinstance(given, (int, float, bytes)):
-        raise UserError(f"{type(given).__name__} is no image; pass a path, (array, affine), a nibabel or SimpleITK "
-                        "image, or a mapping of channel names to these")  # fmt: skip
+        raise UserError("a list is no image; pass a mapping of channel names to images, or call batch() for many")
+    if hasattr(given, "__array__"):
+        raise UserError("an array does not say where its voxels lie; pass (array, affine) with the affine to RAS+ mm")
+    raise UserError(f"{type(given).__name__} is no image; pass a path, (array, affine), a nibabel or SimpleITK image, "
+                    "or a mapping of channel names to these")  # fmt: skip
+
+
+def _is_dataset(given: Any) -> bool:
+    """Whether it is a pydicom dataset, or what stands for one."""
+    return hasattr(given, "PixelData") or hasattr(given, "pixel_array") or hasattr(given, "SOPInstanceUID")
 
 
 def load_model(model: str | Path | None = None, **settings: Any) -> DiscModel:

@@ -157,9 +157,10 @@ def dashed(array: NDArray[np.uint8], others: Mapping[int, str]) -> NDArray[np.ui
 
 def overlay_colours(labels: LabelMap, others: Mapping[int, str]) -> list[list[int | str]]:
     """Value, red, green and blue (0 to 255) and name of each disc, and of what was left out (`LeftOut.values`)."""
-    discs = [[level, *(round(255 * part) for part in level_colour(level)), level_name(level)]
-             for level in labels.levels]  # fmt: skip
-    return discs + [[value, *_LEFT_OUT_COLOUR, name] for value, name in others.items()]
+    colours: list[list[int | str]] = []
+    for level in labels.levels:
+        colours.append([level, *(round(255 * part) for part in level_colour(level)), level_name(level)])
+    return colours + [[value, *_LEFT_OUT_COLOUR, name] for value, name in others.items()]
 
 
 def _dashes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

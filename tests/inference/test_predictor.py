@@ -7,11 +7,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 
 import ivdjax
 from ivdjax import CaseError, UserError, Volume, load_model, read_volume, volume_of
+from tests.dicom_series import write_series
 from tests.untrained_model import write_untrained
 
 SHAPE = (40, 24, 6)  # axes to posterior, inferior and left
@@ -35,7 +37,8 @@ def test_one_image_in_every_form_gives_one_result(model, image, tmp_path):
     nibabel.save(opened, path)
     itk = SimpleITK.ReadImage(str(path))
     forms = [path, str(path), opened, itk, {"t2": itk}, volume_of(image, AFFINE, "t2"),
-             read_volume({"t2": path}, "scan"), volume_of(image[None], AFFINE, ["t2"])]  # fmt: skip
+             read_volume({"t2": path}, "scan"), volume_of(image[None], AFFINE, ["t2"]), (image, AFFINE),
+             {"t2": (image, AFFINE)}]  # fmt: skip
     results = [model(form) for form in forms]
     first = results[0]
     assert first.discs and first.verdict == "review"
@@ -68,7 +71,7 @@ def test_what_a_model_says_of_itself_and_what_it_refuses(model, image):
     with pytest.raises(UserError, match="no channel t1; it has t2"):
         model(volume)
     with pytest.raises(UserError, match="no channel wat"):
-        model({"wat": image})
+        model({"wat": (image, AFFINE)})
     with pytest.raises(CaseError, match="none of the model's channels"):
         model({})
     with pytest.raises(UserError, match="no level"):
@@ -104,13 +107,22 @@ def test_public_names_are_there_and_cost_nothing(root):
     assert isinstance(volume_of(np.ones((2, 2, 2)), np.eye(4), "t2"), Volume)
 
 
-def test_what_is_no_image_is_refused_in_words_that_say_what_to_pass(model, image):
+def test_what_is_no_image_is_refused_in_words_that_say_what_to_pass(model, image, tmp_path):
+    write_series(tmp_path / "series", image.astype(np.int16), AFFINE)
+    slices = [pydicom.dcmread(path) for path in sorted((tmp_path / "series").iterdir())]
+    folder = "pass the folder of the DICOM series in place of its datasets"
     for given, words in (
         (image, r"pass \(array, affine\)"),
+        ({"t2": image}, r"pass \(array, affine\)"),
         ((image, 3), "the affine being 4 x 4"),
-        ([type("Dataset", (), {"PixelData": b""})()], "pass the folder of the DICOM series"),
+        ((image[..., None], AFFINE), r"the shape \(40, 24, 6, 1\); it must be \(I, J, K\)"),
+        (slices, folder),
+        (tuple(slices), folder),
+        (slices[0], folder),
+        ({"t2": slices}, folder),
         ([image], r"call batch\(\) for many"),
         (None, "NoneType is no image; pass a path"),
+        ({"t2": None}, "NoneType is no image; pass a path"),
         ({"t2": "a.nii", "T2w": "b.nii"}, "channel t2 is given twice"),
     ):
         with pytest.raises(UserError, match=words):
