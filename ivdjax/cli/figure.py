@@ -12,7 +12,7 @@ DESCRIPTION = """\
 Draws a picture of a result for a paper or a talk.
 
 CASE is a result folder of `ivdjax infer`, OUT/<case>, or the folder of a BIDS subject or session, OUT/sub-01. With
---where it is an output folder, OUT, whose summary chooses the cases. The images must still be where they were then."""
+--where it is an output folder, OUT, whose summary chooses the cases. The images must still be where they were."""
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -21,14 +21,16 @@ def add_options(parser: ArgumentParser) -> None:
     """Adds the options of a picture."""
     parser.add_argument("cases", nargs="+", metavar="CASE", help="result folders, such as OUT/P01")
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="draw the cases of OUT "
-                        "with that value in its summary, such as verdict=review; may be repeated")  # fmt: skip
-    parser.add_argument("--output", default=".", metavar="DIR", help="folder for the pictures (default: this one)")
-    parser.add_argument("--format", choices=FORMATS, default="png", help="of the file (default: png)")
+                        "with this value in its summary, such as verdict=review; may be repeated")  # fmt: skip
+    parser.add_argument(
+        "--output", default=".", metavar="DIR", help="folder for the pictures (default: the current one)"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="png", help="file format (default: png)")
     parser.add_argument(
         "--dpi", type=float, default=300, metavar="N", help="pixels per inch, 50 to 1200 (default: 300)"
     )
     parser.add_argument(
-        "--background", choices=("white", "black"), default="white", help="of the page (default: white)"
+        "--background", choices=("white", "black"), default="white", help="background of the page (default: white)"
     )
     parser.add_argument("--panels", default="plain,sagittal,coronal", metavar="A,B,...",
                         help="planes from left to right (default: plain,sagittal,coronal)")  # fmt: skip

@@ -24,9 +24,13 @@ MOST_S = 1e6
 DESCRIPTION = """\
 Finds, numbers and measures intervertebral discs.
 
-INPUT is a case folder (NAME/NAME_<channel>.nii.gz, or a folder of DICOM series), a folder of case folders, one image
-file (NAME_<channel>.nii.gz where the model has several channels), or channel=path pairs together with --case NAME, a
-path being a file or the folder of a DICOM series. A case may lack channels of the model; its verdict then names them.
+INPUT is one of these:
+  an image file           scan.nii.gz; NAME_<channel>.nii.gz where the model has several channels
+  a case folder           NAME/NAME_<channel>.nii.gz, or a folder with DICOM files or series
+  a folder of cases       case folders, images (P01.nii.gz ...), or a BIDS dataset
+  a worklist              a .csv with the columns case, channel and path
+  channel=path pairs      together with --case NAME; a path is a file or the folder of a DICOM series
+A case may lack channels of the model; a remark then names them. docs/inference.md has the details.
 For research; not a medical device."""
 
 
@@ -34,42 +38,46 @@ def add_options(parser: ArgumentParser) -> None:
     """Adds the options of inference."""
     given = parser.add_argument_group("input and output")
     given.add_argument("inputs", nargs="+", metavar="INPUT", help="images; see above")
-    given.add_argument("--model", metavar="MODEL", help="a model's name or its folder (default: lumbar, for any one "
-                       "channel)").completer = _model_names  # type: ignore[attr-defined]  # fmt: skip
+    given.add_argument("--model", metavar="MODEL", help="name or folder of a model (default: lumbar, for one channel "
+                       "of any contrast)").completer = _model_names  # type: ignore[attr-defined]  # fmt: skip
     given.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     given.add_argument("--case", metavar="NAME", help="name of the case, for channel=path pairs or one image")
     given.add_argument("--overwrite", action="store_true", help="replace results that are already there")
-    given.add_argument("--timeout", type=float, metavar="S", help="give a case up after S seconds")
-    given.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only the cases with that "
+    given.add_argument("--timeout", type=float, metavar="S", help="give up a case after S seconds")
+    given.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only the cases with this "
                        "value in the summary of an earlier run, such as verdict=review; may be repeated")  # fmt: skip
-    given.add_argument("--summary", metavar="CSV", help="that summary, or its folder (default: the one in --output)")
-    given.add_argument("--contrast", choices=("t1", "t2", "pd", "stir", "other"), help="how the images are weighted, "
-                       "where neither a DICOM header nor a file's name tells it; ratios of signal are given for t2 "
-                       "alone")  # fmt: skip
+    given.add_argument(
+        "--summary", metavar="CSV", help="the summary for --where, or its folder (default: the one in --output)"
+    )
+    given.add_argument("--contrast", choices=("t1", "t2", "pd", "stir", "other"), help="weighting of the images, "
+                       "if neither the DICOM header nor the file name shows it; signal ratios are given for t2 "
+                       "only")  # fmt: skip
     levels = parser.add_argument_group("corrections, kept for later runs")
     levels.add_argument("--anchor", metavar="L4/5=X,Y,Z", help="a point in the disc of that level, in RAS+ mm or as "
                         '"L 7.6 P 122.8 I 222.2"; for one case')  # fmt: skip
-    levels.add_argument("--anchors", metavar="CSV", help="such points of several cases: columns case, level, x, y, z")
+    levels.add_argument(
+        "--anchors", metavar="CSV", help="table of such points for several cases, with the columns case, level, x, y, z"
+    )
     levels.add_argument("--reset-corrections", action="store_true", help="take back earlier corrections of the cases")
     visits = parser.add_argument_group("visits of a subject, to be compared")
-    visits.add_argument("--subject-pattern", default="", metavar="REGEX", help="its first group, searched in a case's "
-                        "name, is the subject")  # fmt: skip
-    visits.add_argument("--subject-table", default="", metavar="CSV", help="columns case and subject")
+    visits.add_argument("--subject-pattern", default="", metavar="REGEX", help="regular expression whose first "
+                        "group, searched in a case's name, is the subject")  # fmt: skip
+    visits.add_argument("--subject-table", default="", metavar="CSV", help="table with the columns case and subject")
     outputs = parser.add_argument_group("form of the results")
     outputs.add_argument("--bids", action="store_true", help="name the outputs as a BIDS derivative dataset does")
-    outputs.add_argument("--save-probabilities", action="store_true", help="write the probability of disc too")
-    outputs.add_argument("--anonymous", action="store_true", help="leave the patient out of the DICOM files")
-    outputs.add_argument("--no-grades", action="store_true", help="estimate no Pfirrmann grades")
+    outputs.add_argument("--save-probabilities", action="store_true", help="also write the probability of disc")
+    outputs.add_argument("--anonymous", action="store_true", help="leave patient data out of the DICOM files")
+    outputs.add_argument("--no-grades", action="store_true", help="do not estimate Pfirrmann grades")
     cluster = parser.add_argument_group("a cluster with Ray (pip install 'ivdjax[ray]')")
     cluster.add_argument("--ray", metavar="ADDRESS", help="run on Ray: local, auto, or an address such as "
                          "ray://HOST:10001")  # fmt: skip
-    cluster.add_argument("--ray-workers", type=int, default=0, metavar="N", help="workers (default: one a GPU, or one "
-                         "for every --ray-cores)")  # fmt: skip
-    cluster.add_argument("--ray-cores", type=int, default=4, metavar="N", help="cores of each worker (4)")
+    cluster.add_argument("--ray-workers", type=int, default=0, metavar="N", help="number of workers "
+                         "(default: one per GPU, or one for every --ray-cores)")  # fmt: skip
+    cluster.add_argument("--ray-cores", type=int, default=4, metavar="N", help="cores of each worker (default: 4)")
     cluster.add_argument("--ray-memory", type=float, default=0.0, metavar="GIB", help="memory that a case may take "
-                         "beyond the model's (no limit)")  # fmt: skip
+                         "in addition to the model (default: no limit)")  # fmt: skip
     settings = parser.add_argument_group("settings")
-    settings.add_argument("--set", action="append", default=[], metavar="inference.KEY=VALUE", help="another setting "
+    settings.add_argument("--set", action="append", default=[], metavar="inference.KEY=VALUE", help="change a setting "
                           "of the model; may be repeated")  # fmt: skip
 
 
@@ -135,7 +143,7 @@ def _model_names(**_: object) -> list[str]:
 
 def _setting_lines() -> str:
     """Every setting of inference, for the help."""
-    lines = ["settings for --set inference.KEY=VALUE, with their defaults; a model may have its own:"]
+    lines = ["settings for --set inference.KEY=VALUE, with their defaults; a model may have other defaults:"]
     for one in settings_of(InferenceConfig):
         lines += [f"  {one.key} ({one.default})", *textwrap.wrap(one.meaning, 100, initial_indent="      ",
                   subsequent_indent="      ")]  # fmt: skip

@@ -8,11 +8,11 @@ from pathlib import Path
 from ivdjax.commands.command import Command
 
 DESCRIPTION = """\
-Brings the results of several runs together in one folder.
+Combines the results of several runs in one folder.
 
 PART is an output folder of `ivdjax infer`, such as those of a Slurm array's tasks. OUT gets every case, one summary,
-one table of discs and one page, as if one run had written them. The parts stay as they are; on one disk their files
-take no further room. Cases that OUT has already are left as they are there."""
+one table of discs and one page, as if one run had written them. The parts stay as they are; on the same
+disk their files take no additional space. Cases that OUT already has are left as they are."""
 
 
 def add_options(parser: ArgumentParser) -> None:

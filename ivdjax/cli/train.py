@@ -14,8 +14,8 @@ from ivdjax.training.jobs.job import end_process, job_of, joined
 DESCRIPTION = """\
 Trains a model from a configuration.
 
-The same command again resumes. The model is runs/NAME/model at the end. docs/configuration.md lists every key of a
-configuration."""
+The same command again resumes an interrupted run. At the end the model is in runs/NAME/model. docs/configuration.md
+lists every key of a configuration."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_options(parser: ArgumentParser) -> None:
     run.add_argument("--config", required=True, metavar="FILE", help="configuration in YAML")
     run.add_argument("--set", action="append", default=[], metavar="a.b=value", dest="overrides",
                      help="override one value of the configuration; may be repeated")  # fmt: skip
-    run.add_argument("--output", metavar="DIR", help="the run's folder, here or gs://... (default: runs/NAME)")
+    run.add_argument("--output", metavar="DIR", help="folder of the run, local or gs://... (default: runs/NAME)")
     run.add_argument("--fold", type=int, metavar="K", help="hold out fold K (0 to data.folds - 1)")
     run.add_argument(
         "--stage",
@@ -32,12 +32,14 @@ def add_options(parser: ArgumentParser) -> None:
         default="all",
         help="stage to train (default: all)",
     )
-    run.add_argument("--init", metavar="MODEL", help="begin with the parameters of this model: its name or its folder")
+    run.add_argument(
+        "--init", metavar="MODEL", help="start from the parameters of this model, given by its name or folder"
+    )
     job = parser.add_argument_group("several processes")
-    job.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 of a job of several is reached; or "
-                     "auto: JAX finds out (Slurm's srun needs no option)")  # fmt: skip
-    job.add_argument("--processes", type=int, metavar="N", help="how many processes train together")
-    job.add_argument("--process", type=int, metavar="I", help="the number of this one, from 0")
+    job.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 in a job of several processes, "
+                     "or auto to let JAX find it (not needed with Slurm's srun)")  # fmt: skip
+    job.add_argument("--processes", type=int, metavar="N", help="number of processes that train together")
+    job.add_argument("--process", type=int, metavar="I", help="number of this process, from 0")
 
 
 def run(options: Namespace) -> int:

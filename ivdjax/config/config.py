@@ -25,21 +25,21 @@ class InferenceConfig:
     Attributes:
         batch_size: boxes that the segmentation network sees at once.
         overlap: smallest share of a box that neighbouring boxes share.
-        slice_smoothing_mm: standard deviation of a Gaussian over neighbouring slices' probabilities; 0: none.
+        slice_smoothing_mm: standard deviation of a Gaussian that smooths probabilities across slices; 0: none.
         threshold: probability above which a voxel is disc.
         min_disc_mm3: smaller components are dropped.
-        discs: the highest level that is given out (7: T11/12); what lies above is dropped.
-        region: whether discs are looked for in the predicted spine region alone (paper, section 2.3).
+        discs: the highest level in the result (7: T11/12); discs above it are dropped.
+        region: whether discs are looked for only in the predicted spine region (paper, section 2.3).
         localization: whether the localization network is used (paper, section 2.2).
         registration: whether the reference mask is registered and gives the spine's centre line (paper, section 2.2,
             Fig. 4); if not, the line is fitted through the components themselves.
-        numbering: solver (weighs all evidence; a missed disc leaves a gap), line (the paper's: what the centre line
-            crosses, from the bottom up) or bottom (all components from the bottom up).
+        numbering: solver (weighs all evidence; a missed disc leaves a gap), line (the paper's method: components that
+            the centre line crosses, from the bottom up) or bottom (all components from the bottom up).
         review_above: probability that a level is wrong or a disc missing above which a case is sent to review.
-        sure_outline: expected Dice of an outline below which it is remarked, for models that are calibrated; 0: never.
-        contrast: how the image is weighted, which decides what its signal can tell: told (by its DICOM header or its
-            file's name, such as NAME_t2.nii.gz), or t1, t2, pd, stir or other.
-        grades: whether a Pfirrmann grade is estimated, by models that can.
+        sure_outline: expected Dice of an outline below which a remark is made, for calibrated models; 0: never.
+        contrast: weighting of the image, which decides what is measured of its signal: told (taken from the DICOM
+            header or the file name, such as NAME_t2.nii.gz), or t1, t2, pd, stir or other.
+        grades: whether a Pfirrmann grade is estimated, if the model supports it.
     """
 
     batch_size: int = 8
@@ -64,10 +64,10 @@ class Config:
 
     Attributes:
         name: of the run and its model.
-        seed: of everything random.
-        stages: that are trained, out of region, disc and localization; they run in this order.
-        weights: how the model's parameters are stored, float32 or float16; half of the file at a relative error of
-            2^-11 at most.
+        seed: of all random numbers.
+        stages: which of region, disc and localization are trained; they run in this order.
+        weights: how the model's parameters are stored, float32 or float16. float16 halves the file, with a relative
+            error of at most 2^-11.
     """
 
     name: str

@@ -12,23 +12,24 @@ class DataConfig:
     Attributes:
         root: dataset folder (`<root>/<case>/<case>_<channel>.nii.gz`); empty where phantoms are made.
         channels: channel names in the order in which the network sees them.
-        made_from: the channel that the cases of `root` have, from which Dixon channels (fat, inn, opp, wat) are made in
-            training, for want of real ones; empty: the cases have `channels` themselves.
+        made_from: the channel of the cases in `root` from which Dixon channels (fat, inn, opp, wat) are synthesised in
+            training, if there are no real ones; empty: the cases have `channels` themselves.
         subject_pattern: regular expression whose first group, searched in a case's name, is its subject; empty: every
             case is a subject of its own.
         subject_table: CSV with the columns case and subject, and fold where folds are given, in place of the pattern.
         validation: case names held out from training (with every other case of the same subject).
-        folds: number of folds by subject, for `train --fold K` and `cross-validate`; 0: none.
-        phantom_cases: synthetic cases to make in the run's folder; beside a `root` they only ever train.
+        folds: number of folds, split by subject, for `train --fold K` and `cross-validate`; 0: none.
+        phantom_cases: number of synthetic cases to make in the run's folder; beside a `root` they are used for training
+            only.
         phantom_seed: seed of those cases.
-        phantom_visits: cases of one synthetic subject.
+        phantom_visits: number of cases of each synthetic subject.
         phantom_shape: voxels (D, H, W) of those cases; empty: the phantom's own.
         phantom_spacing_mm: voxel size (D, H, W) of those cases; empty: the phantom's own.
         phantom_fields: fields of view of those cases in turn (full, slab, clinical); empty: full.
         phantom_hard: hard kinds of those cases in turn, "" for an ordinary one; empty: all ordinary.
-        cache: folder for prepared cases, enough in itself where the images are not at hand; empty: the run's folder.
+        cache: folder for prepared cases, with which a training also runs without the images; empty: the run's folder.
         all_discs_outlined: whether every visible disc has a label. If not, voxels more than 5 mm above the top
-            outlined disc take no part in the loss of the region and disc stages.
+            outlined disc are left out of the loss of the region and disc stages.
         credit: who made the training data; kept in the model.
         licence: licence of the training data; kept in the model.
         limits: sentences on what the model was not trained for; kept in the model.
@@ -69,7 +70,7 @@ class PreparationConfig:
         max_slice_mm: sagittal slices up to this thickness stay as acquired; thicker ones, and axial or coronal
             acquisitions, are resampled to `reformat_slice_mm`.
         reformat_slice_mm: slice thickness after reformatting.
-        percentiles: intensities of the volume's tissue that become 0 and 1, per channel.
+        percentiles: percentiles of the intensities of tissue that become 0 and 1, per channel.
     """
 
     spacing_mm: tuple[float, float] = (1.25, 1.25)
@@ -92,21 +93,21 @@ class AugmentationConfig:
         remap: strength, 0 to 1, of a random monotone or non-monotone remapping of intensities.
         remap_probability: how often a sample is remapped.
         bias: largest relative change of a smooth multiplicative field over the crop.
-        blur: largest standard deviation in voxels of a blur along rows and along columns, standing for coarser scans.
-        channel_dropout: probability with which each channel is blanked; one always stays.
+        blur: largest standard deviation, in voxels, of a blur along rows and along columns that imitates coarser scans.
+        channel_dropout: probability with which each channel is blanked; at least one always stays.
         redistribution: probability that each class of tissue grows brighter or darker against the others.
-        new_means: probability that each class gets a brightness drawn anew, its own texture kept.
+        new_means: probability that each class gets a new random brightness, while its texture is kept.
         inversion: probability that bright and dark are exchanged.
         equalization: probability of a histogram equalization.
-        random_convolution: probability of half a convolution with a random kernel.
-        edges: probability of half an edge filter, or of sharpening.
+        random_convolution: probability that the mean of the image and its convolution with a random kernel is taken.
+        edges: probability that an edge filter is mixed in by half, or that the image is sharpened.
         slice_mm: largest thickness of the slice that a 2D box is averaged over; 0: slices stay as acquired.
         slice_probability: how often that is done.
         cut: largest shares of a volume's height and depth that are cut from the field of view above, below, in front
             and behind.
         cut_probability: how often each of the four sides is cut.
-        overhang: share of its sides by which a box may stand out of the volume in plane, so that the body lies anywhere
-            in it. Inference then looks for levels with half as much air round the image.
+        overhang: share of its sides by which a box may extend beyond the volume in plane, so that the body may lie
+            anywhere in it. Inference then looks for levels with half as much air around the image.
     """
 
     rotation_deg: float = 15.0

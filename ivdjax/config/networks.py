@@ -10,8 +10,8 @@ class DiscNetConfig:
     """Widths and depths of the segmentation network (paper, section 2.1, Fig. 3).
 
     Attributes:
-        architecture: densenet (the paper's), or unet: a plain U-Net of four downsamplings, of which only `stem` and
-            `groups` tell the widths, to compare with.
+        architecture: densenet (the paper's), or unet for comparison: a plain U-Net with four downsamplings, whose
+            widths are set by `stem` and `groups` only.
         pyramid: how the atrous rates are connected: dense (the paper's), parallel or serial.
         stem: channels after the first convolution.
         growth: channels that each dense layer adds, for the blocks at full, half and quarter resolution.
@@ -45,7 +45,7 @@ class UNetConfig:
 
     Attributes:
         width: channels at full resolution; each level below has twice as many.
-        downsamplings: by two each; 1 to 8.
+        downsamplings: number of downsamplings by two, 1 to 8.
         layers: convolutions at each resolution, on the way down and on the way up.
         groups: channels in one group of the group normalisation.
     """
@@ -66,8 +66,8 @@ class VNetConfig:
         slice_pooling: factors by which slices are pooled between the resolutions; in plane it is always 2, so that a
             slab of few slices survives.
         groups: channels in one group of the group normalisation.
-        places: whether the network is told where in its box a voxel lies. It then learns levels sooner, and leans on
-            the field of view.
+        places: whether the network gets the position of each voxel in its box. It then learns levels faster, but
+            depends on the field of view.
     """
 
     widths: tuple[int, ...] = (8, 16, 32, 64, 96)

@@ -33,15 +33,15 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How parameters move.
+    """How the parameters are updated.
 
     Attributes:
         name: adamw or sgd.
-        learning_rate: the peak, reached after `warmup_steps` and falling to `final_fraction` of itself by a cosine.
-        warmup_steps: linear rise, from the peak over `warmup_steps + 1`.
-        decay_steps: over how many last steps the rate falls, after it has stayed at the peak; 0: from the warm-up on. A
-            run that has not begun to fall may be made longer or shorter, by other `training.steps`, and goes on.
-        final_fraction: share of the peak left at the last step.
+        learning_rate: the peak, reached after `warmup_steps`; from there a cosine falls to `final_fraction` of it.
+        warmup_steps: steps of the linear rise, which begins at the peak divided by `warmup_steps + 1`.
+        decay_steps: number of last steps over which the rate falls, after it has stayed at the peak; 0: it falls from
+            the end of the warm-up on. Before the fall begins, `training.steps` may be changed and the run resumed.
+        final_fraction: learning rate at the last step, as a fraction of the peak.
         weight_decay: decoupled decay, of kernels only.
         momentum: for sgd.
         clip_norm: largest global norm of a gradient.
@@ -65,7 +65,7 @@ class TrainingConfig:
 
     Attributes:
         steps: optimizer steps.
-        batch_size: crops a step, over all devices.
+        batch_size: crops per step, over all devices.
         crop: box in voxels of the stage's grid, (H, W) or for localization (D, H, W); inference uses the same box.
         disc_fraction: share of the crops that are centred near a disc; the others lie anywhere (in the spine region,
             where there is one).
@@ -73,15 +73,15 @@ class TrainingConfig:
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two validations on the held-out cases; 0: only at the end.
         validation_cases: how many held-out cases a validation during training looks at.
-        resident_mib: volumes that lie on the device at once, at most; beyond it a subset that rotates.
-        resident_steps: steps between two such subsets.
+        resident_mib: most memory that volumes may take on the device; if they need more, a rotating subset is kept.
+        resident_steps: steps after which the subset changes.
         compute: type in which the network computes, float32 or bfloat16; parameters, statistics of normalisations,
             logits, losses and sums of gradients are float32 either way.
-        micro_batches: parts in which each device works off its share of a batch, one after the other; the step is that
-            of the whole batch, in the memory of one part.
-        remat: whether the backward pass computes again what lies between convolutions and did not keep it: less
-            memory for some more time.
-        keep: which parameters become the model: best (of the validations, by their mean figure) or last.
+        micro_batches: number of parts in which each device processes its share of a batch, one after the other. The
+            step is that of the whole batch, but takes the memory of one part.
+        remat: whether values between convolutions are recomputed in the backward pass instead of stored, which takes
+            less memory and some more time.
+        keep: which parameters become the model: best (those with the best mean validation score) or last.
     """
 
     steps: int = 1000
@@ -131,7 +131,7 @@ class DiscConfig(StageConfig):
     """The stage that outlines discs (paper, section 2.1), on the working grid.
 
     Attributes:
-        within_region: whether the loss of the discs counts inside the predicted spine region alone (paper, section
+        within_region: whether the loss of the discs counts only inside the predicted spine region (paper, section
             2.3).
         outputs: what is outlined: disc (the paper's), or disc, vertebra and canal.
     """
@@ -147,9 +147,9 @@ class LocalizationConfig(StageConfig):
 
     Attributes:
         spacing_mm: of its grid (D, H, W).
-        dilation_mm: by how much each outlined disc is dilated to be this stage's target. On a coarse grid a disc is one
-            or two voxels thin; which one it is can be learned from its surroundings far sooner than its outline,
-            which the disc stage gives.
+        dilation_mm: by how much each outlined disc is dilated to be the target of this stage. On a coarse grid a disc
+            is only one or two voxels thick. Its level can be learned from its surroundings; its outline is the task of
+            the disc stage.
         landmarks: whether the network learns, beside the seven discs, discs above them, the block of bone below L5/S1
             and the body of L5.
     """

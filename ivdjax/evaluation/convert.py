@@ -29,10 +29,10 @@ Converts a label map of discs from one tool's numbers to another's.
 
   --from ivdjax --to totalspineseg INPUT OUTPUT
 
-INPUT and OUTPUT are NIfTI, MHA or NRRD files by their endings; INPUT may also be .mgz, or .hdr with .img beside it, and
-OUTPUT a .seg.nrrd, which 3D Slicer opens with names and colours. Of a .seg.nrrd as INPUT the names of its segments
-decide which disc is which, not its values. Schemes: ivdjax (1 = L5/S1 upward), totalspineseg, spineps, spider;
-docs/formats.md has their numbers. Structures other than discs are dropped."""
+INPUT and OUTPUT are NIfTI, MHA or NRRD files, recognised by their endings. INPUT may also be .mgz, or .hdr with .img
+beside it; OUTPUT may be a .seg.nrrd, which 3D Slicer opens with names and colours. If INPUT is a .seg.nrrd, the
+names of its segments say which disc is which, not its values. Schemes: ivdjax (1 = L5/S1 upward), totalspineseg,
+spineps, spider; docs/formats.md has their numbers. Structures other than discs are dropped."""
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,20 @@ from ivdjax.commands.commands import DONE
 from ivdjax.volume import UserError
 
 DESCRIPTION = """\
-Opens the results of a run in the browser, to be looked at and corrected, those in need first.
+Opens the results of a run in the browser for review and correction, those that need attention first.
 
-Every decision is kept in OUT/<case>/<case>_corrections.json; label maps, tables, pictures and the summary follow.
-Without OUT the page takes an image that is dropped on it, finds its discs and shows the report.
+Every decision is kept in OUT/<case>/<case>_corrections.json; label maps, tables, pictures and the summary are updated.
+Without OUT, you can drop an image on the page, which finds its discs and shows the report.
 For research; not a medical device."""
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Adds the options of a review."""
     parser.add_argument("output", nargs="?", metavar="OUT", help="the --output of an earlier ivdjax infer")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only cases with that "
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only cases with this "
                         "value in OUT/summary.csv, such as verdict=review; may be repeated")  # fmt: skip
     parser.add_argument("--images", metavar="DIR", help="where the images are now, if they have moved")
-    parser.add_argument("--model", metavar="MODEL", help="of dropped images: a model's name or its folder")
+    parser.add_argument("--model", metavar="MODEL", help="model for dropped images, given by its name or folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1); beyond this machine the "
                         "page needs the token that is printed")  # fmt: skip
     parser.add_argument("--port", type=int, default=0, help="port to listen at (any free one)")

@@ -33,7 +33,7 @@ from ivdjax.reports.changes import SubjectChanges, VisitNote, changes_csv, chang
 from ivdjax.volume import UserError
 
 DESCRIPTION = """\
-Compares the discs of a subject's visits, and tells changes from noise.
+Compares the discs of a subject's visits, and separates changes from noise.
 
   --output CHANGES RESULT RESULT [RESULT ...]
   --output CHANGES --results OUT --subject-pattern REGEX | --subject-table CSV
