@@ -35,6 +35,7 @@ from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.gradings import PFIRRMANN, read_gradings
 from ivdjax.commands.commands import run_command
 from ivdjax.config import DataConfig
 from ivdjax.data.datasets import find_cases, read_case
@@ -104,7 +105,7 @@ def fit_all(options: argparse.Namespace) -> dict[str, Any]:
     names = tuple(options.features.split(","))
     if unknown := set(names) - set(FEATURES):
         raise UserError(f"--features takes {', '.join(FEATURES)}, not {', '.join(sorted(unknown))}")
-    gradings = read_gradings(options.gradings)
+    gradings = {disc: own[PFIRRMANN] for disc, own in read_gradings(options.gradings).items()}
     rows = _table(options)
     discs = with_grades(rows, gradings, names)
     print(f"{len(discs.grades)} graded discs of {len(set(discs.patients))} patients measured; "
@@ -139,24 +140,6 @@ def command_line() -> str:
     """The command as it was given, with folders by their last names."""
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return shlex.join(["python", "-m", "benchmarks.fit_grades", *words])
-
-
-def read_gradings(path: Path) -> dict[tuple[int, int], int]:
-    """Grade by patient and level.
-
-    Raises:
-        UserError: no such file, or a row that is no grading.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            found = {(int(row["Patient"]), int(row["IVD label"])): int(row["Pfirrman grade"])
-                     for row in csv.DictReader(stream)}  # fmt: skip
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path} must have the columns Patient, IVD label and Pfirrman grade, whole numbers: {error!r}"
-                        ) from error  # fmt: skip
-    if wrong := [key for key, grade in found.items() if grade not in PFIRRMANN_GRADES]:
-        raise UserError(f"{path}: patient {wrong[0][0]}, disc {wrong[0][1]} has no grade of 1 to 5")
-    return found
 
 
 def _held_out(options: argparse.Namespace) -> list[int]:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.gradings import read_gradings
 from benchmarks.reference_cases import reference_cases
-from benchmarks.wear_on_references import MEASURES, Values, grade_table, measured, read_grades
+from benchmarks.wear_on_references import MEASURES, Values, grade_table, measured
 from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import read_case
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
@@ -64,7 +65,7 @@ def main() -> int:
         pairs = paired(predicted, reference)
         print(agreement_table(pairs))
         if options.grades:
-            print(grade_table(predicted, read_grades(Path(options.grades))))
+            print(grade_table(predicted, read_gradings(Path(options.grades))))
         if options.plots:
             Path(options.plots).mkdir(parents=True, exist_ok=True)
             for name, own in pairs.items():

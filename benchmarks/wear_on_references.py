@@ -15,7 +15,6 @@ ivdjax/discs/measure_errors.json.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections import defaultdict
@@ -25,10 +24,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu, spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.gradings import PFIRRMANN, read_gradings
 from benchmarks.reference_cases import reference_cases
 from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import read_case
@@ -61,7 +61,7 @@ def main() -> int:
         for case in cases:
             found |= measured(case)
         if options.grades:
-            print(grade_table(found, read_grades(Path(options.grades))))
+            print(grade_table(found, read_gradings(Path(options.grades))))
         if options.repeats > 1:
             errors = repeat_errors(cases, options.repeats)
             print(error_table(errors))
@@ -89,31 +89,15 @@ def measured(case: Case) -> Values:
     return found | {(case.name, 0): _numbers(spine, SPINE_MEASURES)}
 
 
-def read_grades(path: Path) -> dict[tuple[str, int], dict[str, int]]:
-    """The gradings by patient (without leading zeros) and level."""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        return {
-            (row["Patient"].lstrip("0"), int(row["IVD label"])): {key: int(row[key]) for key in row
-                                                                  if key not in ("Patient", "IVD label")}
-            for row in csv.DictReader(stream)
-        }  # fmt: skip
-
-
-def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Spearman's correlation, ties ranked by their mean."""
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
-
-
 def area(values: NDArray[np.float64], is_case: NDArray[np.bool_]) -> float | None:
     """Area under the curve of a measure for a finding; None where all discs are alike."""
     if is_case.all() or not is_case.any():
         return None
-    ranks = rankdata(values)
-    n = int(is_case.sum())
-    return float((ranks[is_case].sum() - n * (n + 1) / 2) / (n * (len(values) - n)))
+    cases, others = values[is_case], values[~is_case]
+    return float(mannwhitneyu(cases, others, method="asymptotic").statistic / (len(cases) * len(others)))
 
 
-def grade_table(found: Values, grades: Mapping[tuple[str, int], Mapping[str, int]]) -> str:
+def grade_table(found: Values, grades: Mapping[tuple[int, int], Mapping[str, int]]) -> str:
     """Correlation with the Pfirrmann grade and areas under the curve, in markdown."""
     lines = ["| measure | discs | Spearman with grade | 95 % interval | AUC bulging | AUC slip (absolute value) |",
              "|---" * 6 + "|"]  # fmt: skip
@@ -121,16 +105,18 @@ def grade_table(found: Values, grades: Mapping[tuple[str, int], Mapping[str, int
              "disc_body_height_index", "posterior_overhang_mm", "slip_mm", "canal_ap_mm")  # fmt: skip
     for name in names:
         rows = [(case, values[name], own) for (case, level), values in found.items()
-                if name in values and (own := grades.get((case.lstrip("0"), level)))]  # fmt: skip
+                if name in values and case.isdigit() and (own := grades.get((int(case), level)))]  # fmt: skip
         if len(rows) < 3:
             continue
         who, values = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
         grade, bulging, slipped = (np.array([row[2][key] for row in rows]) for key in
-                                   ("Pfirrman grade", "Disc bulging", "Spondylolisthesis"))  # fmt: skip
+                                   (PFIRRMANN, "Disc bulging", "Spondylolisthesis"))  # fmt: skip
         low, high = _interval(who, values, grade)
         cells = [area(values, bulging > 0), area(np.abs(values), slipped > 0)]
         told = " | ".join("-" if cell is None else f"{cell:.2f}" for cell in cells)
-        lines.append(f"| {name} | {len(rows)} | {spearman(values, grade):.2f} | {low:.2f} to {high:.2f} | {told} |")
+        lines.append(
+            f"| {name} | {len(rows)} | {spearmanr(values, grade).statistic:.2f} | {low:.2f} to {high:.2f} | {told} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -141,7 +127,7 @@ def _interval(who: NDArray, values: NDArray[np.float64], grade: NDArray[np.int_]
     names, drawn = list(patients), []
     for _ in range(2000):
         rows = np.concatenate([patients[names[i]] for i in rng.integers(len(names), size=len(names))])
-        drawn.append(spearman(values[rows], grade[rows]))
+        drawn.append(spearmanr(values[rows], grade[rows]).statistic)
     low, high = np.percentile(drawn, (2.5, 97.5))
     return float(low), float(high)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
@@ -271,3 +272,14 @@ def sagittal_affine(spacing_mm: Sequence[float] = (1.2, 1.1, 4.0), origin_mm: Se
     affine[:3, :3] = directions * np.asarray(spacing_mm)
     affine[:3, 3] = origin_mm
     return affine
+
+
+def changed(path: Path, **attributes: Any) -> None:
+    """Sets attributes of a file's dataset, or takes those away that are None."""
+    dataset = dcmread(path)
+    for keyword, value in attributes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)

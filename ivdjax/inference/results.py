@@ -29,7 +29,7 @@ from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_t
 from ivdjax.model.model import Model
 from ivdjax.model.provenance import validation_words
 from ivdjax.reports.coded_measures import codes_of, disc_readings
-from ivdjax.reports.level_sheet import level_text
+from ivdjax.reports.level_sheet import has_grades, level_text
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
@@ -233,10 +233,13 @@ def read_document(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+SESSION_RESULTS = "ses-*/anat/*_desc-discs_result.json"
+"""The disc JSON files of all sessions in a BIDS subject's folder."""
+
+
 def result_documents(folder: Path) -> list[Path]:
     """The disc JSON files in a result folder, or those of all sessions in a BIDS subject's folder; none elsewhere."""
-    for pattern in ("*_discs.json", "*_desc-discs_result.json", "anat/*_desc-discs_result.json",
-                    "ses-*/anat/*_desc-discs_result.json"):  # fmt: skip
+    for pattern in ("*_discs.json", "*_desc-discs_result.json", "anat/*_desc-discs_result.json", SESSION_RESULTS):
         found = [path for path in folder.glob(pattern) if not path.name.startswith(".") and path.is_file()]
         if found:
             return sorted(found)
@@ -251,7 +254,7 @@ def _write_tables(
     document = disc_json(
         result.case.name, result.verdict, result.reasons, result.discs, **_told(result),
         anonymous=options.anonymous, repeatability=model.meta.get("repeatability"), codes=codes_of(result.discs),
-        grades=READERS if any(disc.measures.get("pfirrmann_grade") is not None for disc in result.discs) else None,
+        grades=READERS if has_grades(disc.measures for disc in result.discs) else None,
         **source,
     )  # fmt: skip
     write_whole(part / names.name("json"), document)

@@ -10,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 from ivdjax.config import DiscNetConfig, UNetConfig
 from ivdjax.networks.layers import (
     PRODUCT,
+    AtrousPyramid,
     ConvUnit,
     DenseAtrousPyramid,
     DenseBlock,
@@ -27,7 +28,7 @@ STRIDE = 4
 PATHS = 3
 """Resolution paths, and so auxiliary outputs: full, half and quarter resolution."""
 
-PYRAMIDS: dict[str, type[nn.Module]] = {
+PYRAMIDS: dict[str, type[AtrousPyramid]] = {
     "dense": DenseAtrousPyramid,
     "parallel": ParallelAtrousPyramid,
     "serial": SerialAtrousPyramid,

@@ -135,11 +135,11 @@ class DenseBlock(nn.Module):
         return SqueezeExcitation(self.se_ratio, name="SqueezeExcitation_0")(x)
 
 
-class DenseAtrousPyramid(nn.Module):
-    """Densely connected atrous spatial pyramid pooling (paper, section 2.1).
+class AtrousPyramid(nn.Module):
+    """Dilated convolutions over one map; what each rate adds lies behind the input, in the order of the rates.
 
-    Rate by rate, a dilated 3 x 3 convolution reads the input and the outputs of all smaller rates, so that one
-    voxel of the result gathers every sum of the rates: (N, H, W, C) to (N, H, W, C + len(rates) * growth).
+    (N, H, W, C) to (N, H, W, C + len(rates) * growth). The pyramids below differ in how the rates are connected, and are
+    alike in channels and cost a rate, so that they can be compared in one network.
 
     Attributes:
         rates: dilation rates, rising.
@@ -151,66 +151,48 @@ class DenseAtrousPyramid(nn.Module):
     growth: int
     groups: int = 8
 
+    def _atrous(self, x: jax.Array, place: int, rate: int) -> jax.Array:
+        """The rate at a place of the pyramid: (N, H, W, C) to (N, H, W, growth)."""
+        # The 1 x 1 unit keeps the cost of the wide concatenation linear, as in DenseASPP's own layers.
+        y = ConvUnit(2 * self.growth, 1, groups=self.groups, name=f"ConvUnit_{2 * place}")(x)
+        return ConvUnit(self.growth, 3, rate, self.groups, name=f"ConvUnit_{2 * place + 1}")(y)
+
+
+class DenseAtrousPyramid(AtrousPyramid):
+    """Densely connected atrous spatial pyramid pooling (paper, section 2.1).
+
+    Rate by rate, a dilated 3 x 3 convolution reads the input and the outputs of all smaller rates, so that one voxel of
+    the result gathers every sum of the rates.
+    """
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The input followed by what each rate adds, in the order of the rates."""
+        """The input followed by what each rate adds."""
         for place, rate in enumerate(self.rates):
-            x = jnp.concatenate([x, _atrous(x, place, rate, self.growth, self.groups)], axis=-1)
+            x = jnp.concatenate([x, self._atrous(x, place, rate)], axis=-1)
         return x
 
 
-class ParallelAtrousPyramid(nn.Module):
-    """Atrous spatial pyramid pooling as it was before the dense one (Chen et al., 2018): no rate reads another.
-
-    Channels and cost a rate are those of `DenseAtrousPyramid`, so that the two can be compared in one network: (N, H,
-    W, C) to (N, H, W, C + len(rates) * growth).
-
-    Attributes:
-        rates: dilation rates.
-        growth: channels a rate adds.
-        groups: channels in one group of the normalisation.
-    """
-
-    rates: tuple[int, ...]
-    growth: int
-    groups: int = 8
+class ParallelAtrousPyramid(AtrousPyramid):
+    """Atrous spatial pyramid pooling as it was before the dense one (Chen et al., 2018): no rate reads another."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The input followed by what each rate makes of it, in the order of the rates."""
-        maps = (_atrous(x, place, rate, self.growth, self.groups) for place, rate in enumerate(self.rates))
+        """The input followed by what each rate makes of it."""
+        maps = (self._atrous(x, place, rate) for place, rate in enumerate(self.rates))
         return jnp.concatenate([x, *maps], axis=-1)
 
 
-class SerialAtrousPyramid(nn.Module):
-    """A cascade of atrous convolutions: each rate reads the output of the one before, the first reads the input.
-
-    All outputs lie behind the input, as in `DenseAtrousPyramid`: (N, H, W, C) to (N, H, W, C + len(rates) * growth).
-
-    Attributes:
-        rates: dilation rates, in the order of the cascade.
-        growth: channels a rate adds.
-        groups: channels in one group of the normalisation.
-    """
-
-    rates: tuple[int, ...]
-    growth: int
-    groups: int = 8
+class SerialAtrousPyramid(AtrousPyramid):
+    """A cascade of atrous convolutions: each rate reads the output of the one before, the first reads the input."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The input followed by what each step of the cascade gives, in the order of the rates."""
+        """The input followed by what each step of the cascade gives."""
         maps = [x]
         for place, rate in enumerate(self.rates):
-            maps.append(_atrous(maps[-1], place, rate, self.growth, self.groups))
+            maps.append(self._atrous(maps[-1], place, rate))
         return jnp.concatenate(maps, axis=-1)
-
-
-def _atrous(x: jax.Array, place: int, rate: int, growth: int, groups: int) -> jax.Array:
-    """The rate at a place of a pyramid, inside the module that calls it: (N, H, W, C) to (N, H, W, growth)."""
-    # The 1 x 1 unit keeps the cost of the wide concatenation linear, as in DenseASPP's own layers.
-    y = ConvUnit(2 * growth, 1, groups=groups, name=f"ConvUnit_{2 * place}")(x)
-    return ConvUnit(growth, 3, rate, groups, name=f"ConvUnit_{2 * place + 1}")(y)
 
 
 def halve(x: jax.Array) -> jax.Array:

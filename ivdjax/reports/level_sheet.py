@@ -5,7 +5,7 @@ Both are made of the same cells. What cannot be given says why in its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -70,7 +70,7 @@ def level_sheet(discs: Sequence[Disc]) -> str:
     rows = _by_level(discs)
     heads = "".join(f'<th scope="col">{_head(level, rows.get(level))}</th>' for level in LEVELS)
     body = "\n".join(_html_line(line, rows) for line in _LINES)
-    notes = " ".join([READERS] if _has_grades(rows) else [])
+    notes = " ".join([READERS] if has_grades(rows.values()) else [])
     return f"""<section class="sheet" aria-label="Levels">
 <h2>Levels</h2>
 <div class="wide"><table class="levels">
@@ -101,7 +101,7 @@ def level_text(discs: Sequence[Disc]) -> str:
     lines = [f"{level_name(level)}: {_text_line(given, rows[level])}" if level in rows
              else f"{level_name(level)}: {_NOT_FOUND}." for level in LEVELS]  # fmt: skip
     lines += [f"{line.heading}: not given ({_why(line, found[0])})." for line in blank]  # said once for all levels
-    notes = [READERS] if _has_grades(rows) else []
+    notes = [READERS] if has_grades(rows.values()) else []
     notes += [f"Measured by a program (ivdjax) for research, not a medical device. {ASSUMPTION}"]
     return "\n".join([*lines, *notes]) + "\n"
 
@@ -111,8 +111,9 @@ def _by_level(discs: Sequence[Disc]) -> dict[int, dict[str, Any]]:
     return {disc.level: row | {_REASONS: disc.missing} for disc, row in zip(discs, disc_rows(discs), strict=True)}
 
 
-def _has_grades(rows: Mapping[int, Mapping[str, Any]]) -> bool:
-    return any(row.get(_GRADE) is not None for row in rows.values())
+def has_grades(discs: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a grade was estimated of any of some discs, given the measures of each."""
+    return any(measures.get(_GRADE) is not None for measures in discs)
 
 
 def _words(part: _Part, row: Mapping[str, Any]) -> str:

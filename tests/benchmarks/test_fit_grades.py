@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import fit_grades
-from benchmarks.fit_grades import Graded, figures_of, fit, left_out, main, quadratic_kappa, read_gradings
+from benchmarks.fit_grades import Graded, figures_of, fit, left_out, main, quadratic_kappa
+from benchmarks.gradings import PFIRRMANN, read_gradings
 from ivdjax.config import parse_config
 from ivdjax.discs.grades import FEATURES, grade_probabilities, grader_of
 from ivdjax.model.model import Model, read_model, write_model
@@ -58,8 +59,9 @@ def test_kappa_by_hand_and_figures_with_intervals():
 
 def test_gradings_are_read_and_what_is_none_is_refused(tmp_path):
     path = tmp_path / "gradings.csv"
-    path.write_text("Patient,IVD label,Pfirrman grade\n18,1,5\n18,2,4\n")
-    assert read_gradings(path) == {(18, 1): 5, (18, 2): 4}
+    path.write_text("Patient,IVD label,Pfirrman grade,Disc bulging\n018,1,5,0\n18,2,4,1\n")
+    assert read_gradings(path)[18, 1] == {PFIRRMANN: 5, "Disc bulging": 0}
+    assert read_gradings(path)[18, 2] == {PFIRRMANN: 4, "Disc bulging": 1}
     for text, words in (("Patient,IVD label,Pfirrman grade\n18,1,6\n", "grade of 1 to 5"), ("a,b\n1,2\n", "columns")):
         path.write_text(text)
         with pytest.raises(UserError, match=words):

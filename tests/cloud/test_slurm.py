@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
-
-def run(*command: str | Path, **more) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, **more)
-
-
-def executable(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/bash\n" + text, encoding="utf-8")
-    path.chmod(0o755)
-    return path
+from tests.cloud.programs import executable, run
 
 
 @pytest.fixture

@@ -6,27 +6,15 @@ import numpy as np
 import pytest
 
 from ivdjax.discs import anatomy as a
-from ivdjax.discs.candidates import Candidate
 from ivdjax.discs.levels import Chain
 from ivdjax.discs.signs import SIGNS, Answer, Sign, doubt, left_out_below, signs_of, transitional
 from ivdjax.discs.surroundings import Surroundings
-
-
-def votes(level, share=0.8):
-    result = np.full(8, (1 - share) / 7)
-    result[level] = share
-    return result
+from tests.discs.test_levels import typical, votes
 
 
 def candidate(level, **changes):
-    row, z = level - a.LOWEST, a.HEIGHT_MM[level - a.LOWEST] - a.HEIGHT_MM[1 - a.LOWEST]
-    plain = Candidate(
-        voxels=np.zeros((1, 3), np.intp), centroid_mm=np.array([0.0, 0.0, z]),
-        volume_mm3=8000 * float(np.exp(a.LOG_VOLUME[row])), ap_width_mm=36 * float(np.exp(a.LOG_WIDTH[row])),
-        tilt_deg=float(a.TILT_DEG[row]), below_mm=60.0 + z, above_mm=250.0 - z, cut=False, certainty=0.9,
-        votes=votes(level if 1 <= level <= 7 else 0),
-    )  # fmt: skip
-    return replace(plain, **changes)
+    """The disc of a level as the table and the networks have it."""
+    return typical(level, **({"votes": votes(level)} | changes))
 
 
 def posterior(levels, sure=1.0, others=None):

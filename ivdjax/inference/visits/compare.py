@@ -19,7 +19,7 @@ from ivdjax.discs.change import changes_between, detectable_changes
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.cohort_table import CHANGES, compared_cases, write_disc_table
 from ivdjax.inference.names import natural
-from ivdjax.inference.results import OutputOptions
+from ivdjax.inference.results import SESSION_RESULTS, OutputOptions
 from ivdjax.inference.visits.visits import (
     StoredVisit,
     doubts_about,
@@ -192,7 +192,7 @@ def _subject_name(paths: Sequence[Path]) -> str:
 
 def _sessions(path: Path) -> list[Path]:
     """The results of all sessions in the folder of a BIDS subject, in their order; else the path itself."""
-    found = sorted(path.glob("ses-*/anat/*_desc-discs_result.json"), key=lambda found: natural(found.name))
+    found = sorted(path.glob(SESSION_RESULTS), key=lambda found: natural(found.name))
     return found or [path]
 
 

@@ -19,7 +19,7 @@ from ivdjax.imaging.files.dicom import DicomSeries
 from ivdjax.imaging.files.dicom_folder import channel_series
 from ivdjax.imaging.geometry import to_canonical
 from ivdjax.volume import CaseError, Grid, to_world_mm
-from tests.dicom_series import PATIENT, PHILIPS, sagittal_affine, write_enhanced, write_series
+from tests.dicom_series import PATIENT, PHILIPS, changed, sagittal_affine, write_enhanced, write_series
 
 SHAPE = (10, 12, 5)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -158,7 +158,7 @@ def test_enhanced_files_of_a_few_frames_each_are_joined(tmp_path, frames):
         affine = sagittal_affine()
         affine[:3, 3] += affine[:3, 2] * part
         path = write_enhanced(tmp_path / "s" / f"{part}", {kind: array[:, :, part : part + frames]}, affine)
-        moved(path, StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3", FrameOfReferenceUID="1.2.4")
+        changed(path, StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3", FrameOfReferenceUID="1.2.4")
     series = found(tmp_path / "s")
     assert len(series.files) == 8 // frames and len(series.frames[0]) == frames
     image = dicom.read(series, "P")
@@ -235,24 +235,14 @@ def test_missing_and_doubled_slices(tmp_path):
     refused("5 of 10 images at the place of another", tmp_path / "two" / "s")
 
 
-def moved(path: Path, **attributes) -> None:
-    dataset = pydicom.dcmread(path)
-    for keyword, value in attributes.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    dataset.save_as(path)
-
-
 def test_rounded_positions_pass_and_odd_ones_do_not(tmp_path):
     paths = write_series(tmp_path / "s", voxels(), sagittal_affine())
     for path in paths:
-        moved(path, ImagePositionPatient=[round(float(x), 1) for x in pydicom.dcmread(path).ImagePositionPatient])
+        changed(path, ImagePositionPatient=[round(float(x), 1) for x in pydicom.dcmread(path).ImagePositionPatient])
     image = dicom.read(found(tmp_path / "s"), "P")
     np.testing.assert_allclose(image.affine, sagittal_affine(), atol=0.06)
     x, y, z = (float(value) for value in pydicom.dcmread(paths[2]).ImagePositionPatient)
-    moved(paths[2], ImagePositionPatient=[x, y, z + 1.0])  # all but within the plane: the gaps stay as they are
+    changed(paths[2], ImagePositionPatient=[x, y, z + 1.0])  # all but within the plane: the gaps stay as they are
     refused("up to 0.9. mm off a straight stack", tmp_path / "s")
 
 
@@ -270,24 +260,24 @@ def test_rounded_positions_pass_and_odd_ones_do_not(tmp_path):
 def test_images_that_do_not_go_together(tmp_path, odd, words):
     """One among many is left out and named; as many as the others are refused."""
     paths = write_series(tmp_path / "s", voxels((10, 12, 6)), sagittal_affine())
-    moved(paths[0], **odd)
+    changed(paths[0], **odd)
     remarks: list[str] = []
     image = dicom.read(channel_series(tmp_path / "s", "t2", "P", remarks.append), "P")
     np.testing.assert_array_equal(image.array, voxels((10, 12, 6))[:, :, 1:])
     (remark,) = remarks
     assert remark.startswith("case P: left out of series 1 in s (5 sagittal images") and paths[0].name in remark
     for path in paths[1:3]:
-        moved(path, **odd)
+        changed(path, **odd)
     refused(words, tmp_path / "s")
 
 
 def test_a_stray_in_the_midst_leaves_a_gap(tmp_path):
     paths = write_series(tmp_path / "s", voxels(), sagittal_affine())
-    moved(paths[2], ImagePositionPatient=None)
+    changed(paths[2], ImagePositionPatient=None)
     refused("uneven gaps", tmp_path / "s")
     for path in paths[1:]:
         path.unlink()
-    moved(paths[0])
+    changed(paths[0])
     refused("a single image", tmp_path / "s")
 
 

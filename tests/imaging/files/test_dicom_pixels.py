@@ -28,7 +28,7 @@ from ivdjax.imaging.files import dicom
 from ivdjax.imaging.files.dicom_folder import channel_series
 from ivdjax.imaging.files.dicom_pixels import of_stored_bits
 from ivdjax.volume import CaseError
-from tests.dicom_series import sagittal_affine, write_series
+from tests.dicom_series import changed, sagittal_affine, write_series
 
 SHAPE = (40, 48, 3)
 BITS = 12
@@ -54,16 +54,6 @@ JPEG12_CODED = base64.b64decode(
 def voxels(signed: bool) -> np.ndarray:
     low, high = (-(1 << (BITS - 1)), 1 << (BITS - 1)) if signed else (0, 1 << BITS)
     return np.random.default_rng(0).integers(low, high, SHAPE).astype(np.int16 if signed else np.uint16)
-
-
-def changed(path: Path, **attributes) -> None:
-    dataset = pydicom.dcmread(path)
-    for keyword, value in attributes.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    dataset.save_as(path)
 
 
 def read(folder: Path) -> np.ndarray:
