@@ -138,8 +138,8 @@ class DenseBlock(nn.Module):
 class AtrousPyramid(nn.Module):
     """Dilated convolutions over one map; what each rate adds lies behind the input, in the order of the rates.
 
-    (N, H, W, C) to (N, H, W, C + len(rates) * growth). The pyramids below differ in how the rates are connected, and are
-    alike in channels and cost a rate, so that they can be compared in one network.
+    (N, H, W, C) to (N, H, W, C + len(rates) * growth). The pyramids below differ in how the rates are connected. They
+    are alike in channels and cost a rate, so that they can be compared in one network.
 
     Attributes:
         rates: dilation rates, rising.
