@@ -32,9 +32,7 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for index, (key, _) in enumerate(node.value):
             if key.value in keys[:index]:
-                raise yaml.YAMLError(
-                    f"line {key.start_mark.line + 1}: key {shown(key.value)} stands there twice; keep one"
-                )
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: key {shown(key.value)} is given twice; keep one")
         return node
 
     def flatten_mapping(self, node: Any) -> None:

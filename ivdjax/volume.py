@@ -212,7 +212,7 @@ class Disc:
     """One disc: its level (1 = L5/S1), confidence in that level (0 to 1), centroid in RAS+ mm, volume in mm3.
 
     `volume_mm3` is None where the field of view cuts the disc; `cut_at` then names the borders of the grid that it
-    reaches, parted by spaces ("left right"), and is empty for a whole disc. `measures` holds further columns of the
+    reaches, separated by spaces ("left right"), and is empty for a whole disc. `measures` holds further columns of the
     disc table, each name with its unit; None where a measure cannot be given. `outline_confidence` is the Dice (0 to 1)
     that a careful outline of the disc is expected to have with this one; None where nothing was predicted, as for a
     reference. `missing` says why, by the name of a measure that is None; those without an entry have the column's own

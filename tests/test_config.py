@@ -79,7 +79,7 @@ def test_differences_name_the_keys():
         ("- a\n- b", "must hold keys and values, not list"),
         ("", "must hold keys and values, not NoneType"),
         ("a: [1", "cannot be read as YAML"),
-        ("seed: 1\ndata:\n  folds: 2\n  folds: 3", "cannot be read as YAML: line 4: key 'folds' stands there twice"),
+        ("seed: 1\ndata:\n  folds: 2\n  folds: 3", "cannot be read as YAML: line 4: key 'folds' is given twice"),
         ("name: \udc00", "cannot be read as YAML"),
         ("data: {chanels: [t2]}", "unknown key 'data.chanels'; did you mean 'channels'"),
         ("zzz: 1", "unknown key 'zzz'; known here: name, seed"),
@@ -125,7 +125,7 @@ def test_refusals_name_the_key_the_value_and_the_remedy(tmp_path, text, words):
         ("seed=[1", "the value is not YAML"),
         ("data.rot=x", "unknown key 'data.rot'; did you mean 'root'"),
         ("disc.training.steps=1e3", "YAML reads 1e3 as text"),
-        ("disc={training: {steps: 1, steps: 2}}", "not YAML: line 1: key 'steps' stands there twice; keep one"),
+        ("disc={training: {steps: 1, steps: 2}}", "not YAML: line 1: key 'steps' is given twice; keep one"),
     ],
 )
 def test_overrides_that_cannot_be_used(path, override, words):

@@ -158,9 +158,9 @@ def test_values_that_cannot_go_together_are_refused(key, value, words):
 
 
 def test_a_key_twice_in_one_mapping_is_refused_and_once_in_each_is_not():
-    with pytest.raises(yaml.YAMLError, match="line 3: key 'a' stands there twice; keep one"):
+    with pytest.raises(yaml.YAMLError, match="line 3: key 'a' is given twice; keep one"):
         parse_yaml("x:\n  a: 1\n  a: 1\n")
-    with pytest.raises(yaml.YAMLError, match="line 1: key 'a' stands there twice"):
+    with pytest.raises(yaml.YAMLError, match="line 1: key 'a' is given twice"):
         parse_yaml("{a: 1, b: {c: 2}, 'a': 3}")
     assert parse_yaml("a: {b: 1}\nb: {a: 1}") == {"a": {"b": 1}, "b": {"a": 1}}
 

@@ -294,7 +294,8 @@ def _refuse_falling(labels: LabelMap, case: str, file: str) -> None:
     if len(falling) == len(labels.levels) - 1 > 1:
         cause = "they are numbered from the top, or the header has the image upside down"
     raise CaseError(
-        f"case {case}: labels in {file} must rise from 1 (L5/S1) upward, but {cause}; renumber them, or mend the header"
+        f"case {case}: labels in {file} must rise from 1 (L5/S1) upward, but {cause}; renumber them, or "
+        "correct the header"
     )
 
 
@@ -395,7 +396,7 @@ def _matched_subject(case: str, pattern: str) -> str:
     try:
         match = re.search(pattern, case)
     except re.error as error:
-        raise UserError(f"subject pattern {pattern!r} is no regular expression: {error}") from error
+        raise UserError(f"subject pattern {pattern!r} is not a regular expression: {error}") from error
     if match is None or match.re.groups < 1 or not match.group(1):
         raise UserError(
             f"subject pattern {pattern!r} must find the subject of case {case} by its first group, as "

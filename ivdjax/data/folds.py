@@ -55,7 +55,7 @@ def read_subject_table(path: Path) -> dict[str, tuple[str, int | None]]:
                 f"{max(len(case), len(subject)):,}; is it the right file?"
             )
         if case in table:
-            raise UserError(f"subject table {path}, line {number}: case {case} stands there twice; keep one row")
+            raise UserError(f"subject table {path}, line {number}: case {case} is given twice; keep one row")
         fold = (row.get("fold") or "").strip()
         if fold and not re.fullmatch("[0-9]{1,9}", fold):
             raise UserError(f"subject table {path}, line {number}: fold must be a whole number, not {fold[:50]!r}")
@@ -77,7 +77,7 @@ def hold_out(cases: Sequence[AnyCase], names: Sequence[str]) -> tuple[list[AnyCa
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             advice = f"did you mean {', '.join(near)}?" if near else f"cases are {', '.join(sorted(known)[:12])} ..."
-            raise UserError(f"data.validation names {name!r}, which is no case of the dataset; {advice}")
+            raise UserError(f"data.validation names {name!r}, which is not a case of the dataset; {advice}")
     held = {case.subject for case in cases if case.name in set(names)}
     return _parted(cases, held, "data.validation")
 

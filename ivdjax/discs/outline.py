@@ -94,7 +94,7 @@ def calibrated(expected: ArrayLike, calibration: Mapping[str, object]) -> NDArra
     """Expected Dice (N,) brought to the right size by a model's calibration: 0 to 1, in the same order.
 
     Raises:
-        ValueError: the calibration lacks a parameter, or holds one that is no number above 0.
+        ValueError: the calibration lacks a parameter, or holds one that is not a number above 0.
     """
     return _curve(np.asarray(expected, dtype=float), _parameter(calibration, "scale"), _parameter(calibration, "power"))
 

@@ -82,7 +82,7 @@ def icc_agreement(values: ArrayLike, levels: Sequence[int]) -> float | None:
     one level it is the plain ICC(2,1).
 
     Args:
-        values: (N, K), one row per disc, one column per scan. Discs with a value that is no number are left
+        values: (N, K), one row per disc, one column per scan. Discs with a value that is not a number are left
             out, and so are levels of a single disc.
         levels: N, of each disc.
 

@@ -61,7 +61,7 @@ def surroundings(
         centroids_mm: of the candidates (N, 3), RAS+.
         line: the spine's centre line.
         evidence: of the case.
-        region: whether the spine region has a say.
+        region: whether the spine region is taken into account.
         levels: whether the localization network has one.
     """
     found = []

@@ -66,7 +66,7 @@ def cross_validate(config: Config, output: Path, folds: Sequence[int] = ()) -> i
     """Trains folds, finds the discs of their held-out cases and scores these together; what is done already stays.
 
     Writes `<output>/fold_K/` (as `train` does) and `<output>/cross_validation/`: predictions, discs.csv, summary.json,
-    tables.md and a picture of each case. A fold that fails costs only itself: the tables say what they lack.
+    tables.md and a picture of each case. A fold that fails does not stop the others; the tables say what is missing.
 
     Args:
         config: of every fold; its `data.folds` tells how many there are.

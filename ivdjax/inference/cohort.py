@@ -109,7 +109,8 @@ def read_summary(output: Path, names: set[str], options: OutputOptions) -> list[
         rows = summary_rows(path)
     except ValueError:
         print(
-            f"warning: {path} is no summary any more; rows of earlier runs are left out of the new one", file=sys.stderr
+            f"warning: {path} is not a summary any more; rows of earlier runs are left out of the new one",
+            file=sys.stderr,
         )
         return []
     return [

@@ -59,7 +59,7 @@ def draw_figure(request: FigureRequest) -> Path:
     folder = request.result.parent
     document = read_document(request.result)
     if "case" not in document:
-        raise UserError(f"{request.result} is no result of ivdjax infer, or damaged; infer the case again")
+        raise UserError(f"{request.result} is not a result of ivdjax infer, or damaged; infer the case again")
     case = str(document["case"])
     names = plain_names(case) if request.result.name.endswith("_discs.json") else bids_names(case)
     kept = read_kept(folder / names.name("evidence"), case)

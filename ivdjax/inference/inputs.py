@@ -127,7 +127,7 @@ def _from_image(path: Path, channels: Sequence[str]) -> InputCase:
             f"and {' '.join(f'{channel}=PATH' for channel in channels)}"
         )
     if suffix.lower() not in IMAGE_SUFFIXES:
-        raise UserError(f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)})")
+        raise UserError(f"{path} is not an image that can be read ({', '.join(IMAGE_SUFFIXES)})")
     if stem.casefold() == LABELS or stem.casefold().endswith(f"_{LABELS}"):
         raise UserError(f"{path} is a reference by its name, not an image; leave it out")
     # A plain <channel>.nii.gz tells nothing; its folder is then the case.

@@ -283,11 +283,11 @@ def _refuse_form(given: Any) -> None:
             raise UserError("a tuple must be (array, affine), the affine being 4 x 4 to RAS+ mm")
         return
     if isinstance(given, list):
-        raise UserError("a list is no image; pass a mapping of channel names to images, or call batch() for many")
+        raise UserError("a list is not an image; pass a mapping of channel names to images, or call batch() for many")
     if hasattr(given, "__array__"):
         raise UserError("an array does not say where its voxels lie; pass (array, affine) with the affine to RAS+ mm")
-    raise UserError(f"{type(given).__name__} is no image; pass a path, (array, affine), a nibabel or SimpleITK image, "
-                    "or a mapping of channel names to these")  # fmt: skip
+    raise UserError(f"{type(given).__name__} is not an image; pass a path, (array, affine), a nibabel or SimpleITK "
+                    "image, or a mapping of channel names to these")  # fmt: skip
 
 
 def _is_dataset(given: Any) -> bool:

@@ -33,7 +33,7 @@ def selected(summary: Path, conditions: Sequence[str]) -> frozenset[str]:
 
     Raises:
         UserError: there is no such table, it cannot be read, a condition is none, names no column, compares with what
-            is no number, or no case fulfils all.
+            is not a number, or no case fulfils all.
     """
     path = summary / SUMMARY if summary.is_dir() else summary
     columns, rows = _read(path)
@@ -56,7 +56,7 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         why = describe_os_error(error) if isinstance(error, OSError) else str(error)
         raise UserError(f"--where: {path} cannot be read: {why}") from error
     if "case" not in columns:
-        raise UserError(f"--where: {path} is no summary of cases: it has no column 'case'")
+        raise UserError(f"--where: {path} is not a summary of cases: it has no column 'case'")
     return columns, rows
 
 
@@ -72,7 +72,7 @@ def _test(condition: str, columns: Sequence[str], path: Path) -> Callable[[dict[
     if sign in _NUMBERS:
         compare, wanted = _NUMBERS[sign], _number(value)
         if wanted is None:
-            raise UserError(f"--where {condition}: {value!r} is no number")
+            raise UserError(f"--where {condition}: {value!r} is not a number")
         return lambda row: (own := _number(row[column])) is not None and compare(own, wanted)
     text = value.casefold()
     if sign == "~":

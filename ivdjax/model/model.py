@@ -83,12 +83,12 @@ def write_model(folder: str | Path, model: Model, precision: str = "float32") ->
     The same model gives the same bytes in every file.
 
     Raises:
-        UserError: `folder` exists and is no model, so that replacing it might destroy something else.
+        UserError: `folder` exists and is not a model, so that replacing it might destroy something else.
         ValueError: parameters that cannot be stored (see `write_weights`).
     """
     folder = Path(folder)
     if folder.exists() and not (folder / DESCRIPTION).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is no model: it is not replaced; choose another folder or remove it")
+        raise UserError(f"{folder} exists and is not a model: it is not replaced; choose another folder or remove it")
     with whole_folder(folder) as part:
         digest = write_weights(part / WEIGHTS, model.parameters, precision)
         reference = _write_reference(part / REFERENCE, model.reference)
@@ -244,7 +244,7 @@ def _refuse_constant(word: str) -> None:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise UserError(f"{folder} is no model: it has no {DESCRIPTION}; give the folder that holds one")
+        raise UserError(f"{folder} is not a model: it has no {DESCRIPTION}; give the folder that holds one")
     try:
         description = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, OSError, RecursionError) as error:

@@ -77,7 +77,7 @@ def _grown(classes: NDArray[np.uint8], prepared: Prepared, dilation_mm: float) -
 def with_classes(prepared: Prepared) -> Prepared:
     """The case with the class of each voxel (`ivdjax.learning.contrast`), whose contrast augmentation may change.
 
-    What has no outline is parted by its brightness; a case without a tissue map has such classes alone.
+    What has no outline is divided by its brightness; a case without a tissue map has only such classes.
     """
     bright = prepared.image.astype(np.float32)
     classes = np.zeros(prepared.grid.shape, np.uint8)

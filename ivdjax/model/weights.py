@@ -128,7 +128,7 @@ def read_arrays(path: Path, kinds: str) -> dict[str, NDArray]:
                 if len(name) > _LONGEST_NAME:
                     raise ValueError(f"a name in it has {len(name)} letters, more than {_LONGEST_NAME}")
                 if name in arrays or name == entry.filename:
-                    what = "stands there twice" if name in arrays else "is no array (.npy)"
+                    what = "is given twice" if name in arrays else "is no array (.npy)"
                     raise ValueError(f"{entry.filename} {what}")
                 arrays[name] = _read_array(archive, entry, kinds)
     except (OSError, ValueError):

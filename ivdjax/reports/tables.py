@@ -134,7 +134,7 @@ def summary_csv(cases: Iterable[CaseSummary]) -> str:
 
 
 def summary_rows(path: Path) -> list[CaseSummary]:
-    """The rows of a summary (`summary_csv`), whatever a spreadsheet did to its encoding; what is no number is None.
+    """The rows of a summary (`summary_csv`), whatever a spreadsheet did to its encoding; what is not a number is None.
 
     Raises:
         ValueError: the file is no table with the columns case and status.
@@ -170,7 +170,7 @@ def _texts(cell: str) -> tuple[str, ...]:
 
 
 def score_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Scores, one row per case and level, with the columns `SCORE_COLUMNS`; a value that is no number is left empty."""
+    """Scores, one row per case and level, with the columns `SCORE_COLUMNS`; empty where a value is not a number."""
     return csv_text(SCORE_COLUMNS, rows)
 
 

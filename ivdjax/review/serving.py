@@ -143,7 +143,7 @@ def _listener(serving: Serving) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         raise UserError(
-            f"--host {serving.host} --port {serving.port} cannot be listened at: {describe_os_error(error)}"
+            f"--host {serving.host} --port {serving.port} cannot be used: {describe_os_error(error)}"
         ) from error
     return listener
 

@@ -100,7 +100,7 @@ class _Watch:
         raise FloatingPointError(
             f"stage {self.stage}: the loss at step {step} is {numbers['loss']} and the gradient's norm "
             f"{numbers['gradient_norm']}; {good}. Lower {self.stage}.optimizer.learning_rate (with another --output), "
-            "or look at the images for values that are no numbers"
+            "or look at the images for values that are not numbers"
         )
 
 

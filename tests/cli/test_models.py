@@ -24,7 +24,7 @@ def test_a_shipped_model_is_found_by_its_name_and_a_folder_that_exists_wins(root
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     assert str(model_folder(name)) == name
-    with pytest.raises(UserError, match=f"{name} is no model"):
+    with pytest.raises(UserError, match=f"{name} is not a model"):
         read_model(name)
 
 

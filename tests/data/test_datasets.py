@@ -182,7 +182,7 @@ def test_subjects_from_a_pattern(tmp_path: Path) -> None:
         store(tmp_path / name / "t2.nii")
     found = find_cases(tmp_path, DataConfig(subject_pattern=r"^(\d+)_"))
     assert [c.subject for c in found] == ["07", "07", "08"]
-    for pattern, message in ((r"^(\d", "no regular expression"), (r"^\d+", "first group"), (r"^(x)", "case 07_one")):
+    for pattern, message in ((r"^(\d", "not a regular expression"), (r"^\d+", "first group"), (r"^(x)", "case 07_one")):
         with pytest.raises(UserError, match=message):
             find_cases(tmp_path, DataConfig(subject_pattern=pattern))
 
@@ -248,7 +248,7 @@ def test_labels_that_are_not_numbered_from_the_bottom_upward_are_refused() -> No
     with pytest.raises(CaseError, match=r"case a: labels in L.nii must rise .* upward, but they are numbered from the"):
         number_reference(LabelMap(downward, AFFINE), "a", "L.nii")
     # The same voxels under a header that has the image upside down.
-    with pytest.raises(CaseError, match="or the header has the image upside down; renumber them, or mend the header"):
+    with pytest.raises(CaseError, match="the header has the image upside down; renumber them, or correct the header"):
         number_reference(LabelMap(upward, AFFINE @ np.diag([1.0, -1, 1, 1])), "a", "L.nii")
     mixed = np.choose(upward, [0, 1, 2, 4, 3, 5]).astype(np.uint8)
     with pytest.raises(CaseError, match="but value 4 lies below value 3; renumber them"):

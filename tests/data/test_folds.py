@@ -91,7 +91,7 @@ def test_table_is_read_with_and_without_folds(tmp_path: Path) -> None:
     [
         ("case;subject\n01;ann\n", "line 2: the columns case and subject"),
         ("case,subject\n01,\n", "line 2: the columns"),
-        ("case,subject\n01,ann\n01,bob\n", "line 3: case 01 stands there twice"),
+        ("case,subject\n01,ann\n01,bob\n", "line 3: case 01 is given twice"),
         ("case,subject,fold\n01,ann,first\n", "whole number, not 'first'"),
         ("case,subject,fold\n01,ann,\u00b2\n", "whole number, not '\u00b2'"),
         ("case,subject,fold\n01,ann,0\n02,ann,1\n", "subject ann into folds 0 and 1"),

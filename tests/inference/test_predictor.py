@@ -121,8 +121,8 @@ def test_what_is_no_image_is_refused_in_words_that_say_what_to_pass(model, image
         (slices[0], folder),
         ({"t2": slices}, folder),
         ([image], r"call batch\(\) for many"),
-        (None, "NoneType is no image; pass a path"),
-        ({"t2": None}, "NoneType is no image; pass a path"),
+        (None, "NoneType is not an image; pass a path"),
+        ({"t2": None}, "NoneType is not an image; pass a path"),
         ({"t2": "a.nii", "T2w": "b.nii"}, "channel t2 is given twice"),
     ):
         with pytest.raises(UserError, match=words):

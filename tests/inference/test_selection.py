@@ -38,7 +38,7 @@ def test_conditions(summary, conditions, names):
     ("condition", "message"),
     [
         ("review", "--where takes COLUMN=VALUE"), ("verdikt=ok", "did you mean verdict?"),
-        ("discs<many", "is no number"),
+        ("discs<many", "is not a number"),
         ("verdict=perfect", "no case of"),
     ],
 )  # fmt: skip

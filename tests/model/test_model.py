@@ -131,7 +131,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, model):
     (tmp_path / "thesis" / "text.txt").touch()
     (tmp_path / "file").touch()
     for name in ("thesis", "file"):
-        with pytest.raises(UserError, match="is no model: it is not replaced"):
+        with pytest.raises(UserError, match="is not a model: it is not replaced"):
             write_model(tmp_path / name, model)
     (tmp_path / "empty").mkdir()
     write_model(tmp_path / "empty", model)
@@ -176,7 +176,7 @@ def no_archive_for_a_reference(folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda f: (f / "model.json").unlink(), "is no model: it has no model.json"),
+        (lambda f: (f / "model.json").unlink(), "is not a model: it has no model.json"),
         (lambda f: (f / "weights.npz").unlink(), "has no weights.npz; the copy is incomplete"),
         (lambda f: (f / "model.json").write_text("{"), "model.json cannot be read"),
         (lambda f: (f / "model.json").write_text('{"validation": {"dice": NaN}}'), "cannot be read: NaN is no JSON"),

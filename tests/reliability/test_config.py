@@ -63,7 +63,7 @@ def test_merges_of_merges_keep_each_key_once():
         ("just words", "must hold keys and values, not str"),
         ("data: &d\n  root: *d", "data.root must be text, not "),
         ("data:\n  root: a\n  Root: b", "unknown key 'data.Root'; did you mean 'root'"),
-        ("data:\n  root: a\n  root: b", "line 3: key 'root' stands there twice; keep one"),
+        ("data:\n  root: a\n  root: b", "line 3: key 'root' is given twice; keep one"),
         ("seed: 1_000", None),
         ("disc: {training: {crop: [192.0, 128]}}", r"disc.training.crop\[0\] must be a whole number, not 192.0"),
         ("name: " + "[" * 1200, "cannot be read as YAML"),

@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[str, Content, str]] = {
     "huge_packed": (".nii.gz", gzip.compress(edited(sizes(HUGE))), "claims 3000 x 3000 x 1200 voxels"),
     "promise": (".nii", edited(sizes((800, 800, 700))), "more than the file can hold"),
     "promise_packed": (".nii.gz", gzip.compress(edited(sizes((800, 800, 700)))), "more than the file can hold"),
-    "bomb": (".nii.gz", gzip.compress(nifti() + bytes(1 << 24)), "holds far more data than its header tells of"),
+    "bomb": (".nii.gz", gzip.compress(nifti() + bytes(1 << 24)), "holds far more data than its header states"),
     "voxels_far_behind": (".nii.gz", gzip.compress(edited({108: np.array(3e9, "<f4").tobytes()})), "another format"),
     "no_link": (".nii.gz", lambda path: path.symlink_to("../nowhere.nii.gz"), "a link to a file that is not there"),
     "pipe": (".nii.gz", os.mkfifo, "a pipe or a device"),

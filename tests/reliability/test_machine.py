@@ -291,4 +291,4 @@ def test_rows_of_other_runs_stay_and_a_spoilt_summary_costs_them_alone(request_o
     for content in (b"\xff\xfe\0\x01", b"case;status\na;failed\n", b"case,status\na,\0failed\n", b""):
         table.write_bytes(content)
         assert ("c", "done") in statuses()
-    assert capsys.readouterr().err.count("summary.csv is no summary any more") >= 3
+    assert capsys.readouterr().err.count("summary.csv is not a summary any more") >= 3

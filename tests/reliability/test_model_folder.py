@@ -124,7 +124,7 @@ def test_the_intruder_would_have_left_a_trace(tmp_path):
         (archive({"disc/a.npy": b"hello"}), "cannot be read"),
         (archive({"disc/a": npy(np.ones(2))}), r"disc/a is no array \(.npy\)"),
         (archive({"disc/a.npy": npy(np.ones(1)), "disc/b.npy": npy(np.ones(1))}).replace(b"disc/b", b"disc/a"),
-         "disc/a.npy stands there twice"),
+         "disc/a.npy is given twice"),
         (archive({"disc/a.npy": npy(np.array([1]))}), "must hold floating-point numbers, not int64"),
         (archive({"disc/a.npy": npy(np.array([1j]))}), "must hold floating-point numbers, not complex128"),
         (archive({"disc/a.npy": npy(np.array(["x"]))}), "must hold floating-point numbers, not <U1"),

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ivdjax.config import Config, DataConfig
+from ivdjax.config import Config, DataConfig, read_config
 from ivdjax.data.cache import write_prepared
+from ivdjax.data.datasets import find_cases, read_case
 from ivdjax.data.phantom.dataset import PhantomSet
 from ivdjax.data.preparation import Prepared
 from ivdjax.training import training_cases as workflow
@@ -170,3 +171,12 @@ def test_holding_out_everything_or_somebody_unknown_is_refused(stored):
 def test_an_unknown_fold_is_refused(stored, folds, fold, words):
     with pytest.raises(UserError, match=words):
         split_cases(replace(stored, data=replace(stored.data, folds=folds)), [prepared("a1")], fold)
+
+
+@pytest.mark.slow
+def test_the_phantoms_of_the_small_configuration_are_read_without_a_warning(root, tmp_path):
+    config = read_config(root / "configs" / "tiny.yaml")
+    data = with_phantoms(config, tmp_path).data
+    cases = find_cases(Path(data.root), data)
+    assert len(cases) == config.data.phantom_cases
+    assert [read_case(case, data.channels).warnings for case in cases] == [()] * len(cases)

@@ -223,7 +223,7 @@ def _decoded(path: Path, frames: Sequence[int], case: str) -> tuple[list[Slice],
             f"({type(error).__name__}); copy or export it again"
         ) from None
     if len(images) != len(slices):
-        raise CaseError(f"case {case}: {path} holds {len(images)} images, but its header tells of {len(slices)}")
+        raise CaseError(f"case {case}: {path} holds {len(images)} images, but its header lists {len(slices)}")
     wanted = list(frames) if frames else list(range(len(slices)))
     if max(wanted) >= len(slices):
         raise CaseError(f"case {case}: {path} holds {len(slices)} frames, not {max(wanted) + 1}; it was changed")

@@ -44,7 +44,7 @@ def stored_values(dataset: Any, path: Path, case: str) -> NDArray:
     _complete(dataset)
     values = _decoded(dataset, path, case)
     if values.dtype.kind not in "iu":
-        raise CaseError(f"case {case}: {path} decodes to values that are no whole numbers; export it uncompressed")
+        raise CaseError(f"case {case}: {path} decodes to values that are not whole numbers; export it uncompressed")
     values = values.reshape(-1, *values.shape[-2:])
     return of_stored_bits(values, bits, signed)
 

@@ -24,7 +24,7 @@ def read(path: Path, case: str) -> FileImage:
 
     Raises:
         CaseError: no such file, or one that cannot be read; empty, truncated or of another format; more voxels than an
-            MR volume has, or more data than its header tells of; not 3D; nothing finite; no orientation, or a singular
+            MR volume has, or more data than its header states; not 3D; nothing finite; no orientation, or a singular
             affine, or voxels or a field of view of no plausible size.
     """
     import nibabel

@@ -46,7 +46,7 @@ def read(path: Path, case: str) -> FileImage:
 
     Raises:
         CaseError: no such file, or one that cannot be read; empty, truncated or not NIfTI; more voxels than an MR
-            volume has, or more data than its header tells of; not 3D; colors or complex values; nothing finite; a
+            volume has, or more data than its header states; not 3D; colors or complex values; nothing finite; a
             singular affine, or voxels or a field of view of no plausible size; sform and qform that name the axes
             differently.
     """
@@ -95,11 +95,11 @@ def promised_content(content: Content, wanted: int, path: Path, case: str) -> by
         ValueError: more than the file can hold; see `Content.take` for what else a damaged file raises.
     """
     if wanted > content.most_bytes:
-        raise ValueError(f"its header tells of {wanted} bytes, more than the file can hold")
+        raise ValueError(f"its header states {wanted} bytes, more than the file can hold")
     taken = content.take(wanted)
     if not content.finish():
         raise CaseError(
-            f"case {case}: {path} holds far more data than its header tells of ({wanted} bytes); is the header "
+            f"case {case}: {path} holds far more data than its header states ({wanted} bytes); is the header "
             "damaged? Export the image again"
         )
     return taken
@@ -180,7 +180,7 @@ def promised_bytes(header: Any, first: int, path: Path, case: str) -> int:
     checked_type(kind, path, case)
     begin = max(int(header.get_data_offset()), first)
     if begin > _LONGEST_NOTES:
-        raise ValueError(f"its header tells that voxels begin at byte {begin}")
+        raise ValueError(f"its header says that voxels begin at byte {begin}")
     return begin + i * j * k * int(kind.itemsize)
 
 

@@ -161,7 +161,7 @@ def _segments(header: TextHeader, path: Path, case: str) -> list[ReadSegment]:
         if not layered and own("LabelValue"):
             layer = "0"
         if not (layer.isascii() and layer.isdigit() and value.isascii() and value.isdigit() and len(value) < 6):
-            raise CaseError(f"case {case}: layer or value of segment {name!r} of {path} is no number; save it again")
+            raise CaseError(f"case {case}: layer or value of segment {name!r} of {path} is not a number; save it again")
         found.append(ReadSegment(name, named if code is None else code, int(layer[:9]), int(value)))
     return found
 
@@ -185,8 +185,8 @@ def _refuse_doubtful(segments: Sequence[ReadSegment], path: Path, case: str) -> 
     for segment in segments:
         if segment.may_be_disc:
             raise CaseError(
-                f"case {case}: segment {segment.name!r} of {path} may be a disc, but which one is not told; name it "
-                "(L4/5), or remove it"
+                f"case {case}: segment {segment.name!r} of {path} may be a disc, but it is not clear which one; "
+                "name it (L4/5), or remove it"
             )
         if segment.level is not None and segment.level in seen:
             raise CaseError(

@@ -73,7 +73,7 @@ def read_voxels(header: TextHeader, case: str) -> tuple[NDArray, tuple[str, ...]
     file_bytes = size_of_file(header.voxels)
     most = {"gzip": MOST_DEFLATED, "raw": 1, "text": kind.itemsize}.get(encoding)
     if most is not None and wanted > most * file_bytes:
-        raise _damaged(header, case, f": its header tells of {wanted} bytes, more than it can hold")
+        raise _damaged(header, case, f": its header states {wanted} bytes, more than it can hold")
     try:
         content, more = _bytes(header, encoding, wanted, file_bytes, kind)
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
@@ -157,7 +157,7 @@ def _type(header: TextHeader, case: str) -> np.dtype:
         return np.dtype(code).newbyteorder(">" if big else "<")
     endian = fields.get("endian", "").lower()
     if endian not in ("big", "little") and np.dtype(code).itemsize > 1 and _encoding(header, case) != "text":
-        raise CaseError(f"case {case}: the header of {header.path} does not tell the byte order; export it again")
+        raise CaseError(f"case {case}: the header of {header.path} does not state the byte order; export it again")
     return np.dtype(code).newbyteorder(">" if endian == "big" else "<")
 
 

@@ -144,7 +144,7 @@ def refuse_incomparable(subject: str, visits: Sequence[StoredVisit]) -> None:
         UserError: one visit alone, one file given twice, or visits of different models or schema versions.
     """
     if len(visits) < 2:
-        raise UserError(f"subject {subject} has one visit alone, {visits[0].path}; a comparison takes two or more")
+        raise UserError(f"subject {subject} has only one visit, {visits[0].path}; a comparison takes two or more")
     seen: set[Path] = set()
     for visit in visits:
         if visit.path.resolve() in seen:

@@ -104,7 +104,7 @@ def test_voxels_that_are_missing_twice_there_or_of_another_size_are_refused(tmp_
     with pytest.raises(CaseError, match=r"x.img .*its checksum is wrong"):
         read(path, "x")
     voxels.write_bytes(content + b"\0" * 2_000_000)
-    with pytest.raises(CaseError, match="^case x: [^:]*x.img holds far more data than its header tells of"):
+    with pytest.raises(CaseError, match="^case x: [^:]*x.img holds far more data than its header states"):
         read(path, "x")
     voxels.write_bytes(b"")
     with pytest.raises(CaseError, match="x.img is empty"):

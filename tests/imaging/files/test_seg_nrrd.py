@@ -173,12 +173,12 @@ def test_other_structures_are_dropped_and_told(written: Path) -> None:
     [
         ({"Segment1_Name": "L4/5"}, (), "segment 'L4/5' of .* has the code of the L3/L4 disc"),
         ({"Segment1_Name": "L5-S1"}, ("Segment1_Tags",), "segments 'L5/S1' and 'L5-S1' of .* are the same disc"),
-        ({"Segment1_Name": "Segment_3"}, ("Segment1_Tags",), "'Segment_3' of .* may be a disc, but which one"),
-        ({"Segment1_Name": "L6/S1"}, ("Segment1_Tags",), "'L6/S1' of .* may be a disc, but which one"),
+        ({"Segment1_Name": "Segment_3"}, ("Segment1_Tags",), "'Segment_3' of .* may be a disc, but it is not clear"),
+        ({"Segment1_Name": "L6/S1"}, ("Segment1_Tags",), "'L6/S1' of .* may be a disc, but it is not clear"),
         ({}, ("Segment1_Tags", "Segment1_Name", "Segment1_LabelValue", "Segment1_Layer"), "may be a disc"),
         ({"Segment1_LabelValue": "2"}, (), "voxels of the value 3 that belong to none"),
         ({"Segment1_LabelValue": "1"}, (), "have the same value"),
-        ({"Segment1_LabelValue": "x"}, (), "is no number"),
+        ({"Segment1_LabelValue": "x"}, (), "is not a number"),
         ({"Segment1_Layer": "1"}, (), "lies in a layer that is not there"),
     ],
 )

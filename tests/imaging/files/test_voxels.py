@@ -185,7 +185,7 @@ def test_what_is_damaged_short_or_long(tmp_path):
         (".mha", ("NDims = 3", "NDims = 3\nDimSize = 50 40 2"), "two fields DimSize"),
         (".nrrd", ("type: short", "type: block"), "of a type that is not read|cannot be read"),
         (".nrrd", ("encoding: gzip", "encoding: hex"), "encoded in a way that is not read"),
-        (".nrrd", ("endian: little\n", ""), "does not tell the byte order|cannot be read"),
+        (".nrrd", ("endian: little\n", ""), "does not state the byte order|cannot be read"),
         (".nrrd", ("type: short", "type: short\nsizes: 50 40 2"), "two fields sizes"),
     ],
 )

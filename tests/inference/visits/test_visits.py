@@ -107,7 +107,7 @@ def test_equal_case_names_are_told_apart_by_their_output_folders(tmp_path):
 
 def test_one_visit_one_file_twice_other_models_and_schemas_are_refused(tmp_path):
     first = store(tmp_path / "a", disc(1))
-    with pytest.raises(UserError, match="subject S has one visit alone"):
+    with pytest.raises(UserError, match="subject S has only one visit"):
         refuse_incomparable("S", visits(first))
     with pytest.raises(UserError, match="is given twice"):
         refuse_incomparable("S", visits(first, first / "a_discs.json"))
