@@ -67,10 +67,10 @@ def model_folder(given: str | Path) -> Path:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {near[0]}? " if near else ""
+    advice = f" Did you mean {near[0]}?" if near else ""
     raise UserError(
-        f"no model at {given}: it is neither a model's folder, such as runs/NAME/model, nor a model's name; {advice}"
-        f"Known by name: {', '.join(known) or 'none'} (ivdjax models list)"
+        f"no model at {given}: it is neither a model's folder, such as runs/NAME/model, nor a model's name.{advice} "
+        f"Known names: {', '.join(known) or 'none'} (ivdjax models list)"
     )
 
 

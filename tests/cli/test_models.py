@@ -30,7 +30,7 @@ def test_a_shipped_model_is_found_by_its_name_and_a_folder_that_exists_wins(root
 
 def test_a_name_that_is_unknown_is_answered_with_the_nearest(capsys):
     name = next(iter(known_models()))
-    with pytest.raises(UserError, match=rf"did you mean {name}\?.*Known by name: .*{name}"):
+    with pytest.raises(UserError, match=rf"Did you mean {name}\?.*Known names: .*{name}"):
         model_folder(f"{name}s")
 
 

@@ -89,7 +89,7 @@ def test_refusals(tmp_path):
     refused("no file or folder", [tmp_path / "nowhere"])
     refused(r"no case was found in .*, which holds 1 folder \(one\)", [tmp_path])
     refused("is one image, but the model needs 2 channels", [fat])
-    refused("no image that can be read", [touch(tmp_path / "note.txt")], ("t2",))
+    refused("not an image that can be read", [touch(tmp_path / "note.txt")], ("t2",))
     refused("need --case", [f"fat={fat}", f"wat={wat}"])
     refused("no channel 'opp'", [f"opp={fat}"], name="P")
     refused("given twice", [f"fat={fat}", f"fat={wat}"], name="P")

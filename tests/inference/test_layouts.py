@@ -136,6 +136,9 @@ def test_a_folder_that_cannot_be_read_is_described_with_the_commands_that_were_l
     said = str(refusal.value)
     assert "which holds 1 folder (x); 1 other file (README.txt)" in said
     assert f"--case NAME fat={tmp_path}/x/scan_a.nii.gz" in said and "worklist.csv" in said
+    touch(tmp_path / "above", "DATA/P1/P1_Labels.nii.gz", "DATA/P1/P1_fat.nii.gz")
+    with pytest.raises(UserError, match=f"infer --output OUT {tmp_path}/above/DATA\n"):
+        find_inputs([str(tmp_path / "above")], DIXON)
 
 
 def test_pairs_take_usual_names(tmp_path):

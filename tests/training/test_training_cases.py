@@ -156,7 +156,7 @@ def test_holding_out_everything_or_somebody_unknown_is_refused(stored):
     cases = [prepared("a1"), prepared("b1")]
     with pytest.raises(UserError, match="data.validation holds out every subject; nothing is left to train on"):
         split_cases(replace(stored, data=replace(stored.data, validation=("a1", "b1"))), cases, None)
-    with pytest.raises(UserError, match="data.validation names 'a9', which is no case"):
+    with pytest.raises(UserError, match="data.validation names 'a9', which is not a case"):
         split_cases(replace(stored, data=replace(stored.data, validation=("a9",))), cases, None)
 
 

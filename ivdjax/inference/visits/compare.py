@@ -62,6 +62,7 @@ class ChangesSummary:
         judged: changes of which that is known.
         page: the page that shows them.
         doubted: subjects of which something speaks against comparing their visits; the page says what.
+        measured_noise: whether a model has figures of its repeatability, without which no change is judged.
     """
 
     subjects: tuple[str, ...]
@@ -70,13 +71,17 @@ class ChangesSummary:
     judged: int
     page: Path
     doubted: tuple[str, ...] = ()
+    measured_noise: bool = True
 
     def words(self) -> str:
         """One line for a terminal."""
-        noise = f"{self.beyond} of {self.judged} changes beyond the noise" if self.judged else "no change can be judged"
+        noise = f"{self.beyond} of {self.judged} changes beyond the noise"
+        if not self.judged:
+            why = "" if self.measured_noise else ", because the model has no figures of its repeatability"
+            noise = f"no change can be judged{why}"
         left_out = f" ({len(self.left_out)} with one visit left out)" if self.left_out else ""
         count = len(self.subjects)
-        doubts = f"; {len(self.doubted)} with doubts that the page tells" if self.doubted else ""
+        doubts = f"; {len(self.doubted)} with doubts, see the page" if self.doubted else ""
         return f"changes of {count} subject{'' if count == 1 else 's'}{left_out}: {noise}{doubts}; {self.page}"
 
 
@@ -118,7 +123,8 @@ def write_changes(output_folder: Path, visits_by_subject: Mapping[str, Sequence[
     write_whole(folder / JSON_FILE, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     write_whole(folder / PAGE_FILE, changes_page([changes for changes, _ in subjects], notes))
     return ChangesSummary(tuple(compared), left_out, *count_beyond(rows), folder / PAGE_FILE,
-                          tuple(plain["subject"] for _, plain in subjects if plain["warnings"]))  # fmt: skip
+                          tuple(plain["subject"] for _, plain in subjects if plain["warnings"]),
+                          any(plain["repeatability"] for _, plain in subjects))  # fmt: skip
 
 
 def compared_visits(output_folder: Path) -> dict[str, list[Path]]:

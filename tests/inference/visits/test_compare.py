@@ -75,14 +75,14 @@ def test_a_result_without_repeatability_takes_that_of_the_other_or_leaves_the_no
     assert write_changes(tmp_path / "CHANGES", {"S1": [two[0], bare]}).judged == 1
     other = store(tmp_path / "OUT" / "S1_4", disc(1, 9.0), repeatability=None)
     summary = write_changes(tmp_path / "CHANGES", {"S1": [bare, other]})
-    assert summary.judged == 0 and "no change can be judged" in summary.words()
+    assert summary.judged == 0 and "no change can be judged, because the model has no figures" in summary.words()
     assert "not known for this model" in (tmp_path / "CHANGES" / "changes.html").read_text()
 
 
 def test_a_review_warns_on_the_page_and_in_the_rows(tmp_path, two):
     later = store(tmp_path / "OUT" / "S1_3", disc(1), verdict="review", reasons=["<odd>"])
     summary = write_changes(tmp_path / "CHANGES", {"S1": [two[0], later]})
-    assert summary.doubted == ("S1",) and "; 1 with doubts that the page tells; " in summary.words()
+    assert summary.doubted == ("S1",) and "; 1 with doubts, see the page; " in summary.words()
     page = (tmp_path / "CHANGES" / "changes.html").read_text()
     assert "S1_3 has the verdict review: &lt;odd&gt;" in page and "<odd>" not in page
     assert all("numbered differently (S1_3: verdict review)" in row["remark"] for row in table(tmp_path / "CHANGES"))
