@@ -23,7 +23,6 @@ from ivdjax.config import InferenceConfig
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.numbering import Numbering, number_discs
 from ivdjax.discs.verdict import Judgement
-from ivdjax.imaging.folders import write_whole
 from ivdjax.volume import LEVEL_NAMES, LabelMap, UserError, level_name, to_world_mm
 
 SCHEMA_VERSION = 1
@@ -194,15 +193,6 @@ def corrections_text(corrections: Corrections) -> str:
     entries = [_plain(entry) for entry in corrections.history]
     document = {"kind": KIND, "schema_version": SCHEMA_VERSION, "case": corrections.case, "corrections": entries}
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def write_corrections(path: Path, corrections: Corrections) -> None:
-    """Writes the file, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    write_whole(path, corrections_text(corrections))
 
 
 def read_corrections(path: Path, case: str) -> Corrections:

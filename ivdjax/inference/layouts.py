@@ -21,9 +21,6 @@ from ivdjax.volume import CaseError, UserError
 Found = dict[str, CaseFiles | str]
 """Cases by name: their files, or the problem in words."""
 
-BIDS_SUBJECT = r"^sub-([0-9A-Za-z]+)"
-"""Pattern whose group is the subject of a case from a BIDS dataset."""
-
 _NOT_IMAGES = (LABELS, "tissues", "mask", "seg", "dseg", "discs")
 """Endings of the names of files that hold labels."""
 

@@ -18,8 +18,6 @@ _NUMBERS: dict[str, Callable[[float, float], bool]] = {
     "<": float.__lt__, ">": float.__gt__, "<=": float.__le__, ">=": float.__ge__,
 }  # fmt: skip
 
-HELP = "COLUMN=VALUE on the rows of the summary, such as verdict=review; also !=, ~ (contains), <, >, <=, >="
-
 
 def selected(summary: Path, conditions: Sequence[str]) -> frozenset[str]:
     """Names of the cases whose row in a summary fulfils every condition.

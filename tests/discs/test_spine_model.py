@@ -168,5 +168,6 @@ def test_numbers_have_a_meaning_each_and_are_few():
 def test_numbers_of_another_kind_of_file_are_refused(tmp_path):
     path = tmp_path / "numbers.json"
     path.write_text('{"numbers": {"tilt_deg": [1]}}')
-    with pytest.raises(ValueError, match="must hold the numbers of MEANING"):
+    with pytest.raises(ValueError, match=r"must hold the numbers of MEANING; they differ in .*\bstep_mm\b") as refused:
         a.read_numbers(path)
+    assert "'tilt_deg'" not in str(refused.value)  # it is there

@@ -11,8 +11,8 @@ from ivdjax.inference.corrections import (
     Correction,
     Corrections,
     corrected_numbering,
+    corrections_text,
     read_corrections,
-    write_corrections,
 )
 from ivdjax.volume import Grid, UserError
 
@@ -32,7 +32,7 @@ def test_corrections_come_back_as_they_were_written(tmp_path):
         Correction("note", text="Schmorl node, L3"),
         Correction("accept", by="Grace", details={"levels": {"1": 1}}),
     ).with_anchor(PIN, by="Ada")
-    write_corrections(path, made)
+    path.write_text(corrections_text(made), "utf-8")
     assert read_corrections(path, "a") == made
     assert made.history[-1].at.endswith("+00:00") and made.with_anchor(PIN) is made
 

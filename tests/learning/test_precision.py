@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import jax
@@ -51,6 +52,7 @@ def gradients(name: str, **training: Any) -> Any:
     return maps, found
 
 
+@cache
 def kept_bytes(name: str, **training: Any) -> int:
     """Bytes that the forward pass leaves for the backward pass."""
     network, params, boxes = case(name)

@@ -97,17 +97,6 @@ def find_channels(
     return FoundSeries(series, tuple(ignored), tuple(remarks))
 
 
-def channels_in(folder: Path, channels: Sequence[str], case: str) -> FoundSeries:
-    """The channels of a case whose folder this is; see `find_channels`.
-
-    Raises:
-        CaseError: as `find_channels`.
-        OSError: a folder or a file cannot be read.
-    """
-    tree = scan_tree(Path(folder))
-    return find_channels(tree.all_files, tree.all_others, tree.folder, channels, case)
-
-
 def channel_series(
     folder: Path, channel: str, case: str, on_remark: Callable[[str], None] | None = None
 ) -> DicomSeries:

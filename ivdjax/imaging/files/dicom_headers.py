@@ -20,10 +20,9 @@ _TAGS = (
 )  # fmt: skip
 
 _PHILIPS_BLOCK = "Philips MR Imaging DD 001"
-_PHILIPS_FRAMES = "Philips MR Imaging DD 005"
 _PHILIPS_TAGS = tuple(0x20050000 | element for block in range(0x10, 0x16)
                       for element in (block, block << 8 | 0x0E, block << 8 | 0x0F))  # fmt: skip
-"""The names of private blocks, the scale slope within one of them, and the items that hold it in Enhanced files."""
+"""The name of a private block, the scale slope within it, and the items that hold it in Enhanced files."""
 
 MR_CLASSES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
 """MR Image, Enhanced MR Image and Legacy Converted Enhanced MR Image Storage."""

@@ -68,11 +68,6 @@ def is_meta(path: Path) -> bool:
     return path.suffix.lower() in _META
 
 
-def is_text_headed(path: Path) -> bool:
-    """Whether a file is a MetaImage or an NRRD file by its ending."""
-    return path.suffix.lower() in (*_META, ".nrrd", ".nhdr")
-
-
 def voxel_file(path: Path) -> Path | None:
     """The file beside a .mhd or .nhdr header in which its voxels lie; None for other files, and where the header is
     not sound or names none that is there.

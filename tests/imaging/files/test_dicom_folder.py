@@ -11,8 +11,8 @@ import pytest
 from pydicom.uid import EnhancedMRImageStorage, RLELossless, generate_uid
 
 from ivdjax.imaging.files import dicom
-from ivdjax.imaging.files.dicom_folder import channel_series, channels_in, holds_dicom
-from ivdjax.imaging.files.dicom_tree import visible_entries
+from ivdjax.imaging.files.dicom_folder import FoundSeries, channel_series, find_channels, holds_dicom
+from ivdjax.imaging.files.dicom_tree import scan_tree, visible_entries
 from ivdjax.volume import CaseError
 from tests.dicom_series import GE, PHILIPS, SIEMENS, sagittal_affine, write_enhanced, write_series
 
@@ -28,6 +28,12 @@ def voxels(value: int) -> np.ndarray:
 def add(folder: Path, value: int, **options) -> list[Path]:
     options = {"study": STUDY, "frame_of_reference": FRAME, "series_number": value, **options}
     return write_series(folder, voxels(value), sagittal_affine(), **options)
+
+
+def channels_in(folder: Path, channels: tuple[str, ...], case: str) -> FoundSeries:
+    """The channels of a case whose folder this is."""
+    tree = scan_tree(folder)
+    return find_channels(tree.all_files, tree.all_others, tree.folder, channels, case)
 
 
 def values(found) -> dict[str, int]:
