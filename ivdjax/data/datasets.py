@@ -20,7 +20,7 @@ from scipy import ndimage
 from ivdjax.config import DataConfig
 from ivdjax.data.channel_names import named_channel
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
-from ivdjax.data.told_contrast import told_weighting
+from ivdjax.data.weighting import told_weighting
 from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, source_files, split_suffix
 from ivdjax.imaging.geometry import cropped, resample, view_distance_mm

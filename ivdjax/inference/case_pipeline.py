@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.inference.corrections import Corrections
-from ivdjax.inference.kept import Kept
 from ivdjax.inference.output_folder import kept_output
 from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.results import write_result
+from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.inference.worker import Pipeline
 from ivdjax.model.model import Model
 from ivdjax.reports.tables import CaseSummary
@@ -81,7 +81,7 @@ def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], C
         evidence = work.evidence
         if model.config.inference.numbering == "solver":  # the other ways register something else
             evidence = registered(evidence, model.config.inference)
-        kept = Kept(work.files, model, work.prepared, evidence, work.source)
+        kept = StoredEvidence(work.files, model, work.prepared, evidence, work.source)
         result = conclude(model, work.case, work.prepared, evidence, request.options.probabilities, work.corrections)
         own = conclude(model, work.case, work.prepared, evidence) if work.corrections.changes_result else None
         with kept_output(request.output):

@@ -18,9 +18,9 @@ from ivdjax.data.datasets import CaseFiles
 from ivdjax.imaging.folders import whole_folder
 from ivdjax.imaging.geometry import from_canonical
 from ivdjax.inference.case_result import CaseResult
-from ivdjax.inference.kept import Kept
 from ivdjax.inference.names import KINDS
 from ivdjax.inference.results import OutputOptions, refuse_foreign, write_result
+from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.model.model import Model
 from ivdjax.reports.disc_table import disc_table_html
 from ivdjax.reports.overview import overview_png
@@ -149,7 +149,7 @@ class Found:
     model: Model
     files: CaseFiles
     result: CaseResult
-    kept: Kept | None
+    kept: StoredEvidence | None
     source: Mapping[str, Any]
 
     def write(self, output: Path, shown: DiscResult, options: OutputOptions, parts: Sequence[str] | None) -> None:

@@ -12,10 +12,10 @@ from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.case_result import structures_left_out
 from ivdjax.inference.corrections import read_corrections
-from ivdjax.inference.kept import read_kept
 from ivdjax.inference.names import bids_names, natural, plain_names
 from ivdjax.inference.results import read_document, result_documents
 from ivdjax.inference.selection import selected
+from ivdjax.inference.stored_evidence import read_stored_evidence
 from ivdjax.inference.visits.visits import result_paths
 from ivdjax.reports.canvas import DARK, WHITE, figure_bytes
 from ivdjax.reports.overview import PANELS, Heading, overview_figure
@@ -62,7 +62,7 @@ def draw_figure(request: FigureRequest) -> Path:
         raise UserError(f"{request.result} is not a result of ivdjax infer, or damaged; infer the case again")
     case = str(document["case"])
     names = plain_names(case) if request.result.name.endswith("_discs.json") else bids_names(case)
-    kept = read_kept(folder / names.name("evidence"), case)
+    kept = read_stored_evidence(folder / names.name("evidence"), case)
     volume = read_case(kept.files, tuple(kept.files.channels)).volume
     labels = read_labels(folder / names.name("labels"), case)
     discs = [_disc(row) for row in document["discs"]]

@@ -31,8 +31,8 @@ from ivdjax.imaging.files.source import Source
 from ivdjax.inference.case_result import CaseResult, conclude, prepare_case
 from ivdjax.inference.corrections import Corrections
 from ivdjax.inference.disc_result import DiscResult, Found
-from ivdjax.inference.kept import Kept
 from ivdjax.inference.segmenter import Segmenter, load_segmenter, look
+from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.model.provenance import provenance, validation_words
 from ivdjax.model.shipped import default_model, model_folder
 from ivdjax.volume import Case, CaseError, UserError, Volume
@@ -163,7 +163,7 @@ class DiscModel:
         source = provenance(work.files, model, anchor=pin) | corrections.facts()
         kept = None
         if work.files.channels:
-            kept = Kept(work.files, model, work.prepared, evidence, source)
+            kept = StoredEvidence(work.files, model, work.prepared, evidence, source)
         else:
             source["input"] = {
                 channel: {"file": "image in memory", "sha256": hashlib.sha256(array.tobytes()).hexdigest()}

@@ -24,8 +24,8 @@ from ivdjax.imaging.files.source import source_folder
 from ivdjax.imaging.folders import whole_folder, write_whole
 from ivdjax.inference.corrections import Corrections, corrections_text, read_corrections
 from ivdjax.inference.disc_segments import disc_segments
-from ivdjax.inference.kept import Kept, write_kept
 from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
+from ivdjax.inference.stored_evidence import StoredEvidence, write_stored_evidence
 from ivdjax.model.model import Model
 from ivdjax.model.provenance import validation_words
 from ivdjax.reports.coded_measures import codes_of, disc_readings
@@ -91,7 +91,7 @@ def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
 
 def write_result(
     output: Path, files: CaseFiles, result: CaseResult, model: Model, source: Mapping[str, Any],
-    options: OutputOptions, corrections: Corrections | None = None, kept: Kept | None = None,
+    options: OutputOptions, corrections: Corrections | None = None, kept: StoredEvidence | None = None,
     own: CaseResult | None = None, before_replacing: Callable[[], None] | None = None,
 ) -> None:  # fmt: skip
     """Writes every output of a case into its folder, which appears whole or not at all.
@@ -131,7 +131,7 @@ def write_result(
             native = result.labels.native or result.labels.grid
             write_probability(part / names.name("probability"), result.probability, native)
         if kept is not None:
-            write_kept(part / names.name("evidence"), kept)
+            write_stored_evidence(part / names.name("evidence"), kept)
         _write_report(part, names, result, model, source)
         if own is not None:
             _write_own(part, names, own, source)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ivdjax.inference.case_result import CaseResult, accepted, conclude
 from ivdjax.inference.corrections import LARGEST_LEVEL, Correction, Corrections
-from ivdjax.inference.kept import Kept
+from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.volume import CaseError, Disc, LabelMap
 
 Deed = Literal["shift", "level", "delete", "transitional", "accept", "note", "undo"]
@@ -41,7 +41,7 @@ class Decision:
     text: str = ""
 
 
-def resulting(kept: Kept, own: CaseResult, corrections: Corrections) -> CaseResult:
+def resulting(kept: StoredEvidence, own: CaseResult, corrections: Corrections) -> CaseResult:
     """The result that follows from the program's own one and the corrections. No network runs.
 
     Args:
@@ -58,7 +58,7 @@ def resulting(kept: Kept, own: CaseResult, corrections: Corrections) -> CaseResu
 
 
 def decided(
-    decision: Decision, kept: Kept, own: CaseResult, before: CaseResult, corrections: Corrections, reader: str
+    decision: Decision, kept: StoredEvidence, own: CaseResult, before: CaseResult, corrections: Corrections, reader: str
 ) -> tuple[Corrections, CaseResult]:
     """The corrections with one more decision, and the result that follows from them. No network runs.
 

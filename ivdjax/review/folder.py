@@ -14,9 +14,9 @@ from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import alone
 from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.cohort import UNDER_REVIEW, cohort_rows
-from ivdjax.inference.kept import Kept, moved, read_kept
 from ivdjax.inference.names import CaseNames
 from ivdjax.inference.results import OutputOptions, read_document
+from ivdjax.inference.stored_evidence import StoredEvidence, moved, read_stored_evidence
 from ivdjax.reports.cohort import CohortRow
 from ivdjax.reports.tables import SUMMARY
 from ivdjax.volume import Case, CaseError, Disc, UserError
@@ -54,17 +54,17 @@ class ResultFolder:
             self.bids, (self.path / names.path("probability")).is_file(), document.get("anonymous") is True
         )
 
-    def kept(self, case: str) -> Kept:
+    def kept(self, case: str) -> StoredEvidence:
         """What numbering a case again takes.
 
         Raises:
             CaseError: it is not there or damaged.
         """
-        kept = read_kept(self.path / self.names(case).path("evidence"), case)
+        kept = read_stored_evidence(self.path / self.names(case).path("evidence"), case)
         files = self.images.get(case)
         return kept if files is None else moved(kept, files)
 
-    def images_of(self, kept: Kept) -> Case:
+    def images_of(self, kept: StoredEvidence) -> Case:
         """The images of a case.
 
         Raises:

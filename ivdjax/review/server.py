@@ -19,7 +19,7 @@ from ivdjax.commands.commands import describe_os_error
 from ivdjax.inference.corrections import LARGEST_LEVEL
 from ivdjax.review.decision import DEEDS, Decision
 from ivdjax.review.guard import Access, Guard
-from ivdjax.review.opened import Outdated
+from ivdjax.review.open_case import Outdated
 from ivdjax.review.outlines import edited_outlines
 from ivdjax.review.session import Session
 from ivdjax.review.view import agreements, case_view, list_view, own_image

@@ -21,7 +21,7 @@ from ivdjax.inference.visits.compare import compared_visits, write_changes
 from ivdjax.reports.cohort import CohortRow
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.review.folder import ResultFolder
-from ivdjax.review.opened import OpenedCase
+from ivdjax.review.open_case import OpenCase
 from ivdjax.volume import CaseError, UserError
 
 MOST_OPEN = 4
@@ -42,7 +42,7 @@ class Session:
             only: names of the cases that are shown; None: all.
         """
         self.folder = folder
-        self._open: OrderedDict[str, OpenedCase] = OrderedDict()
+        self._open: OrderedDict[str, OpenCase] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._rows = {row.case: row for row in folder.rows() if only is None or row.case in only}
@@ -77,7 +77,7 @@ class Session:
         with self._lock:
             return self._rows[name]
 
-    def opened(self, name: str) -> OpenedCase:
+    def opened(self, name: str) -> OpenCase:
         """A case that has a result, loaded where it is not open yet.
 
         Raises:
@@ -95,7 +95,7 @@ class Session:
                 if name in self._open:
                     self._open.move_to_end(name)
                     return self._open[name]
-            found = OpenedCase(self.folder, name)
+            found = OpenCase(self.folder, name)
             with self._lock:
                 self._open[name] = found
                 for other in list(self._open):  # a case that waits for the writer stays
@@ -108,7 +108,7 @@ class Session:
         with self._lock:
             return name in self._open
 
-    def note_changed(self, case: OpenedCase) -> None:
+    def note_changed(self, case: OpenCase) -> None:
         """Has the writer bring a case's decisions to the disk, and shows them in the list at once."""
         _, corrections, result = case.state()
         words = tuple(entry.words() for entry in corrections.in_force)

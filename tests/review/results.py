@@ -14,8 +14,8 @@ from ivdjax.imaging.files import write_volume
 from ivdjax.inference.case_result import conclude, prepare_case
 from ivdjax.inference.cohort import write_summary
 from ivdjax.inference.corrections import Corrections
-from ivdjax.inference.kept import Kept
 from ivdjax.inference.results import OutputOptions, write_result
+from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.model.model import Model
 from ivdjax.model.provenance import provenance
 from ivdjax.reports.tables import CaseSummary
@@ -51,7 +51,7 @@ def store_case(root: Path, name: str, off: int = 0, remnant: bool = False, **dra
     wrong = Corrections(name).with_anchor(Anchor(3 + off, (0.0, 0.0, float(height_of(3))))) if off else None
     result = conclude(MODEL, case, prepared, evidence, corrections=wrong)
     source = provenance(files, MODEL) | Corrections(name).facts()
-    kept = Kept(files, MODEL, prepared, evidence, source)
+    kept = StoredEvidence(files, MODEL, prepared, evidence, source)
     write_result(root / "out", files, result, MODEL, source, OutputOptions(), Corrections(name), kept)
     return CaseSummary(name, "done", result.verdict, result.reasons, len(result.discs), 1.0)
 

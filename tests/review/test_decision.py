@@ -11,7 +11,7 @@ from ivdjax.inference.results import OutputOptions, stored_corrections
 from ivdjax.inference.visits.compare import write_changes
 from ivdjax.review.decision import Decision, moved_levels
 from ivdjax.review.folder import ResultFolder
-from ivdjax.review.opened import OpenedCase, Outdated
+from ivdjax.review.open_case import OpenCase, Outdated
 from ivdjax.review.session import Session
 from ivdjax.volume import CaseError
 from tests.review.results import store_cases
@@ -23,17 +23,17 @@ def stored(tmp_path_factory):
 
 
 @pytest.fixture
-def case(stored, tmp_path) -> OpenedCase:
+def case(stored, tmp_path) -> OpenCase:
     shutil.copytree(stored, tmp_path / "out")
-    return OpenedCase(ResultFolder(tmp_path / "out", False, {}), "high")
+    return OpenCase(ResultFolder(tmp_path / "out", False, {}), "high")
 
 
-def decide(case: OpenedCase, *decisions: Decision, reader: str = "Ada", blind: bool = False) -> None:
+def decide(case: OpenCase, *decisions: Decision, reader: str = "Ada", blind: bool = False) -> None:
     for decision in decisions:
         case.decide(decision, reader, case.state()[0], blind)
 
 
-def levels(case: OpenedCase, reader: str = "") -> tuple[int, ...]:
+def levels(case: OpenCase, reader: str = "") -> tuple[int, ...]:
     return case.state(reader)[2].labels.levels
 
 
@@ -139,7 +139,7 @@ def test_all_outputs_follow_and_the_programs_own_result_stays(stored, tmp_path):
     with (tmp_path / "out" / "discs.csv").open() as stream:
         assert {row["corrected"] for row in csv.DictReader(stream)} == {"yes"}
     # A second correction starts from the program's own result, which is no other for it.
-    again = OpenedCase(folder, "high")
+    again = OpenCase(folder, "high")
     assert again.is_written and np.array_equal(again.own.labels.array, own.array)
     assert again.state()[2].labels.levels == (1, 2, 3, 4, 5, 6, 7)
 

@@ -13,7 +13,7 @@ from ivdjax.inference.figure import FigureRequest, draw_figure
 from ivdjax.inference.results import read_document
 from ivdjax.review.decision import Decision
 from ivdjax.review.folder import ResultFolder
-from ivdjax.review.opened import OpenedCase
+from ivdjax.review.open_case import OpenCase
 from ivdjax.review.pictures import discs_data
 from tests.review.results import store_case
 
@@ -27,7 +27,7 @@ def out(tmp_path_factory):
 
 
 def test_what_was_left_out_of_a_stored_result_is_dashed_and_named_in_the_review(out):
-    case = OpenedCase(ResultFolder(out, False, {}), "odd")
+    case = OpenCase(ResultFolder(out, False, {}), "odd")
     data = discs_data(case.own, case.own)
     ((other),) = data["left_out"]
     value = other["value"]
@@ -53,7 +53,7 @@ def test_what_was_left_out_is_dashed_and_named_in_a_figure_of_a_stored_result(ou
 
 
 def test_tissues_and_what_was_measured_of_them_outlast_an_acceptance_and_a_correction(out):
-    case = OpenedCase(ResultFolder(out, False, {}), "odd")
+    case = OpenCase(ResultFolder(out, False, {}), "odd")
     before = read_document(out / "odd" / "odd_discs.json")
     tissues = read_labels(out / "odd" / "odd_tissues.nii.gz", "odd").array
     assert before["spine"] and before["not_measured"] and before["discs"][2]["canal_ap_mm"] is not None

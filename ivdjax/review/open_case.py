@@ -12,8 +12,8 @@ from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.case_result import CaseResult, structures_left_out
 from ivdjax.inference.corrections import Correction, Corrections, corrections_text
-from ivdjax.inference.kept import Kept
 from ivdjax.inference.results import read_document, stored_corrections, write_result
+from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.review.decision import Decision, decided, resulting
 from ivdjax.review.folder import ResultFolder
@@ -24,7 +24,7 @@ class Outdated(Exception):
     """Somebody has decided meanwhile, in another tab perhaps: what the page shows is not the present state."""
 
 
-class OpenedCase:
+class OpenCase:
     """One case of a reviewed folder. All methods may be called from several threads.
 
     Attributes:
@@ -41,7 +41,7 @@ class OpenedCase:
         """
         self.name = name
         self._folder = folder
-        self._kept: Kept = folder.kept(name)
+        self._kept: StoredEvidence = folder.kept(name)
         images = folder.images_of(self._kept)
         self.own: CaseResult = _whole(folder.stored(name, images, own=True), self._kept)
         self._corrections = stored_corrections(folder.path, name, folder.options(name))
@@ -175,7 +175,7 @@ class OpenedCase:
         return list(document.get("corrections") or []) == wanted
 
 
-def _whole(stored: CaseResult, kept: Kept) -> CaseResult:
+def _whole(stored: CaseResult, kept: StoredEvidence) -> CaseResult:
     """A stored result with what its label map and table lack: tissues, and what was left out below the lowest disc."""
     evidence, prepared, tissues = kept.evidence, kept.prepared, None
     if evidence.tissue_probability is not None:

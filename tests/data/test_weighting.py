@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivdjax.data.told_contrast import told_weighting
+from ivdjax.data.weighting import told_weighting
 from ivdjax.imaging.files import DicomSeries
 
 

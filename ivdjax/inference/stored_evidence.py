@@ -37,7 +37,7 @@ _Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class StoredEvidence:
     """All that numbering, measuring and writing a case again takes, but for its images.
 
     Attributes:
@@ -55,7 +55,7 @@ class Kept:
     source: dict[str, Any]
 
 
-def write_kept(path: Path, kept: Kept) -> None:
+def write_stored_evidence(path: Path, kept: StoredEvidence) -> None:
     """Writes the file, whole or not at all; the same content gives the same bytes.
 
     Raises:
@@ -90,8 +90,8 @@ def write_kept(path: Path, kept: Kept) -> None:
     write_whole(path, out.getvalue())
 
 
-def read_kept(path: Path, case: str) -> Kept:
-    """What `write_kept` wrote.
+def read_stored_evidence(path: Path, case: str) -> StoredEvidence:
+    """What `write_stored_evidence` wrote.
 
     Raises:
         CaseError: there is no such file, it is damaged, or a newer version wrote it.
@@ -113,7 +113,7 @@ def read_kept(path: Path, case: str) -> Kept:
         raise CaseError(f"case {case}: {path} is damaged ({error}); infer the case again with --overwrite") from error
 
 
-def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> Kept:
+def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> StoredEvidence:
     grid = _grid("grid", arrays)
     probability = np.zeros(grid.shape, np.float32)
     probability[_slices(arrays["box"])] = arrays["probability"]
@@ -139,15 +139,15 @@ def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> 
         None, 0, grid, _grid("source", arrays), _grid("native", arrays), tuple(facts["warnings"]),
         missing=tuple(facts["missing"]), region=region,
     )  # fmt: skip
-    return Kept(files, model, prepared, evidence, facts["source"])
+    return StoredEvidence(files, model, prepared, evidence, facts["source"])
 
 
-def moved(kept: Kept, files: CaseFiles) -> Kept:
+def moved(kept: StoredEvidence, files: CaseFiles) -> StoredEvidence:
     """The same with its images elsewhere."""
     return replace(kept, files=files)
 
 
-def _facts(kept: Kept) -> dict[str, Any]:
+def _facts(kept: StoredEvidence) -> dict[str, Any]:
     prepared, meta = kept.prepared, dict(kept.model.meta)
     return {
         "version": VERSION, "subject": kept.files.subject, "remarks": list(kept.files.remarks),
