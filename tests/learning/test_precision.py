@@ -16,10 +16,11 @@ from ivdjax.networks.disc_net import build_disc_net
 from ivdjax.networks.unet import build_unet
 from ivdjax.networks.vnet import build_vnet
 
-DISC = DiscNetConfig(stem=8, growth=(8, 8, 8), layers=(2, 1, 1), aspp_rates=(1,), aspp_growth=8, path=(8, 8, 8))
+DISC = DiscNetConfig(stem=8, growth=(8, 8, 8), layers=(1, 1, 1), aspp_rates=(1,), aspp_growth=8, path=(8, 8, 8),
+                     path_layers=(0, 0, 0))  # fmt: skip
 NETWORKS = {
     "disc": (build_disc_net(DISC), (2, 16, 16, 1)),
-    "region": (build_unet(UNetConfig(width=8, downsamplings=2, layers=2)), (2, 16, 16, 1)),
+    "region": (build_unet(UNetConfig(width=8, downsamplings=1, layers=1)), (2, 16, 16, 1)),
     "localization": (build_vnet(VNetConfig(widths=(8, 8), layers=(1, 2), slice_pooling=(2,))), (1, 4, 8, 8, 1)),
 }
 NAMES = tuple(NETWORKS)
