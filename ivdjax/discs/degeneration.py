@@ -23,6 +23,7 @@ from ivdjax.discs.tissue_signal import (
     csf_signal,
     fit_bias,
     marrow_voxels,
+    median_signal,
     nucleus_and_annulus,
 )
 from ivdjax.discs.vertebra import Body, EndPlate, fit_body
@@ -207,7 +208,7 @@ def _signals(
     fluid = _voxels(image, canal, labels)
     parts = {"marrow": tuple(np.concatenate(part) for part in zip(*marrow.values(), strict=True))} if marrow else {}
     bias = fit_bias(parts)  # type: ignore[arg-type]
-    medians = {level: _median(_flat(*own, bias)) for level, own in marrow.items()}
+    medians = {level: median_signal(_flat(*own, bias)) for level, own in marrow.items()}
     fluid_signal = _flat(*fluid, bias)
     found = {}
     for level, disc in discs.items():
@@ -244,10 +245,6 @@ def _voxels_near(image: NDArray, vertebrae: NDArray[np.bool_], labels: LabelMap,
 
 def _flat(points_mm: NDArray[np.float64], signal: NDArray[np.float64], bias: Bias | None) -> NDArray[np.float64]:
     return signal if bias is None else signal / bias.at(points_mm)
-
-
-def _median(values: NDArray[np.float64]) -> float | None:
-    return float(np.median(values)) if len(values) >= 12 else None
 
 
 def _add_signal(

@@ -138,6 +138,11 @@ def marrow_voxels(points_mm: NDArray[np.float64], body: Body) -> NDArray[np.bool
     )  # fmt: skip
 
 
+def median_signal(values: NDArray[np.float64]) -> float | None:
+    """The median of a tissue's signal (N,); None for fewer than twelve voxels."""
+    return float(np.median(values)) if len(values) >= _LEAST_VOXELS else None
+
+
 def csf_signal(points_mm: NDArray[np.float64], signal: NDArray[np.float64], line: CanalLine,
                disc: DiscAxes) -> float | None:  # fmt: skip
     """The 90th percentile of the canal's signal (N,) at points (N, 3) within 30 mm of a disc's plane, along the canal.

@@ -42,6 +42,12 @@ def test_ends_lie_half_way_between_voxels_in_and_out():
     assert section.heights_mm.max() == pytest.approx(5)
 
 
+def test_a_disc_longer_than_what_is_sampled_ends_with_the_samples():
+    section = mid_sagittal_section(np.ones((11, 11, 31), bool), AFFINE, frame_at((5, 5, 14)), 2.0, ACROSS[64:97],
+                                   np.arange(-4, 4.1, 0.25))  # fmt: skip
+    assert (section.front_mm, section.back_mm) == (4.0, -4.0)
+
+
 def test_an_empty_place_has_no_section_and_no_width():
     mask = np.zeros((11, 11, 31), bool)
     mask[5, 5, 2] = True

@@ -7,7 +7,7 @@ import pytest
 
 from ivdjax.discs.canal import CanalLine
 from ivdjax.discs.disc_axes import DiscAxes
-from ivdjax.discs.tissue_signal import csf_signal, fit_bias, marrow_voxels, nucleus_and_annulus
+from ivdjax.discs.tissue_signal import csf_signal, fit_bias, marrow_voxels, median_signal, nucleus_and_annulus
 from ivdjax.discs.vertebra import Body, EndPlate
 
 AXES = DiscAxes(np.zeros(3), *np.eye(3))
@@ -47,6 +47,7 @@ def test_a_part_needs_twelve_voxels():
     nucleus, annulus = nucleus_and_annulus(flat, np.ones(41))  # 19 voxels of nucleus, 10 of annulus
     assert nucleus == 1.0 and annulus is None
     assert nucleus_and_annulus(flat[:23], np.ones(23)) == (None, None)
+    assert median_signal(np.arange(12.0)) == 5.5 and median_signal(np.arange(11.0)) is None
 
 
 def test_csf_is_the_bright_part_of_the_canal_within_30_mm_along_it():
