@@ -206,7 +206,7 @@ def test_discs_of_a_phantom_with_pits_and_rippled_endplates():
     for level in range(1, 8):
         shape = spine.disc(level)
         affine = canonical_affine((2.0, 1.25, 1.25), turn=rotation(3, 1) @ rotation(2, 0), shift=(0.2, -0.3, 0.4))
-        affine[:3, 3] += shape.axes.centre_mm
+        affine[:3, 3] += shape.frame.centre_mm
         disc = only(draw(lambda world, of=shape: disc_distance(of, np.moveaxis(world, -1, 0).astype(np.float32)) <= 0,
                          affine))  # fmt: skip
         truth, measured = true_shape(shape), disc.measures | {"volume_mm3": disc.volume_mm3}
