@@ -150,8 +150,9 @@ class _Progress:
             self._bar.update(step - self._bar.n)
         elif self._clock() >= self._next_line_s or step >= self._total:
             self._next_line_s = self._clock() + LOG_EVERY_S
-            self.say(f"{self._stage}: step {step} of {self._total}, loss {loss:.4f}, {pace:.0f} slices/s, "
-                     f"{self._to_go(step)} to go")  # fmt: skip
+            # The first step is mostly compilation and says nothing of the others.
+            rate = f", {pace:.0f} slices/s, {self._to_go(step)} to go" if step - self._start_step > 1 else ""
+            self.say(f"{self._stage}: step {step} of {self._total}, loss {loss:.4f}{rate}")
 
     def say(self, text: str) -> None:
         if self._bar is not None:
@@ -165,6 +166,4 @@ class _Progress:
 
     def _to_go(self, step: int) -> str:
         done = step - self._start_step
-        if done <= 1:  # the first step is mostly compilation and says nothing of the others
-            return "an unknown time"
         return tqdm.format_interval((self._clock() - self._begin_s) / done * (self._total - step))
