@@ -188,7 +188,7 @@ def true_shape(disc):
 
     def inside(x, y, z):
         local = np.stack(np.meshgrid(x, y, z, indexing="ij")).reshape(3, -1)
-        points = disc.axes.centre_mm[:, None] + disc.axes.axes.T @ local
+        points = disc.frame.centre_mm[:, None] + disc.frame.axes.T @ local
         distance = disc_distance(disc, points.astype(np.float32).reshape(3, 1, 1, -1))
         return (distance <= 0).reshape(len(x), len(y), len(z))
 
