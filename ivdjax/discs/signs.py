@@ -219,7 +219,7 @@ def _border(answer: Answer) -> Sign:
 
 
 def _missing_below(answer: Answer) -> Sign:
-    """Levels below the lowest that the image should show."""
+    """Levels below the lowest: not found where the image should show them, or out of view, and the sacrum with them."""
     missing = range(1, answer.lowest)
     if not missing:
         return Sign(0.0)
@@ -227,7 +227,10 @@ def _missing_below(answer: Answer) -> Sign:
     step_mm = a.HEIGHT_MM[answer.lowest - a.LOWEST] - a.HEIGHT_MM[answer.lowest - 1 - a.LOWEST]
     in_view = float(np.clip((lowest.below_mm - step_mm + 10) / 20, 0, 1))
     say = f"{_names(missing)} not found below {level_name(answer.lowest)}"
-    return Sign(in_view, say, 0.5 * (in_view == 1))
+    if in_view < 1 and not answer.anchored:
+        say = f"{level_name(1)} is not in view: without the sacrum, levels are a guess"
+    # Networks that count from the look of the discs alone can be sure and one level off, all of them alike.
+    return Sign(in_view, say, 0.5 * (in_view == 1 or not answer.anchored))
 
 
 def _gaps(answer: Answer) -> Sign:

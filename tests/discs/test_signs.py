@@ -112,11 +112,13 @@ def test_the_lower_border_is_a_contradiction_unless_the_sacrum_is_seen():
     assert sign("border", ordinary(changed={1: {"below_mm": 4.0}}, anchored=True)) == Sign(0.0)
 
 
-def test_levels_that_are_missing_where_the_image_shows_their_place():
+def test_levels_that_are_missing_and_levels_that_are_out_of_view():
     below = sign("missing_below", ordinary(range(3, 8)))
     assert below == Sign(1.0, "L5/S1 and L4/5 not found below L3/4", 0.5)
     cut = {3: {"below_mm": 20.0}}
-    assert sign("missing_below", ordinary(range(3, 8), changed=cut)).least == 0
+    unseen = sign("missing_below", ordinary(range(3, 8), changed=cut))
+    assert unseen.value < 0.5 and unseen.least == 0.5 and unseen.sentence.startswith("L5/S1 is not in view: without")
+    assert sign("missing_below", ordinary(range(3, 8), changed=cut, anchored=True)).least == 0
     assert sign("gaps", ordinary((1, 2, 4, 5, 7))) == Sign(2.0, "L3/4 and T12/L1 not found between others", 0.5)
     above = sign("missing_above", ordinary(range(1, 6)))
     assert above.value == pytest.approx(2.0) and above.sentence == "T12/L1 and T11/12 not found above L1/2"
