@@ -1,9 +1,12 @@
 """How measures on a model's outlines agree with those on outlines that people drew: bias and limits of agreement.
 
-    python -m benchmarks.wear_agreement --model models/NAME [--grades GRADINGS.csv] [--plots DIR] [--store] CASES
+    python -m benchmarks.wear_agreement --model models/NAME [--predictions OUT] [--grades GRADINGS.csv] [--plots DIR]
+                                        [--store] CASES
 
 CASES are case folders, or folders of them, with an image, `_Labels` and `_Tissues` beside it, none of which the model
-was trained on. The model must outline tissues. A disc counts where its level is right (centroids within 10 mm).
+was trained on. The model must outline tissues. With --predictions its outlines are read from results of `ivdjax infer`
+and measured anew, in place of inferring the cases again. A disc counts where its
+level is right (centroids within 10 mm).
 
 For each measure (Bland and Altman, Lancet 1986): the bias (predicted less reference), the deviation of the
 differences, and the limits of agreement, bias ± 1.96 deviations, with 95 % intervals from 2,000 bootstrap samples of
@@ -15,7 +18,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +32,16 @@ from benchmarks.gradings import read_gradings
 from benchmarks.reference_cases import reference_cases
 from benchmarks.wear_on_references import MEASURES, Values, grade_table, measured
 from ivdjax.commands.commands import run_command
-from ivdjax.data.datasets import read_case
+from ivdjax.data.datasets import CaseFiles, read_case
+from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
 from ivdjax.discs.standard_error import AGREEMENT
-from ivdjax.discs.wear import SPINE_MEASURES
+from ivdjax.discs.wear import SPINE_MEASURES, with_wear
 from ivdjax.imaging.folders import write_whole
-from ivdjax.inference.case_result import CaseResult
+from ivdjax.inference.results import read_document
 from ivdjax.inference.segmenter import find_discs, load_segmenter
 from ivdjax.model.model import annotate_model, read_model
-from ivdjax.volume import Case, UserError
+from ivdjax.volume import Case, Disc, UserError
 
 
 def main() -> int:
@@ -44,6 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="+", metavar="CASES")
     parser.add_argument("--model", required=True, metavar="DIR")
+    parser.add_argument("--predictions", type=Path, metavar="OUT", help="the model's results of these cases")
     parser.add_argument("--grades", metavar="CSV", help="gradings of the discs (default: none)")
     parser.add_argument("--plots", metavar="DIR", help="folder for a Bland-Altman plot of each measure")
     parser.add_argument("--store", action="store_true", help="write the figures into the model's folder")
@@ -51,17 +57,21 @@ def main() -> int:
 
     def run() -> int:
         model = read_model(options.model)
-        segmenter = load_segmenter(options.model)
+        segmenter = None if options.predictions else load_segmenter(options.model)
         predicted: Values = {}
         reference: Values = {}
         for files in reference_cases(options.cases, model.channels):
             case = read_case(files, model.channels)
-            found = find_discs(segmenter, case)
-            if found.tissues is None:
-                raise UserError(f"{options.model} outlines discs alone; it takes a model whose disc.outputs are [disc, "
-                                "vertebra, canal]")  # fmt: skip
             reference |= measured(case)
-            predicted |= of_right_levels(found, case)
+            if segmenter is None:
+                discs, spine = of_results(options.predictions, files, model.channels)
+            else:
+                found = find_discs(segmenter, case)
+                discs, spine = list(found.discs), dict(found.spine)
+                if found.tissues is None:
+                    raise UserError(f"{options.model} outlines discs alone; it takes a model whose disc.outputs are "
+                                    "[disc, vertebra, canal]")  # fmt: skip
+            predicted |= of_right_levels(discs, spine, case)
         pairs = paired(predicted, reference)
         print(agreement_table(pairs))
         if options.grades:
@@ -83,14 +93,30 @@ Pairs = list[tuple[str, float, float]]
 """Case, value on the model's outlines, value on the reference's."""
 
 
-def of_right_levels(found: CaseResult, case: Case) -> Values:
-    """The measures of the discs that a model gave their right level, by case and level; 0 is the spine as a whole."""
-    from ivdjax.discs.measures import measure_discs
+def of_results(output: Path, files: CaseFiles, channels: Sequence[str]) -> tuple[list[Disc], dict[str, float | None]]:
+    """Discs and spine of a case, measured on the outlines that results hold of it.
 
+    Raises:
+        UserError: the folder has no results of the case, or none with tissues.
+        CaseError: a file cannot be read.
+    """
+    folder = output / files.name
+    discs, tissues, table = (folder / f"{files.name}_{end}" for end in ("discs.nii.gz", "tissues.nii.gz", "discs.json"))
+    if lacking := [path.name for path in (discs, tissues, table) if not path.exists()]:
+        raise UserError(f"--predictions takes results with outlines of tissues; {folder} lacks {', '.join(lacking)}")
+    case = read_case(replace(files, labels=discs, tissues=tissues), channels)
+    assert case.labels is not None and case.tissues is not None
+    sure = {row["level"]: row.get("outline_confidence") for row in read_document(table)["discs"]}
+    found = [replace(disc, outline_confidence=sure.get(disc.level)) for disc in measure_discs(case.labels, None, {})]
+    return with_wear(found, case.labels, case.tissues, case.volume.array[0], {})
+
+
+def of_right_levels(discs: Iterable[Disc], spine: Mapping[str, float | None], case: Case) -> Values:
+    """The measures of the discs that a model gave their right level, by case and level; 0 is the spine as a whole."""
     assert case.labels is not None
     true = {disc.level: np.array(disc.centroid_mm) for disc in measure_discs(case.labels, None, {})}
-    values: Values = {(case.name, 0): {name: v for name in SPINE_MEASURES if (v := found.spine.get(name)) is not None}}
-    for disc in found.discs:
+    values: Values = {(case.name, 0): {name: v for name in SPINE_MEASURES if (v := spine.get(name)) is not None}}
+    for disc in discs:
         place = true.get(disc.level)
         if place is not None and np.linalg.norm(place - disc.centroid_mm) <= RIGHT_WITHIN_MM:
             values[case.name, disc.level] = {n: v for n in MEASURES if (v := disc.measures.get(n)) is not None}

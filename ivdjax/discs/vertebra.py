@@ -19,14 +19,16 @@ STEP_MM = 0.5
 """Distance of the samples along a body's axes."""
 HALF_STRIP_MM = 5.0
 """The strip about the median plane reaches this far to both sides."""
-LATERAL_MM = np.linspace(-HALF_STRIP_MM, HALF_STRIP_MM, 5)
+LATERAL_MM = np.linspace(-HALF_STRIP_MM, HALF_STRIP_MM, 9)
 
 _REACH_MM = 32.0
 """No body reaches further from its middle, to the front or the back."""
-_WALL_MM = np.arange(1.5, 8.1, 0.75)
+_WALL_MM = np.arange(1.5, 9.1, 0.5)
 """Depths under an end plate at which the walls are looked for; the rounded rim above them is left out."""
 _LEAN = 0.15
 """A wall leans by this much at most (tangent) where it is carried on to the end plate."""
+_FACE_OFF_MM, _WALL_OFF_MM = 1.0, 0.7
+"""What lies further off a line through a face or a wall is a pit, a lip or a bump; the steps between voxels are not."""
 _LEAST_DEPTH_MM, _LEAST_HEIGHT_MM = 12.0, 6.0
 """A smaller body is none: a remnant of an outline, or a plane of a disc that goes astray."""
 
@@ -103,7 +105,7 @@ def fit_body(
         return None
     rows = (anterior > back + 0.1 * (front - back)) & (anterior < front - 0.1 * (front - back))
     centre = section[rows].astype(float) @ superior * STEP_MM / np.maximum(heights[rows], STEP_MM)
-    faces = [_line(anterior[rows], centre + side * heights[rows] / 2) for side in (1, -1)]
+    faces = [_line(anterior[rows], centre + side * heights[rows] / 2, _FACE_OFF_MM) for side in (1, -1)]
     middle = (back + front) / 2
     plates = [
         _end_plate(vertebrae, affine, axes, line, side, middle) for line, side in zip(faces, (1, -1), strict=True)
@@ -163,12 +165,12 @@ def _canal_behind(axes: DiscAxes, canal_mm: NDArray[np.float64], superior: NDArr
     return np.asarray(np.interp(superior, local[order, 2], local[order, 1]))[None]
 
 
-def _line(along: NDArray[np.float64], heights: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and offset of the straight line through a face, its pits and bumps left out once."""
-    slope, offset = np.polyfit(along, heights, 1)
-    off = np.abs(heights - slope * along - offset)
-    kept = off <= max(2.5 * float(np.median(off)), 0.3)
-    slope, offset = np.polyfit(along[kept], heights[kept], 1)
+def _line(along: NDArray[np.float64], places: NDArray[np.float64], least_off_mm: float) -> tuple[float, float]:
+    """Slope and offset of the straight line through places, those that lie well off it left out once."""
+    slope, offset = np.polyfit(along, places, 1)
+    off = np.abs(places - slope * along - offset)
+    kept = off <= max(2.5 * float(np.median(off)), least_off_mm)
+    slope, offset = np.polyfit(along[kept], places[kept], 1)
     return float(slope), float(offset)
 
 
@@ -211,19 +213,13 @@ def plate_of(
             return None
         places = np.array([place for place in found if place is not None])
         # A wall leans a little; a steep one is a lip of bone, a rounded corner or a gap in the outline.
-        lean = float(np.clip(_median_slope(depths_mm[seen], places), -_LEAN, _LEAN)) if seen.sum() > 2 else 0.0
+        lean = float(np.clip(_line(depths_mm[seen], places, _WALL_OFF_MM)[0], -_LEAN, _LEAN)) if seen.sum() > 2 else 0.0
         ends.append(float(np.median(places - lean * depths_mm[seen])))
     back, front = ends
     if front - back < _LEAST_DEPTH_MM:
         return None
     return EndPlate(axes.world_mm(np.array([0, back, 0])), axes.world_mm(np.array([0, front, 0])), axes.right,
                     axes.anterior)  # fmt: skip
-
-
-def _median_slope(depths_mm: NDArray[np.float64], places_mm: NDArray[np.float64]) -> float:
-    """The median of the slopes between all pairs of places (Theil and Sen), which a few odd ones do not move."""
-    one, other = np.triu_indices(len(depths_mm), 1)
-    return float(np.median((places_mm[other] - places_mm[one]) / (depths_mm[other] - depths_mm[one])))
 
 
 def _wall_mm(profile: NDArray[np.floating], along: NDArray[np.float64], towards: int) -> float | None:

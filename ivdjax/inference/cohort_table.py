@@ -78,10 +78,16 @@ def disc_lines(document: Mapping[str, Any], subject: str, visit: int) -> list[di
 def disc_table(rows: list[dict[str, Any]]) -> str:
     """The table as CSV: one row for each disc; columns that would be empty in every row are left out.
 
-    What was not measured is named in the column not_measured with the reason, also of columns that are left out.
+    A standard error stands behind its own column. What was not measured is named in the column not_measured with the
+    reason, also of columns that are left out.
     """
     measured = dict.fromkeys([column.name for column in COLUMNS])
     measured |= dict.fromkeys(name for row in rows for name in row if name not in (*LEADING, *TRAILING))
+    errors = {name for name in measured if name.removesuffix(ERROR_ENDING) in measured and name.endswith(ERROR_ENDING)}
+    measured = dict.fromkeys(
+        name for own in measured if own not in errors for name in (own, own + ERROR_ENDING)
+        if name == own or name in errors
+    )  # fmt: skip
     kept = [name for name in measured if not rows or any(row.get(name) not in (None, "") for row in rows)]
     return csv_text((*LEADING, *kept, *TRAILING), rows)
 

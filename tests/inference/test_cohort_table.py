@@ -72,3 +72,9 @@ def test_a_folder_without_discs_has_the_columns_alone(tmp_path):
     write_disc_table(tmp_path, [], OutputOptions())
     (head,) = (tmp_path / "discs.csv").read_text().splitlines()
     assert head.startswith("case,subject,visit,verdict,corrected,level,level_name,") and head.endswith(",model")
+
+
+def test_a_standard_error_stands_behind_its_value():
+    one = {"case": "a", "level": 1, "slip_mm": 2.0, "slip_percent": 5.0, "wat_mean": 7.0, "slip_mm_se": 0.5}
+    header = disc_table([one]).splitlines()[0].split(",")
+    assert header[header.index("slip_mm") + 1 :][:2] == ["slip_mm_se", "slip_percent"]

@@ -24,7 +24,7 @@ def disc_distance(disc: DiscShape, points: Array) -> Array:
     """Signed distance in mm (negative inside) from points (3, ...) to the surface of a disc."""
     x, y, z = disc.frame.local(points)
     outline = _outline(disc, x, y, disc.bulge)
-    top, bottom = _surfaces(disc, x, y)
+    top, bottom = disc_surfaces(disc, x, y)
     rim = min(0.35 * disc.height, 2.5)
     return intersection(outline, np.maximum(z - top, bottom - z), rim)
 
@@ -84,7 +84,7 @@ def _outline(disc: DiscShape, x: Array, y: Array, grow_mm: float) -> Array:
     return superellipse(x, bent, disc.half_width + grow_mm, disc.half_ap + grow_mm, disc.power)
 
 
-def _surfaces(disc: DiscShape, x: Array, y: Array) -> tuple[Array, Array]:
+def disc_surfaces(disc: DiscShape, x: Array, y: Array) -> tuple[Array, Array]:
     """Heights in mm of the upper and lower endplate over the disc's own plane."""
     forward = np.clip(y / disc.half_ap, -1.15, 1.15)
     radius2 = np.minimum((forward - np.float32(disc.peak)) ** 2 + (x / disc.half_width) ** 2, 1.3)
@@ -99,7 +99,7 @@ def _surfaces(disc: DiscShape, x: Array, y: Array) -> tuple[Array, Array]:
     return top, bottom
 
 
-def _body_distance(spine: Spine, index: int, points: Array) -> Array:
+def body_distance(spine: Spine, index: int, points: Array) -> Array:
     """Signed distance in mm to the body between the discs `index` and `index + 1` of the spine."""
     lower, upper, frame = spine.discs[index], spine.discs[index + 1], spine.body_frames[index]
     half = np.float32(np.linalg.norm(upper.frame.centre_mm - lower.frame.centre_mm) / 2)
@@ -116,8 +116,8 @@ def _body_distance(spine: Spine, index: int, points: Array) -> Array:
     wall = superellipse(x, y + bend * (x / half_width) ** 2, half_width, half_ap, (lower.power + upper.power) / 2)
     x_low, y_low, z_low = lower.frame.local(points)
     x_up, y_up, z_up = upper.frame.local(points)
-    floor = _surfaces(lower, x_low, y_low)[0] - z_low
-    roof = z_up - _surfaces(upper, x_up, y_up)[1]
+    floor = disc_surfaces(lower, x_low, y_low)[0] - z_low
+    roof = z_up - disc_surfaces(upper, x_up, y_up)[1]
     return intersection(wall, np.maximum(floor, roof), 2.0)
 
 
@@ -125,7 +125,7 @@ def _paint_body(canvas: Canvas, spine: Spine, signals: Signals, index: int, box:
                 draws: NDArray[np.float64]) -> None:  # fmt: skip
     lower, upper, frame = spine.discs[index], spine.discs[index + 1], spine.body_frames[index]
     points = canvas.at(box)
-    distance = _body_distance(spine, index, points) + np.float32(0.25) * mottle[box]
+    distance = body_distance(spine, index, points) + np.float32(0.25) * mottle[box]
     fused = lower.level <= 0
     if not fused:
         canvas.mark(box, distance, "vertebra")
@@ -161,7 +161,7 @@ def _paint_reaction(canvas: Canvas, signals: Signals, box: Box, inner: Array, di
                     side: float, chance: float) -> None:  # fmt: skip
     """Marrow next to a worn disc: edema, fat or sclerosis (Modic types 1 to 3)."""
     x, y, z = disc.frame.local(points)
-    top, bottom = _surfaces(disc, x, y)
+    top, bottom = disc_surfaces(disc, x, y)
     depth = (z - top if side > 0 else bottom - z) / np.float32(3 + 9 * abs(side) * disc.wear)
     front = np.clip(0.5 + (y / disc.half_ap) * np.float32(np.sign(chance - 0.2)), 0.2, 1)
     share = inner * np.clip(1 - depth, 0, 1) * (depth > -0.5) * front
@@ -172,7 +172,7 @@ def _paint_reaction(canvas: Canvas, signals: Signals, box: Box, inner: Array, di
 def _paint_disc(canvas: Canvas, disc: DiscShape, signals: Signals, box: Box, draws: NDArray[np.float64]) -> None:
     points = canvas.at(box)
     x, y, z = disc.frame.local(points)
-    top, bottom = _surfaces(disc, x, y)
+    top, bottom = disc_surfaces(disc, x, y)
     distance = disc_distance(disc, points)
     outline = _outline(disc, x, y, disc.bulge)
     strength = np.float32(disc.contrast)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import gamma
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.data.phantom.acquisition import acquire, sample_pose
+from ivdjax.data.phantom.alignment_truth import alignment_truth
 from ivdjax.data.phantom.body import paint_body
 from ivdjax.data.phantom.canvas import Canvas, make_canvas
 from ivdjax.data.phantom.discs import disc_box, disc_distance, paint_bridge, paint_column, paint_wings
@@ -23,7 +25,8 @@ from ivdjax.data.phantom.posterior import (
 )
 from ivdjax.data.phantom.protocol import sample_protocol
 from ivdjax.data.phantom.shapes import occupancy
-from ivdjax.data.phantom.spine import DiscShape, Spine, sample_spine
+from ivdjax.data.phantom.signal_truth import SignalTruth, signal_truth
+from ivdjax.data.phantom.spine import TOP_LEVEL, Spine, sample_spine
 from ivdjax.data.phantom.tissues import sample_signals
 from ivdjax.volume import LUMBAR_DISCS, Case, Grid, LabelMap, Volume, level_name, to_world_mm
 
@@ -45,9 +48,15 @@ class DiscTruth:
             median plane, at 80 % of the way to the front edge, in the middle, and at 80 % to the back.
         ap_width_mm, lateral_width_mm: of the model.
         wear: 0 (young) to 1 (worn).
-        slip_mm: how far the spine above stands in front, along the disc's plane.
+        slip_mm, posterior_overhang_mm, segmental_angle_deg: as docs/measures.md defines them, on the solids; None at
+            L5/S1, where they take the sacrum.
+        given_slip_mm: how far the spine above was moved to the front along the disc's plane.
         bulge_mm: how far the disc reaches past the bodies all round, before a slip.
         canal_ap_mm, canal_area_mm2: of the sac where it crosses the disc's plane, before the disc covers some of it.
+        body_anterior_height_mm, body_middle_height_mm, body_posterior_height_mm, body_depth_mm: of the vertebra above,
+            as docs/measures.md defines them, on the solid; None above the uppermost disc of the model.
+        nucleus_signal, annulus_signal, marrow_signal, csf_signal: of the T2 channel as painted, before the scanner's
+            gain, blur and noise, in a scale of its own: ratios count. None without that channel.
     """
 
     level: int
@@ -62,10 +71,21 @@ class DiscTruth:
     ap_width_mm: float
     lateral_width_mm: float
     wear: float
-    slip_mm: float
+    slip_mm: float | None
+    posterior_overhang_mm: float | None
+    segmental_angle_deg: float | None
+    given_slip_mm: float
     bulge_mm: float
     canal_ap_mm: float
     canal_area_mm2: float
+    body_anterior_height_mm: float | None
+    body_middle_height_mm: float | None
+    body_posterior_height_mm: float | None
+    body_depth_mm: float | None
+    nucleus_signal: float | None
+    annulus_signal: float | None
+    marrow_signal: float | None
+    csf_signal: float | None
 
     def plain(self) -> dict[str, Any]:
         """The same as a mapping for JSON, rounded to a thousandth."""
@@ -122,9 +142,10 @@ def make_phantom(seed: int, options: PhantomOptions | None = None, visit: int = 
     if options.hard == "bridged":
         paint_bridge(canvas, spine, signals, int(paint.integers(1, LUMBAR_DISCS)))
     canvas.planes[:] *= occupancy(skin, canvas.edge_mm)
+    every, places = _labels(canvas, spine)
+    truth = _truths(canvas, spine, pose.world, places, sac, planes[-1] == "t2")
     array = acquire(canvas, spine, behind, _rng(seed, _SCAN, visit), options, protocol)
 
-    every, truth = _labels(canvas, spine, pose.world, sac)
     kept = np.where(every <= LUMBAR_DISCS, every, 0).astype(np.uint8)
     labels = LabelMap((kept > 0).astype(np.uint8) if options.binary_labels else kept, pose.world, pose.file_grid)
     volume = Volume(array, pose.world, options.channels, pose.file_grid)
@@ -139,15 +160,14 @@ def _rng(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, *stream])
 
 
-def _labels(canvas: Canvas, spine: Spine, world: NDArray,
-            sac: NDArray[np.float64] | None) -> tuple[NDArray[np.uint8], tuple[DiscTruth, ...]]:  # fmt: skip
-    """Labels (D, H, W) of all visible discs and the facts about them.
+def _labels(canvas: Canvas, spine: Spine) -> tuple[NDArray[np.uint8], dict[int, NDArray[np.intp]]]:
+    """Labels (D, H, W) of all visible discs, and the index (N, 3) of each one's voxels by level.
 
     A voxel belongs to a disc if its centre lies inside: for surfaces smooth on the scale of a voxel the same as at
     least half of it.
     """
     every = np.zeros(canvas.planes.shape[1:], dtype=np.uint8)
-    truth = []
+    places = {}
     for disc in spine.discs:
         box = disc_box(canvas, disc)
         if disc.level < 1 or box is None:
@@ -157,27 +177,39 @@ def _labels(canvas: Canvas, spine: Spine, world: NDArray,
         if not inside.any():
             continue
         every[box][inside] = disc.level
-        index = np.argwhere(inside) + [side.start for side in box]
-        truth.append(_truth(disc, index, every.shape, world, spine, sac))
-    return every, tuple(truth)
+        places[disc.level] = np.argwhere(inside) + [side.start for side in box]
+    return every, places
 
 
-def _truth(disc: DiscShape, index: NDArray, shape: tuple[int, ...], world: NDArray, spine: Spine,
-           sac: NDArray[np.float64] | None) -> DiscTruth:  # fmt: skip
-    # A visible disc has a visible canal beside it, but for a field of view that ends at the back of the bodies.
-    at = canal_height_mm(disc)
-    ap, width = (0.0, 0.0) if sac is None else (float(np.interp(at, spine.z_mm, size)) for size in sac)
-    area = ap * width * gamma(1 + 1 / SAC_POWER) ** 2 / gamma(1 + 2 / SAC_POWER)
-    whole = bool((index.min(axis=0) > 0).all() and (index.max(axis=0) < np.array(shape) - 1).all())
-    centroid = to_world_mm(world, index.mean(axis=0))
-    return DiscTruth(
-        disc.level, level_name(disc.level), disc.level <= LUMBAR_DISCS, whole,
-        (float(centroid[0]), float(centroid[1]), float(centroid[2])),
-        len(index) * Grid((shape[0], shape[1], shape[2]), world).voxel_mm3,
-        disc.height_at(0.8), disc.height_at(0.0), disc.height_at(-0.8),
-        2 * (disc.half_ap + disc.bulge), 2 * (disc.half_width + disc.bulge), disc.wear,
-        spine.slip[1] if disc.level == spine.slip[0] else 0.0, disc.bulge, ap, area,
-    )  # fmt: skip
+def _truths(canvas: Canvas, spine: Spine, world: NDArray, places: Mapping[int, NDArray[np.intp]],
+            sac: NDArray[np.float64] | None, has_t2: bool) -> tuple[DiscTruth, ...]:  # fmt: skip
+    """The facts about the visible discs, from solids and paint."""
+    shape = canvas.planes.shape[1:]
+    alignment = alignment_truth(spine, [level for level in places if level < TOP_LEVEL])
+    truth = []
+    for level, index in places.items():
+        disc, own = spine.disc(level), alignment.get(level)
+        signal = signal_truth(canvas, spine, level) if has_t2 else SignalTruth()
+        # A visible disc has a visible canal beside it, but for a field of view that ends at the back of the bodies.
+        at = canal_height_mm(disc)
+        ap, width = (0.0, 0.0) if sac is None else (float(np.interp(at, spine.z_mm, size)) for size in sac)
+        area = ap * width * gamma(1 + 1 / SAC_POWER) ** 2 / gamma(1 + 2 / SAC_POWER)
+        whole = bool((index.min(axis=0) > 0).all() and (index.max(axis=0) < np.array(shape) - 1).all())
+        centroid = to_world_mm(world, index.mean(axis=0))
+        heights = (None, None, None) if own is None else own.body_heights_mm
+        slip, overhang, angle = (None, None, None) if own is None else (
+            own.slip_mm, own.posterior_overhang_mm, own.segmental_angle_deg)  # fmt: skip
+        truth.append(DiscTruth(
+            level, level_name(level), level <= LUMBAR_DISCS, whole,
+            (float(centroid[0]), float(centroid[1]), float(centroid[2])),
+            len(index) * Grid((shape[0], shape[1], shape[2]), world).voxel_mm3,
+            disc.height_at(0.8), disc.height_at(0.0), disc.height_at(-0.8),
+            2 * (disc.half_ap + disc.bulge), 2 * (disc.half_width + disc.bulge), disc.wear,
+            slip, overhang, angle, spine.slip[1] if level == spine.slip[0] else 0.0, disc.bulge, ap, area,
+            heights[0], heights[1], heights[2], None if own is None else own.body_depth_mm,
+            signal.nucleus, signal.annulus, signal.marrow, signal.csf,
+        ))  # fmt: skip
+    return tuple(truth)
 
 
 def _rounded(value: Any) -> Any:
