@@ -328,7 +328,7 @@ def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model
         detectable=detectable_changes(model.meta.get("repeatability")),
     )
     write_report(part / names.name("report"), report)
-    write_whole(part / names.name("text"), level_text(result.discs))
+    write_whole(part / names.name("text"), level_text(result.discs, result.spine))
 
 
 def _is_dicom(files: CaseFiles) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 from ivdjax.reports.columns import COLUMNS
@@ -86,11 +87,12 @@ def level_sheet(discs: Sequence[Disc]) -> str:
 </section>"""
 
 
-def level_text(discs: Sequence[Disc]) -> str:
+def level_text(discs: Sequence[Disc], spine: Mapping[str, float | None] = MappingProxyType({})) -> str:
     """The sheet as plain text, a line a level from the top down, to paste into a structured report.
 
     Args:
         discs: from the lowest level up; none gives a sentence.
+        spine: lordosis in degrees by name, with standard errors (`_se`); a line tells what is known.
     """
     if not discs:
         return "No disc was found.\n"
@@ -101,9 +103,19 @@ def level_text(discs: Sequence[Disc]) -> str:
     lines = [f"{level_name(level)}: {_text_line(given, rows[level])}" if level in rows
              else f"{level_name(level)}: {_NOT_FOUND}." for level in LEVELS]  # fmt: skip
     lines += [f"{line.heading}: not given ({_why(line, found[0])})." for line in blank]  # said once for all levels
+    lines += _lordosis(spine)
     notes = [READERS] if has_grades(rows.values()) else []
     notes += [f"Measured by a program (ivdjax) for research, not a medical device. {ASSUMPTION}"]
     return "\n".join([*lines, *notes]) + "\n"
+
+
+def _lordosis(spine: Mapping[str, float | None]) -> list[str]:
+    told = []
+    for name, ends in (("lordosis_l1_l5_deg", "L1 to L5"), ("lordosis_l1_s1_deg", "L1 to S1")):
+        if (angle := spine.get(name)) is not None:
+            error = spine.get(f"{name}_se")
+            told.append(f"{ends} {angle:.0f}°" + ("" if error is None else f" (standard error {error:.1f}°)"))
+    return [f"Lordosis: {'; '.join(told)}."] if told else []
 
 
 def _by_level(discs: Sequence[Disc]) -> dict[int, dict[str, Any]]:

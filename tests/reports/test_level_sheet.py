@@ -70,3 +70,9 @@ def test_without_a_lumbar_disc_nothing_is_made_up(discs):
     html = level_sheet(discs)
     assert (not html) == (not discs)
     assert "mm" not in "".join(cells(html, "Height")) if discs else level_text([]) == "No disc was found.\n"
+
+
+def test_the_text_tells_the_lordosis_that_is_known():
+    spine = {"lordosis_l1_l5_deg": 34.6, "lordosis_l1_l5_deg_se": 3.08, "lordosis_l1_s1_deg": None}
+    assert "Lordosis: L1 to L5 35° (standard error 3.1°).\n" in level_text(DISCS, spine)
+    assert "Lordosis" not in level_text(DISCS)
