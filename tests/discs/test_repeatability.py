@@ -30,6 +30,11 @@ def test_the_example_of_shrout_and_fleiss():
     assert icc_agreement(SHROUT_FLEISS, [1] * 6) == pytest.approx(0.29, abs=0.005)
 
 
+def test_a_disc_that_a_scan_lacks_leaves_the_others_their_icc():
+    with_gap = [*SHROUT_FLEISS, [np.nan, *SHROUT_FLEISS[0][1:]]]
+    assert icc_agreement(with_gap, [1] * 7) == pytest.approx(icc_agreement(SHROUT_FLEISS, [1] * 6))
+
+
 def test_differences_between_levels_do_not_raise_the_icc():
     higher = np.array(SHROUT_FLEISS) + 100
     both = icc_agreement(np.concatenate([SHROUT_FLEISS, higher]), [1] * 6 + [2] * 6)

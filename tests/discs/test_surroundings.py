@@ -40,6 +40,16 @@ def test_the_region_below_and_what_is_out_of_view(spine, shapes):
     assert look(cut, shapes, 2).in_view < 0.2 < 0.9 < look(cut, shapes, 3).in_view
 
 
+def test_a_band_counts_by_the_share_of_the_window_that_it_crosses(spine, shapes):
+    evidence = spine.evidence()
+    depths = to_world_mm(evidence.grid.affine, np.moveaxis(np.indices(evidence.grid.shape), 0, -1))[..., 1]
+    half = replace(evidence, probability=(depths > 0).astype(np.float32))
+    assert look(half, shapes, 2).faint_below == pytest.approx(0.5, abs=0.1)
+    ended = spine.evidence(rows=slice(0, int((373.5 - shapes.height_of(1)) / 1.5)))
+    full = replace(ended, probability=np.ones_like(ended.probability))
+    assert look(full, shapes, 1).faint_below == 0 and look(full, shapes, 3).faint_below == 1
+
+
 def test_landmarks_beside_a_disc(spine, shapes):
     evidence = spine.evidence()
     heights = to_world_mm(evidence.level_grid.affine, np.moveaxis(np.indices(evidence.level_grid.shape), 0, -1))[..., 2]

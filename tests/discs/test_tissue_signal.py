@@ -46,6 +46,8 @@ def test_a_part_needs_twelve_voxels():
     flat = np.stack([np.zeros(41), 20 * LINE, np.zeros(41)], axis=1)
     nucleus, annulus = nucleus_and_annulus(flat, np.ones(41))  # 19 voxels of nucleus, 10 of annulus
     assert nucleus == 1.0 and annulus is None
+    longer = np.stack([np.zeros(49), np.linspace(-20, 20, 49), np.zeros(49)], axis=1)
+    assert nucleus_and_annulus(longer, np.ones(49)) == (1.0, 1.0)  # twelve of annulus
     assert nucleus_and_annulus(flat[:23], np.ones(23)) == (None, None)
     assert median_signal(np.arange(12.0)) == 5.5 and median_signal(np.arange(11.0)) is None
 
