@@ -23,8 +23,8 @@ demo: setup
 	@rm -rf demo
 	@echo "demo: a synthetic case with seed $(seed) (the same again: make demo SEED=$(seed))"
 	@$(PY) -m ivdjax.data.phantom --output demo/cases --cases 1 --seed $(seed) --channels fat,inn,opp,wat
-	@echo "demo: finding its discs with models/phantom_dixon"
-	@$(PY) infer.py --model models/phantom_dixon --output demo/discs demo/cases
+	@echo "demo: finding its discs with models/dixon"
+	@$(PY) infer.py --model models/dixon --output demo/discs demo/cases
 	@echo "demo: comparing them with the truth"
 	@$(PY) evaluate.py --predictions demo/discs --references demo/cases --output demo/scores
 	@echo

@@ -1,6 +1,6 @@
 """Wall time, CPU time and peak memory of `infer.py` by phase: a cold start, a warm one, and a cohort.
 
-    python benchmarks/infer.py --model models/phantom_dixon [--cases N] [INPUT ...]
+    python benchmarks/infer.py --model models/dixon [--cases N] [INPUT ...]
 
 Without INPUT synthetic cases of 36 x 256 x 256 voxels with the model's channels are made. The first case is worked on
 with an empty compilation cache, then with the cache that this filled; then all of them, or with one case none.

@@ -101,11 +101,11 @@ def test_names_that_differ_in_how_accents_are_written_are_refused() -> None:
 
 
 def test_the_datasets_description() -> None:
-    found = json.loads(json.dumps(bids_description("0.1.0", "phantom_dixon", "ab12")))
+    found = json.loads(json.dumps(bids_description("0.1.0", "dixon", "ab12")))
     assert found["DatasetType"] == "derivative" and re.fullmatch(r"1\.\d+\.\d+", found["BIDSVersion"])
     assert set(found) >= {"Name", "BIDSVersion"}  # what the standard requires
     assert found["GeneratedBy"][0]["Name"] == "ivdjax" and found["GeneratedBy"][0]["Version"] == "0.1.0"
-    assert "phantom_dixon (ab12)" in found["GeneratedBy"][0]["Description"]
+    assert "dixon (ab12)" in found["GeneratedBy"][0]["Description"]
     assert bids_sidecar()["Manual"] is False and bids_sidecar()["SpatialReference"] == "orig"
 
 

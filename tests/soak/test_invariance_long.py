@@ -56,7 +56,7 @@ TOLD = [Phase.explicit, Phase.generate]
 MANY = settings(max_examples=20, deadline=None, database=None, phases=TOLD)
 FEW = settings(max_examples=3, deadline=None, database=None, phases=TOLD)
 
-SHIPPED = pytest.mark.parametrize("name", ["phantom_dixon", "spider_t2"])
+SHIPPED = pytest.mark.parametrize("name", ["dixon", "spider_t2"])
 SUBJECT = 901
 SUBJECTS = range(901, 905)
 SLICES, SLICE_MM = 70, 1.0
@@ -147,13 +147,13 @@ def test_shipped_models_keep_discs_in_place_when_air_is_added_or_cut_off(root, n
     other = model_of(root, name)(volume_of(wide, affine, scan.channels))
     shifts, changes = centroid_shifts(first, other).max(axis=1), in_view_changes(first, other)
     # docs/reliability.md says what this network does with a disc that it outlines poorly; the six others hold still.
-    held = sorted(range(7), key=lambda place: shifts[place])[: 7 if name == "phantom_dixon" else 6]
+    held = sorted(range(7), key=lambda place: shifts[place])[: 7 if name == "dixon" else 6]
     assert shifts[held].max() < 0.5 and changes[held].max() < 0.06
 
 
 def test_a_subject_shifted_by_half_a_slice_keeps_its_volumes(root):
     """One scan of thin slices, of which two make a slice: the first and the second, or the second and the third."""
-    model, changes = model_of(root, "phantom_dixon"), []
+    model, changes = model_of(root, "dixon"), []
     for subject in SUBJECTS:
         scan = make_phantom(subject, PhantomOptions(shape=(SLICES + 2, 256, 256), spacing_mm=(SLICE_MM, 1.25, 1.25)))
         results = [model(thick_slices(scan.case.volume, first)) for first in (0, 1)]
@@ -173,7 +173,7 @@ def test_cases_have_the_same_bytes_alone_in_company_and_on_four_devices(root, tm
         if output == "four":
             flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
             monkeypatch.setenv("XLA_FLAGS", flags.strip())
-        rows = infer(InferenceRequest(root / "models" / "phantom_dixon", tmp_path / output, inputs))
+        rows = infer(InferenceRequest(root / "models" / "dixon", tmp_path / output, inputs))
         assert [row.discs for row in rows] == [7] * len(inputs)
     together = outputs_of(tmp_path / "together", cases)
     assert outputs_of(tmp_path / "reversed", cases) == together
