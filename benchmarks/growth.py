@@ -102,7 +102,9 @@ def table(points: Sequence[Point]) -> str:
     lines = ["| what grows | size | wall s | CPU s | peak MiB | growth of CPU s |", "|---|---|---|---|---|---|"]
     for point in points:
         same = [one for one in points if one.axis == point.axis]
-        told = f"{growth(same):.2f}" if point is same[-1] and len(same) > 2 else ""
+        last = point is same[-1] and len(same) > 2
+        # Of a cost that hardly grows, the exponent is noise.
+        told = f"{growth(same):.2f}" if last and point.run.cpu_s > 1.2 * same[0].run.cpu_s else "none" if last else ""
         lines.append(
             f"| {point.axis.replace('_', ' ')} | {point.size} | {point.run.wall_s:.1f} | {point.run.cpu_s:.1f} "
             f"| {point.run.peak_mib:.0f} | {told} |"

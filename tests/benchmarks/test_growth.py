@@ -22,3 +22,5 @@ def test_growth_is_the_exponent_of_what_comes_on_top_of_the_smallest_size():
 def test_the_table_tells_the_growth_once_an_axis():
     rows = table([point("cases", size, 5.0 + size) for size in (1, 10, 50)]).splitlines()
     assert rows[-1] == "| cases | 50 | 55.0 | 55.0 | 700 | 1.00 |" and rows[-2].endswith("| 700 |  |")
+    flat = table([point("channels", size, 8.0 + 0.1 * size) for size in (1, 2, 3)]).splitlines()
+    assert flat[-1].endswith("| none |"), "the exponent would be noise"
