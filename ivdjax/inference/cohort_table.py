@@ -85,9 +85,8 @@ def disc_table(rows: list[dict[str, Any]]) -> str:
     measured |= dict.fromkeys(name for row in rows for name in row if name not in (*LEADING, *TRAILING))
     errors = {name for name in measured if name.removesuffix(ERROR_ENDING) in measured and name.endswith(ERROR_ENDING)}
     measured = dict.fromkeys(
-        name for own in measured if own not in errors for name in (own, own + ERROR_ENDING)
-        if name == own or name in errors
-    )  # fmt: skip
+        name for own in measured if own not in errors for name in (own, own + ERROR_ENDING) if name in measured
+    )
     kept = [name for name in measured if not rows or any(row.get(name) not in (None, "") for row in rows)]
     return csv_text((*LEADING, *kept, *TRAILING), rows)
 

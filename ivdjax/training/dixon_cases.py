@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,9 @@ from ivdjax.imaging.intensity import to_uint8
 from ivdjax.learning.contrast import Classes
 from ivdjax.learning.dixon import make_dixon
 from ivdjax.model.targets import class_brightness, with_classes
+
+_make = jax.jit(make_dixon, static_argnames="channels")
+"""Compiled once for all cases of a shape."""
 
 
 def as_dixon(case: Prepared, channels: Sequence[str]) -> Prepared:
@@ -33,6 +35,5 @@ def as_dixon(case: Prepared, channels: Sequence[str]) -> Prepared:
     mean, sd = class_brightness(case.image, told.classes)
     classes = Classes(jnp.asarray(told.classes, jnp.int32), jnp.asarray(mean), jnp.asarray(sd))
     key = jax.random.key(zlib.crc32(case.name.encode()))
-    make = jax.jit(partial(make_dixon, channels=tuple(channels)))
-    made = np.asarray(make(key, jnp.asarray(case.image[0]) / 255.0, classes))
+    made = np.asarray(_make(key, jnp.asarray(case.image[0]) / 255.0, classes, channels=tuple(channels)))
     return replace(told, channels=tuple(channels), image=to_uint8(np.moveaxis(made, -1, 0)), base=case.image[0])

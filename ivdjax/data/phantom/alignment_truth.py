@@ -38,11 +38,11 @@ class AlignmentTruth:
         body_depth_mm: mean length of the end plates.
     """
 
-    slip_mm: float | None
-    posterior_overhang_mm: float | None
-    segmental_angle_deg: float | None
-    body_heights_mm: tuple[float, float, float]
-    body_depth_mm: float
+    slip_mm: float | None = None
+    posterior_overhang_mm: float | None = None
+    segmental_angle_deg: float | None = None
+    body_heights_mm: tuple[float | None, float | None, float | None] = (None, None, None)
+    body_depth_mm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivdjax.data.phantom.acquisition import acquire, sample_pose
-from ivdjax.data.phantom.alignment_truth import alignment_truth
+from ivdjax.data.phantom.alignment_truth import AlignmentTruth, alignment_truth
 from ivdjax.data.phantom.body import paint_body
 from ivdjax.data.phantom.canvas import Canvas, make_canvas
 from ivdjax.data.phantom.discs import disc_box, disc_distance, paint_bridge, paint_column, paint_wings
@@ -188,7 +188,7 @@ def _truths(canvas: Canvas, spine: Spine, world: NDArray, places: Mapping[int, N
     alignment = alignment_truth(spine, [level for level in places if level < TOP_LEVEL])
     truth = []
     for level, index in places.items():
-        disc, own = spine.disc(level), alignment.get(level)
+        disc, own = spine.disc(level), alignment.get(level, AlignmentTruth())
         signal = signal_truth(canvas, spine, level) if has_t2 else SignalTruth()
         # A visible disc has a visible canal beside it, but for a field of view that ends at the back of the bodies.
         at = canal_height_mm(disc)
@@ -196,17 +196,15 @@ def _truths(canvas: Canvas, spine: Spine, world: NDArray, places: Mapping[int, N
         area = ap * width * gamma(1 + 1 / SAC_POWER) ** 2 / gamma(1 + 2 / SAC_POWER)
         whole = bool((index.min(axis=0) > 0).all() and (index.max(axis=0) < np.array(shape) - 1).all())
         centroid = to_world_mm(world, index.mean(axis=0))
-        heights = (None, None, None) if own is None else own.body_heights_mm
-        slip, overhang, angle = (None, None, None) if own is None else (
-            own.slip_mm, own.posterior_overhang_mm, own.segmental_angle_deg)  # fmt: skip
         truth.append(DiscTruth(
             level, level_name(level), level <= LUMBAR_DISCS, whole,
             (float(centroid[0]), float(centroid[1]), float(centroid[2])),
             len(index) * Grid((shape[0], shape[1], shape[2]), world).voxel_mm3,
             disc.height_at(0.8), disc.height_at(0.0), disc.height_at(-0.8),
             2 * (disc.half_ap + disc.bulge), 2 * (disc.half_width + disc.bulge), disc.wear,
-            slip, overhang, angle, spine.slip[1] if level == spine.slip[0] else 0.0, disc.bulge, ap, area,
-            heights[0], heights[1], heights[2], None if own is None else own.body_depth_mm,
+            own.slip_mm, own.posterior_overhang_mm, own.segmental_angle_deg,
+            spine.slip[1] if level == spine.slip[0] else 0.0, disc.bulge, ap, area,
+            *own.body_heights_mm, own.body_depth_mm,
             signal.nucleus, signal.annulus, signal.marrow, signal.csf,
         ))  # fmt: skip
     return tuple(truth)

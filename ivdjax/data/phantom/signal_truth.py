@@ -33,16 +33,17 @@ def signal_truth(canvas: Canvas, spine: Spine, level: int) -> SignalTruth:
     box = disc_box(canvas, disc)
     if box is None:
         return SignalTruth()
-    x, y, z = disc.frame.local(canvas.at(box))
+    points = canvas.at(box)
+    x, y, z = disc.frame.local(points)
     top, bottom = disc_surfaces(disc, x, y)
-    inner = (disc_distance(disc, canvas.at(box)) <= 0) & (np.abs(x) <= _ACROSS_MM)
+    inner = (disc_distance(disc, points) <= 0) & (np.abs(x) <= _ACROSS_MM)
     inner &= np.abs(z - (top + bottom) / 2) <= _HEIGHT * (top - bottom)
     length = disc.half_ap + disc.bulge
     share = (length - y) / (2 * length)
     nucleus = plane[box][inner & (share >= _NUCLEUS[0]) & (share <= _NUCLEUS[1])]
     annulus = plane[box][inner & ((share <= _ANNULUS) | (share >= 1 - _ANNULUS))]
     near = np.abs(canvas.points[2] - canal_height_mm(disc)) <= _CSF_WITHIN_MM
-    fluid = canvas.planes[-1][near & (canvas.tissues == TISSUES.index("canal") + 1)]
+    fluid = plane[near & (canvas.tissues == TISSUES.index("canal") + 1)]
     beside = [median for at in (level, level - 1) if at > 0 and (median := _marrow(canvas, spine, at)) is not None]
     return SignalTruth(_mean(nucleus), _mean(annulus), float(np.mean(beside)) if beside else None,
                        float(np.percentile(fluid, _CSF_PERCENTILE)) if fluid.size else None)  # fmt: skip
