@@ -46,6 +46,8 @@ def test_what_the_table_names_is_there(place):
         ("what decides a disc's level", "discs/numbering.py"),
         ("the loss", "learning/losses.py"),
         ("a file format", "imaging/files/__init__.py"),
+        ("a new measure", "discs/measures.py"),
+        ("the server of the review page", "review/server.py"),
     ],
 )
 def test_a_newcomer_finds_it_in_two_steps(question, path):
