@@ -26,7 +26,7 @@ from ivdjax.discs.tissue_signal import (
     median_signal,
     nucleus_and_annulus,
 )
-from ivdjax.discs.vertebra import Body, EndPlate, fit_body
+from ivdjax.discs.vertebra import Body, EndPlate, fit_body, reaches_disc
 from ivdjax.imaging.geometry import covering_box
 from ivdjax.volume import TISSUES, LabelMap, to_world_mm
 
@@ -159,6 +159,11 @@ def measure_spine(
     }  # fmt: skip
     faces = {1: _sacral_face(labels, discs[1], outline_confidence or {})} if 1 in discs else {}
     signals = {} if image is None else _signals(image, labels, vertebrae, canal, discs, bodies, line)
+    # The marrow of a body that lacks a corner is sound; its heights and plates are not.
+    bodies = {
+        level: body if body is None or _is_whole(body, discs[level], discs[level + 1], labels.affine) else None
+        for level, body in bodies.items()
+    }
     levels = {}
     for level, disc in discs.items():
         found: dict[str, float | None] = {}
@@ -190,6 +195,21 @@ def _discs(labels: LabelMap) -> dict[int, _Disc]:
         cuts = cut_sides(index, labels.array.shape)
         found[level] = _Disc((box[0], box[1], box[2]), mask, points, fit_axes(points, labels.affine, not cuts), cuts)
     return found
+
+
+def _is_whole(body: Body, below: _Disc, above: _Disc, affine: NDArray[np.float64]) -> bool:
+    """Whether both end plates of a body lie along their discs."""
+    return all(
+        reaches_disc(plate, side, *_with_rim(disc, affine))
+        for plate, side, disc in ((body.upper, 1, above), (body.lower, -1, below))
+    )
+
+
+def _with_rim(disc: _Disc, affine: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """A disc's mask and its affine, with an empty rim in plane, where it ends; at its sides it goes on."""
+    inner = np.array(affine)
+    inner[:3, 3] = to_world_mm(affine, np.array([disc.box[0].start, disc.box[1].start - 1.0, disc.box[2].start - 1.0]))
+    return np.pad(disc.mask, ((0, 0), (1, 1), (1, 1))), inner
 
 
 def _sacral_face(labels: LabelMap, disc: _Disc, outline_confidence: Mapping[int, float]) -> EndPlate | None:
@@ -299,11 +319,7 @@ def _add_alignment(
     if {"front", "back", "top", "bottom"} & set(disc.cuts):
         missing["posterior_overhang_mm"] = CUT_DISC
         return
-    # With an empty rim in plane, where a disc ends; at the sides it goes on as it meets the border of its box.
-    mask = np.pad(disc.mask, ((0, 0), (1, 1), (1, 1)))
-    inner = np.array(affine)
-    inner[:3, 3] = to_world_mm(affine, np.array([disc.box[0].start, disc.box[1].start - 1.0, disc.box[2].start - 1.0]))
-    found["posterior_overhang_mm"] = overhang_mm(mask, inner, below.upper, above.lower)
+    found["posterior_overhang_mm"] = overhang_mm(*_with_rim(disc, affine), below.upper, above.lower)
     if found["posterior_overhang_mm"] is None:
         missing["posterior_overhang_mm"] = FEW_VOXELS
 

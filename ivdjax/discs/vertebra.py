@@ -29,6 +29,9 @@ _LEAN = 0.15
 """A wall leans by this much at most (tangent) where it is carried on to the end plate."""
 _FACE_OFF_MM, _WALL_OFF_MM = 1.0, 0.7
 """What lies further off a line through a face or a wall is a pit, a lip or a bump; the steps between voxels are not."""
+_MOST_GAP_MM = 6.0
+"""Between an end plate and the disc beside it, over the front or back third. Outlines that people drew of 28 patients
+(314 end plates) leave 1 to 4 mm there, 5.5 mm at most; where more is empty, a corner of the body is not outlined."""
 _LEAST_DEPTH_MM, _LEAST_HEIGHT_MM = 12.0, 6.0
 """A smaller body is none: a remnant of an outline, or a plane of a disc that goes astray."""
 
@@ -122,6 +125,28 @@ def fit_body(
         return None
     depth = (plates[0].depth_mm + plates[1].depth_mm) / 2
     return Body(axes, means[0], means[1], means[2], depth, plates[0], plates[1])
+
+
+def reaches_disc(plate: EndPlate, side: int, disc: NDArray[np.bool_], affine: NDArray[np.float64]) -> bool:
+    """Whether an end plate lies along the disc beside it; not where a corner of the body was left out of its outline.
+
+    Args:
+        plate: of the body.
+        side: 1 for the upper end plate, whose disc lies above it, -1 for the lower one.
+        disc: mask (D, H, W) of the disc alone.
+        affine: of the mask.
+    """
+    share = np.linspace(0.05, 0.95, 13)
+    heights = np.arange(-4.0, 14.1, STEP_MM)
+    superior = side * np.cross(plate.right, plate.anterior)
+    along = plate.back_mm + share[:, None] * (plate.front_mm - plate.back_mm)
+    points = along[:, None] + heights[:, None] * superior + LATERAL_MM[:, None, None, None] * plate.right
+    met = occupancy_at(disc, affine, points).mean(axis=0) >= 0.5
+    for third in (met[share < 0.35], met[share > 0.65]):
+        beside = third[third.any(axis=1)]  # what reaches beyond the disc, as after a slip, has no gap to it
+        if len(beside) and float(heights[beside.argmax(axis=1)].mean()) > _MOST_GAP_MM:
+            return False
+    return True
 
 
 def body_axes(lower: DiscAxes, upper: DiscAxes) -> DiscAxes:

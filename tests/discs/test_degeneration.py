@@ -5,6 +5,8 @@ import pytest
 
 from ivdjax.discs.degeneration import (
     LEVEL_MEASURES,
+    NO_BODIES,
+    NO_BODY_ABOVE,
     NO_SACRUM,
     NOT_T2,
     SIGNAL_MEASURES,
@@ -102,6 +104,23 @@ def test_what_is_not_supported_is_blank_with_its_reason():
     assert measure_spine(labels, tissues, image).levels[1].missing["slip_mm"] == NO_SACRUM
     nothing = measure_spine(labels, tissues.with_array(labels.array.clip(max=1)), image)
     assert all(own.canal_ap_mm is None and own.slip_mm is None for own in nothing.levels.values())
+
+
+def test_a_vertebra_without_a_corner_is_not_measured():
+    """A network may leave the back of an end plate out: the slip of what is left would be that of a plate aslant."""
+    blocks = spine()
+    labels, tissues, image = draw_levels(blocks, OVERHANGS, grid_of("usual"))
+    whole = measure_spine(labels, tissues, image).levels
+    world = to_world_mm(labels.affine, np.moveaxis(np.indices(image.shape), 0, -1).astype(float))
+    away = np.abs((world[..., 1:] - blocks[2].corner(-1, -1)) @ blocks[2].axes.T)
+    lost = (away[..., 0] <= 14) & (away[..., 1] <= 9) & (tissues.array == 2)
+    found = measure_spine(labels, tissues.with_array(np.where(lost, 0, tissues.array)), image).levels
+    for level, reason in ((2, NO_BODY_ABOVE), (3, NO_BODIES)):
+        for name in ("slip_mm", "posterior_overhang_mm", "segmental_angle_deg"):
+            assert getattr(whole[level], name) is not None
+            assert getattr(found[level], name) is None and found[level].missing[name] == reason
+    assert found[2].body_posterior_height_mm is None and found[3].body_posterior_height_mm is not None
+    assert found[2].nucleus_over_marrow == pytest.approx(whole[2].nucleus_over_marrow, rel=0.02)
 
 
 def test_a_slab_has_no_areas_but_the_rest():
