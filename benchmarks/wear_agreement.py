@@ -36,12 +36,13 @@ from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.metrics import RIGHT_WITHIN_MM
 from ivdjax.discs.standard_error import AGREEMENT
-from ivdjax.discs.wear import SPINE_MEASURES, with_wear
+from ivdjax.discs.wear import with_wear
 from ivdjax.imaging.folders import write_whole
+from ivdjax.inference.names import plain_names
 from ivdjax.inference.results import read_document
 from ivdjax.inference.segmenter import find_discs, load_segmenter
 from ivdjax.model.model import annotate_model, read_model
-from ivdjax.volume import Case, Disc, UserError
+from ivdjax.volume import LORDOSIS, Case, Disc, Lordosis, UserError
 
 
 def main() -> int:
@@ -67,7 +68,7 @@ def main() -> int:
                 discs, spine = of_results(options.predictions, files, model.channels)
             else:
                 found = find_discs(segmenter, case)
-                discs, spine = list(found.discs), dict(found.spine)
+                discs, spine = list(found.discs), found.lordosis
                 if found.tissues is None:
                     raise UserError(f"{options.model} outlines discs alone; it takes a model whose disc.outputs are "
                                     "[disc, vertebra, canal]")  # fmt: skip
@@ -93,17 +94,18 @@ Pairs = list[tuple[str, float, float]]
 """Case, value on the model's outlines, value on the reference's."""
 
 
-def of_results(output: Path, files: CaseFiles, channels: Sequence[str]) -> tuple[list[Disc], dict[str, float | None]]:
-    """Discs and spine of a case, measured on the outlines that results hold of it.
+def of_results(output: Path, files: CaseFiles, channels: Sequence[str]) -> tuple[list[Disc], Lordosis]:
+    """Discs and lordosis of a case, measured on the outlines that results hold of it.
 
     Raises:
         UserError: the folder has no results of the case, or none with tissues.
         CaseError: a file cannot be read.
     """
-    folder = output / files.name
-    discs, tissues, table = (folder / f"{files.name}_{end}" for end in ("discs.nii.gz", "tissues.nii.gz", "discs.json"))
+    names = plain_names(files.name)
+    discs, tissues, table = (output / names.path(kind) for kind in ("labels", "tissues", "json"))
     if lacking := [path.name for path in (discs, tissues, table) if not path.exists()]:
-        raise UserError(f"--predictions takes results with outlines of tissues; {folder} lacks {', '.join(lacking)}")
+        raise UserError("--predictions takes results with outlines of tissues; "
+                        f"{output / names.folder} lacks {', '.join(lacking)}")  # fmt: skip
     case = read_case(replace(files, labels=discs, tissues=tissues), channels)
     assert case.labels is not None and case.tissues is not None
     sure = {row["level"]: row.get("outline_confidence") for row in read_document(table)["discs"]}
@@ -111,11 +113,11 @@ def of_results(output: Path, files: CaseFiles, channels: Sequence[str]) -> tuple
     return with_wear(found, case.labels, case.tissues, case.volume.array[0], {})
 
 
-def of_right_levels(discs: Iterable[Disc], spine: Mapping[str, float | None], case: Case) -> Values:
+def of_right_levels(discs: Iterable[Disc], spine: Lordosis, case: Case) -> Values:
     """The measures of the discs that a model gave their right level, by case and level; 0 is the spine as a whole."""
     assert case.labels is not None
     true = {disc.level: np.array(disc.centroid_mm) for disc in measure_discs(case.labels, None, {})}
-    values: Values = {(case.name, 0): {name: v for name in SPINE_MEASURES if (v := spine.get(name)) is not None}}
+    values: Values = {(case.name, 0): {name: v for name in LORDOSIS if (v := spine.measures.get(name)) is not None}}
     for disc in discs:
         place = true.get(disc.level)
         if place is not None and np.linalg.norm(place - disc.centroid_mm) <= RIGHT_WITHIN_MM:
@@ -126,7 +128,7 @@ def of_right_levels(discs: Iterable[Disc], spine: Mapping[str, float | None], ca
 def paired(predicted: Mapping[tuple[str, int], Mapping[str, float]],
            reference: Mapping[tuple[str, int], Mapping[str, float]]) -> dict[str, Pairs]:  # fmt: skip
     """Both values of every measure that both sides have, by measure; signals without a unit are left out."""
-    names = [name for name in (*MEASURES, *SPINE_MEASURES) if not name.endswith("_signal")]
+    names = [name for name in (*MEASURES, *LORDOSIS) if not name.endswith("_signal")]
     found = {
         name: [(place[0], own[name], reference[place][name]) for place, own in predicted.items()
                if name in own and name in reference.get(place, {})]

@@ -34,10 +34,10 @@ from ivdjax.commands.commands import run_command
 from ivdjax.data.datasets import read_case
 from ivdjax.discs.degeneration import LEVEL_MEASURES
 from ivdjax.discs.measures import SHAPE_MEASURES, measure_discs
-from ivdjax.discs.wear import SPINE_MEASURES, with_wear
+from ivdjax.discs.wear import with_wear
 from ivdjax.imaging.folders import write_whole
 from ivdjax.imaging.geometry import resample, respaced
-from ivdjax.volume import Case, Grid, LabelMap, UserError, to_world_mm
+from ivdjax.volume import LORDOSIS, Case, Grid, LabelMap, UserError, to_world_mm
 
 ERRORS = Path(__file__).resolve().parent.parent / "ivdjax" / "discs" / "measure_errors.json"
 MEASURES = (*SHAPE_MEASURES[1:], *LEVEL_MEASURES)
@@ -86,7 +86,7 @@ def measured(case: Case) -> Values:
     discs = measure_discs(case.labels, None, {})
     told, spine = with_wear(discs, case.labels, case.tissues, case.volume.array[0], {})
     found = {(case.name, disc.level): _numbers(disc.measures, MEASURES) for disc in told}
-    return found | {(case.name, 0): _numbers(spine, SPINE_MEASURES)}
+    return found | {(case.name, 0): _numbers(spine.measures, LORDOSIS)}
 
 
 def area(values: NDArray[np.float64], is_case: NDArray[np.bool_]) -> float | None:
@@ -170,7 +170,7 @@ def repeat_errors(cases: Sequence[Case], repeats: int) -> dict[str, float]:
     for (name, _), own_values in values.items():
         if len(own_values) == repeats:
             pooled[name].append(float(np.var(own_values, ddof=1)))
-    order = [name for name in (*MEASURES, *SPINE_MEASURES) if name in pooled]
+    order = [name for name in (*MEASURES, *LORDOSIS) if name in pooled]
     return {name: float(f"{np.sqrt(np.mean(pooled[name])):.3g}") for name in order if not name.endswith("_signal")}
 
 

@@ -7,7 +7,9 @@ derived from it and never stored beside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,6 +207,40 @@ class Case:
     warnings: tuple[str, ...] = ()
     tissues: LabelMap | None = None
     weightings: dict[str, str] = field(default_factory=dict)
+
+
+LORDOSIS = {"lordosis_l1_l5_deg": "L1 to L5", "lordosis_l1_s1_deg": "L1 to S1"}
+"""What is measured of the spine as a whole, in degrees, and between which vertebrae."""
+
+
+@dataclass(frozen=True)
+class Lordosis:
+    """The angles of `LORDOSIS` by name; empty where no vertebrae are outlined.
+
+    Attributes:
+        measures: each in degrees, None where not measured, and its standard error (name and `_se`) where known.
+        missing: why one is None, by its name.
+    """
+
+    measures: Mapping[str, float | None] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def why(self, name: str) -> str:
+        """Why an angle is not given; empty where it is."""
+        if self.measures.get(name) is not None:
+            return ""
+        return self.missing.get(name) or "no vertebrae are outlined"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As the disc JSON has it under `spine`."""
+        return {**self.measures, **({"not_measured": dict(self.missing)} if self.missing else {})}
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Lordosis:
+        """From what the disc JSON has under `spine`."""
+        measures = {name: value for name, value in document.items() if name != "not_measured"}
+        return cls(measures, dict(document.get("not_measured") or {}))
 
 
 @dataclass(frozen=True)

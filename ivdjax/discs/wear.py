@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from ivdjax.discs.degeneration import measure_spine
 from ivdjax.discs.standard_error import standard_errors
-from ivdjax.volume import Case, Disc, LabelMap
+from ivdjax.volume import LORDOSIS, Case, Disc, LabelMap, Lordosis
 
 _HEIGHTS = ("anterior_height_mm", "middle_height_mm", "posterior_height_mm")
-SPINE_MEASURES = ("lordosis_l1_l5_deg", "lordosis_l1_s1_deg")
-"""What is measured of the spine as a whole."""
 
 
 def t2_image(case: Case, contrast: str = "told") -> NDArray[np.floating] | None:
@@ -37,7 +35,7 @@ def t2_image(case: Case, contrast: str = "told") -> NDArray[np.floating] | None:
 def with_wear(
     discs: Sequence[Disc], labels: LabelMap, tissues: LabelMap, image: NDArray[np.floating] | None,
     facts: Mapping[str, Any],
-) -> tuple[list[Disc], dict[str, float | None]]:  # fmt: skip
+) -> tuple[list[Disc], Lordosis]:  # fmt: skip
     """The discs with the measures of their levels, reasons for those that are missing, and standard errors.
 
     Args:
@@ -48,7 +46,7 @@ def with_wear(
         facts: the model's description, of which the standard errors are read.
 
     Returns:
-        The discs, and what is measured of the spine as a whole, by name.
+        The discs, and the lordosis of the spine.
     """
     heights = {disc.level: _mean_height_mm(disc) for disc in discs}
     found = measure_spine(
@@ -64,9 +62,9 @@ def with_wear(
             f"{name}_se": errors[name] for name, value in measures.items() if value is not None and name in errors
         }
         told.append(replace(disc, measures=measures | known, missing={**disc.missing, **own.missing}))
-    spine = {name: getattr(found, name) for name in SPINE_MEASURES}
-    spine |= {f"{name}_se": errors[name] for name in SPINE_MEASURES if spine[name] is not None and name in errors}
-    return told, spine
+    angles: dict[str, float | None] = {name: getattr(found, name) for name in LORDOSIS}
+    angles |= {f"{name}_se": errors[name] for name in LORDOSIS if angles[name] is not None and name in errors}
+    return told, Lordosis(angles, found.missing)
 
 
 def _mean_height_mm(disc: Disc) -> float | None:

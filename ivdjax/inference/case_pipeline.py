@@ -92,6 +92,7 @@ def _build_write(request: InferenceRequest, model: Model) -> Callable[[_Work], C
         return CaseSummary(
             work.files.name, "done", result.verdict, result.reasons, len(result.discs),
             probability_wrong=result.probability_wrong, remarks=result.remarks, corrected=decided,
+            lordosis=result.lordosis,
         )  # fmt: skip
 
     return write

@@ -23,7 +23,7 @@ from ivdjax.discs.verdict import Judgement, judged, judgement_of
 from ivdjax.discs.wear import t2_image, with_wear
 from ivdjax.inference.corrections import Corrections, corrected_numbering, corrected_outlines
 from ivdjax.model.model import Model
-from ivdjax.volume import Case, CaseError, Disc, LabelMap, LeftOut
+from ivdjax.volume import Case, CaseError, Disc, LabelMap, LeftOut, Lordosis
 
 _CONTRAST = 0.5
 """P(something is wrong) that a channel asks for which is not what it is called: everything rests on the channels."""
@@ -48,7 +48,7 @@ class CaseResult:
         tissues: discs, vertebrae and canal on the labels' grid; None where the model outlines discs alone, or a person
             has drawn the discs.
         left_out: what was left out below the lowest disc; None: nothing was.
-        spine: lordosis in degrees by name, with standard errors; empty without tissues.
+        lordosis: of the spine; empty without tissues.
     """
 
     case: Case
@@ -63,7 +63,7 @@ class CaseResult:
     probability: NDArray[np.float32] | None = None
     tissues: LabelMap | None = None
     left_out: LeftOut | None = None
-    spine: Mapping[str, float | None] = field(default_factory=dict)
+    lordosis: Lordosis = field(default_factory=Lordosis)
 
 
 def prepare_case(model: Model, case: Case) -> Prepared:
@@ -118,15 +118,15 @@ def conclude(
     tissues = None
     if evidence.tissue_probability is not None:
         tissues = restore_tissues(evidence.tissue_probability, labels, prepared)
-    spine: Mapping[str, float | None] = {}
+    lordosis = Lordosis()
     if tissues is not None:
-        discs, spine = with_wear(discs, labels, tissues, t2_image(case, settings.contrast), model.meta)
+        discs, lordosis = with_wear(discs, labels, tissues, t2_image(case, settings.contrast), model.meta)
     unsure = [level for level, dice in outlines.items() if calibration and dice < settings.sure_outline]
     discs = _with_grades(model, discs, unsure)  # last: they rest on what was measured
     result = CaseResult(
         case, labels, tuple(discs), found.kind, found.reasons, prepared.warnings, found.probability_wrong,
         (*_missing_remarks(prepared), *found.remarks), numbering.findings, fine, tissues,
-        _left_out(numbering, prepared, evidence, settings.threshold), spine,
+        _left_out(numbering, prepared, evidence, settings.threshold), lordosis,
     )  # fmt: skip
     return accepted(result, decided)
 

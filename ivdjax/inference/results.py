@@ -33,7 +33,7 @@ from ivdjax.reports.level_sheet import has_grades, level_text
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
-from ivdjax.volume import ASSUMPTION, READERS, CaseError, UserError
+from ivdjax.volume import ASSUMPTION, READERS, CaseError, Lordosis, UserError
 
 if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
     from ivdjax.inference.case_result import CaseResult
@@ -202,7 +202,7 @@ def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
         return CaseSummary(
             files.name, "skipped", stored["verdict"], tuple(stored["reasons"]), len(stored["discs"]),
             probability_wrong=stored.get("probability_wrong"), remarks=tuple(stored.get("remarks") or ()),
-            corrected=tuple(stored.get("corrections") or ()),
+            corrected=tuple(stored.get("corrections") or ()), lordosis=Lordosis.of_document(stored.get("spine") or {}),
         )  # fmt: skip
     except (KeyError, TypeError):
         return None
@@ -266,7 +266,7 @@ def _told(result: CaseResult) -> dict[str, Any]:
     return {
         "probability_wrong": result.probability_wrong, "remarks": list(result.remarks),
         "findings": list(result.findings), "assumption": ASSUMPTION, "warnings": list(result.warnings),
-        **({"spine": dict(result.spine)} if result.spine else {}),
+        **({"spine": result.lordosis.document} if result.lordosis.measures else {}),
         **({"not_measured": blanks} if blanks else {}),
     }  # fmt: skip
 
@@ -326,9 +326,10 @@ def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model
         left_out=result.left_out,
         provenance=source,
         detectable=detectable_changes(model.meta.get("repeatability")),
+        lordosis=result.lordosis,
     )
     write_report(part / names.name("report"), report)
-    write_whole(part / names.name("text"), level_text(result.discs, result.spine))
+    write_whole(part / names.name("text"), level_text(result.discs, result.lordosis))
 
 
 def _is_dicom(files: CaseFiles) -> bool:

@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from types import MappingProxyType
 from typing import Any
 
 from ivdjax.reports.columns import COLUMNS
 from ivdjax.reports.disc_table import is_unsure, level_dot
 from ivdjax.reports.tables import disc_rows
-from ivdjax.volume import ASSUMPTION, PFIRRMANN_GRADES, READERS, Disc, level_name
+from ivdjax.volume import ASSUMPTION, LORDOSIS, PFIRRMANN_GRADES, READERS, Disc, Lordosis, level_name
 
 SCRIPT = "assets/level_sheet.js"
 """What the sheet's buttons need in the page."""
 
 LEVELS = (6, 5, 4, 3, 2, 1)
 """T12/L1 to L5/S1, from the top down, and those of an image that shows others alone."""
+
+NOT_GIVEN = "not given"
+NO_LORDOSIS = Lordosis()
 
 _NOT_FOUND = "disc not found"
 _GRADE = "pfirrmann_grade"
@@ -60,17 +62,18 @@ _LINES: tuple[_Line, ...] = (
 )  # fmt: skip
 
 
-def level_sheet(discs: Sequence[Disc]) -> str:
+def level_sheet(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
     """The sheet as HTML, with its text and the buttons that copy and print; empty without a disc.
 
     Args:
         discs: from the lowest level up.
+        lordosis: of the spine.
     """
     if not discs:
         return ""
     rows = _by_level(discs)
     heads = "".join(f'<th scope="col">{_head(level, rows.get(level))}</th>' for level in LEVELS)
-    body = "\n".join(_html_line(line, rows) for line in _LINES)
+    body = "\n".join([*(_html_line(line, rows) for line in _LINES), _html_lordosis(lordosis)])
     notes = " ".join([READERS] if has_grades(rows.values()) else [])
     return f"""<section class="sheet" aria-label="Levels">
 <h2>Levels</h2>
@@ -83,16 +86,16 @@ def level_sheet(discs: Sequence[Disc]) -> str:
 <p class="buttons" hidden><button type="button" id="copy-levels">Copy as text</button>
 <button type="button" id="print-levels">Print</button> <output id="levels-said" aria-live="polite"></output></p>
 <details class="text"><summary>The same as text</summary>
-<pre id="levels-text">{escape(level_text(discs))}</pre></details>
+<pre id="levels-text">{escape(level_text(discs, lordosis))}</pre></details>
 </section>"""
 
 
-def level_text(discs: Sequence[Disc], spine: Mapping[str, float | None] = MappingProxyType({})) -> str:
+def level_text(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
     """The sheet as plain text, a line a level from the top down, to paste into a structured report.
 
     Args:
         discs: from the lowest level up; none gives a sentence.
-        spine: lordosis in degrees by name, with standard errors (`_se`); a line tells what is known.
+        lordosis: of the spine.
     """
     if not discs:
         return "No disc was found.\n"
@@ -103,19 +106,38 @@ def level_text(discs: Sequence[Disc], spine: Mapping[str, float | None] = Mappin
     lines = [f"{level_name(level)}: {_text_line(given, rows[level])}" if level in rows
              else f"{level_name(level)}: {_NOT_FOUND}." for level in LEVELS]  # fmt: skip
     lines += [f"{line.heading}: not given ({_why(line, found[0])})." for line in blank]  # said once for all levels
-    lines += _lordosis(spine)
+    lines.append(_text_lordosis(lordosis))
     notes = [READERS] if has_grades(rows.values()) else []
     notes += [f"Measured by a program (ivdjax) for research, not a medical device. {ASSUMPTION}"]
     return "\n".join([*lines, *notes]) + "\n"
 
 
-def _lordosis(spine: Mapping[str, float | None]) -> list[str]:
+def _text_lordosis(lordosis: Lordosis) -> str:
+    told = [f"{ends} {' '.join(said)}" for ends, said in _lordosis(lordosis)]
+    return f"Lordosis: {'; '.join(told)}."
+
+
+def _html_lordosis(lordosis: Lordosis) -> str:
+    """One cell over all levels."""
+    told = [
+        f'{ends} <span class="first">{escape(first)}</span> {escape(further)}' if first != NOT_GIVEN
+        else f'<span class="none">{ends} {first} {escape(further)}</span>'
+        for ends, (first, further) in _lordosis(lordosis)
+    ]  # fmt: skip
+    return (f'<tr><th scope="row">Lordosis<span class="note">angle between end plates</span></th>'
+            f'<td class="spine" colspan="{len(LEVELS)}">{"; ".join(told)}</td></tr>')  # fmt: skip
+
+
+def _lordosis(lordosis: Lordosis) -> list[tuple[str, tuple[str, str]]]:
+    """Between which vertebrae, the angle or that it is not given, and its standard error or the reason."""
     told = []
-    for name, ends in (("lordosis_l1_l5_deg", "L1 to L5"), ("lordosis_l1_s1_deg", "L1 to S1")):
-        if (angle := spine.get(name)) is not None:
-            error = spine.get(f"{name}_se")
-            told.append(f"{ends} {angle:.0f}°" + ("" if error is None else f" (standard error {error:.1f}°)"))
-    return [f"Lordosis: {'; '.join(told)}."] if told else []
+    for name, ends in LORDOSIS.items():
+        angle, error = lordosis.measures.get(name), lordosis.measures.get(f"{name}_se")
+        if angle is None:
+            told.append((ends, (NOT_GIVEN, f"({lordosis.why(name)})")))
+        else:
+            told.append((ends, (f"{angle:.0f}°", "" if error is None else f"(standard error {error:.1f}°)")))
+    return told
 
 
 def _by_level(discs: Sequence[Disc]) -> dict[int, dict[str, Any]]:

@@ -21,7 +21,7 @@ from ivdjax.reports.level_sheet import SCRIPT as SHEET_SCRIPT
 from ivdjax.reports.level_sheet import level_sheet
 from ivdjax.reports.thumbnails import draw_thumbnails
 from ivdjax.reports.viewer import SCRIPTS, viewer_section
-from ivdjax.volume import ASSUMPTION, Disc, LabelMap, LeftOut, Volume
+from ivdjax.volume import ASSUMPTION, Disc, LabelMap, LeftOut, Lordosis, Volume
 
 _STYLE = "assets/page.css"
 
@@ -64,6 +64,7 @@ class Report:
         left_out: what was left out below the lowest disc; None: nothing was.
         detectable: smallest change between two scans that lies beyond the measurement's own noise, by column of the
             disc table; empty: not known.
+        lordosis: of the spine.
     """
 
     case: str
@@ -83,6 +84,7 @@ class Report:
     left_out: LeftOut | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     detectable: Mapping[str, float] = field(default_factory=dict)
+    lordosis: Lordosis = field(default_factory=Lordosis)
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -106,7 +108,7 @@ def report_page(report: Report) -> str:
         f'<div class="head"><h1>{escape(report.case)}</h1>{badge(report.verdict)}</div>',
         f"<p>{escape(_WORDS.get(report.verdict, ''))} {escape(_chance(report.probability_wrong))} {ASSUMPTION}</p>",
         items(report.reasons), items(report.findings), _synthetic_notice(report.synthetic),
-        level_sheet(report.discs), "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
+        level_sheet(report.discs, report.lordosis), "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
     ]  # fmt: skip
     if report.volume is not None and report.labels is not None:
         parts += [

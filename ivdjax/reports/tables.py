@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ivdjax.reports.columns import COLUMNS, ERROR_ENDING, SCHEMA_VERSION
-from ivdjax.volume import LUMBAR_DISCS, Disc
+from ivdjax.volume import LORDOSIS, LUMBAR_DISCS, Disc, Lordosis
 
 SUMMARY = "summary.csv"
 """Name of the table of a run's cases, in the folder of its results."""
@@ -37,6 +37,10 @@ _PAPER_TABLES = (
 )
 
 
+_ANGLES = tuple(column for name in LORDOSIS for column in (name, f"{name}{ERROR_ENDING}"))
+_NO_ANGLE = "lordosis_not_measured"
+"""The summary's columns of the spine."""
+
 _LEVELS = range(1, LUMBAR_DISCS + 1)
 
 
@@ -54,6 +58,7 @@ class CaseSummary:
         probability_wrong: that a level is wrong or a disc in view is missing; None where that is not known.
         remarks: what else may be worth knowing; they decide nothing.
         corrected: what people have decided about it, in words; empty: the program's own result.
+        lordosis: of its spine; in the table a column an angle and standard error, and one with the reasons.
     """
 
     case: str
@@ -65,6 +70,7 @@ class CaseSummary:
     probability_wrong: float | None = field(default=None, kw_only=True)
     remarks: tuple[str, ...] = field(default=(), kw_only=True)
     corrected: tuple[str, ...] = field(default=(), kw_only=True)
+    lordosis: Lordosis = field(default_factory=Lordosis, kw_only=True)
 
     @property
     def failed(self) -> bool:
@@ -125,12 +131,17 @@ def disc_json(case: str, verdict: str, reasons: Sequence[str], discs: Sequence[D
 
 def summary_csv(cases: Iterable[CaseSummary]) -> str:
     """One row per case with the fields of `CaseSummary`; texts are joined by semicolons."""
-    names = [column.name for column in fields(CaseSummary)]
-    rows = [{name: getattr(case, name) for name in names} for case in cases]
+    names = [column.name for column in fields(CaseSummary) if column.name != "lordosis"]
+    rows = [{name: getattr(case, name) for name in names} | _lordosis_cells(case) for case in cases]
     for row in rows:
         row |= {key: "; ".join(row[key]) for key in ("reasons", "remarks", "corrected")}
         row["seconds"] = None if row["seconds"] is None else round(row["seconds"], 1)
-    return csv_text(names, rows)
+    return csv_text([*names, *_ANGLES, _NO_ANGLE], rows)
+
+
+def _lordosis_cells(case: CaseSummary) -> dict[str, Any]:
+    told = [f"{name}: {why}" for name in LORDOSIS if (why := case.lordosis.why(name))]
+    return {**case.lordosis.measures, _NO_ANGLE: "" if case.failed else "; ".join(told)}
 
 
 def summary_rows(path: Path) -> list[CaseSummary]:
@@ -160,9 +171,32 @@ def _summary_row(row: Mapping[str, str]) -> CaseSummary:
         _texts(row.get("reasons", "")),
         int(discs) if discs.isdecimal() else None,
         float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
+        probability_wrong=_number(row.get("probability_wrong", "")),
         remarks=_texts(row.get("remarks", "")),
         corrected=_texts(row.get("corrected", "")),
+        lordosis=_lordosis_of(row),
     )
+
+
+def _lordosis_of(row: Mapping[str, str]) -> Lordosis:
+    """From a summary's row; empty where it has no angle and gives the reason of an empty one."""
+    angles = {name: _number(row.get(name, "")) for name in _ANGLES}
+    angles = {name: value for name, value in angles.items() if value is not None or name in LORDOSIS}
+    told = dict(text.split(": ", 1) for text in _texts(row.get(_NO_ANGLE, "")) if ": " in text)
+    nothing = Lordosis()
+    if not any(value is not None for value in angles.values()) and all(
+        told.get(name, why) == why for name in LORDOSIS for why in [nothing.why(name)]
+    ):
+        return nothing
+    return Lordosis(angles, {name: why for name, why in told.items() if name in LORDOSIS})
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _texts(cell: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from ivdjax.inference.results import OutputOptions, read_document
 from ivdjax.inference.stored_evidence import StoredEvidence, moved, read_stored_evidence
 from ivdjax.reports.cohort import CohortRow
 from ivdjax.reports.tables import SUMMARY
-from ivdjax.volume import Case, CaseError, Disc, UserError
+from ivdjax.volume import Case, CaseError, Disc, Lordosis, UserError
 
 _BIDS_MARK = "dataset_description.json"
 
@@ -100,7 +100,7 @@ class ResultFolder:
                 images, labels, discs, document["verdict"], tuple(document["reasons"]),
                 tuple(document.get("warnings") or ()), document.get("probability_wrong"),
                 tuple(document.get("remarks") or ()), tuple(document.get("findings") or ()),
-                spine=document.get("spine") or {},
+                lordosis=Lordosis.of_document(document.get("spine") or {}),
             )  # fmt: skip
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CaseError(f"case {case}: its result is damaged ({error}); infer the case again") from error

@@ -145,6 +145,7 @@ class OpenCase:
         return CaseSummary(
             self.name, "done", result.verdict, result.reasons, len(result.discs),
             probability_wrong=result.probability_wrong, remarks=result.remarks, corrected=words,
+            lordosis=result.lordosis,
         )  # fmt: skip
 
     def _last_moment(self, held: contextlib.ExitStack, corrections: Corrections) -> Callable[[], None]:

@@ -10,11 +10,11 @@ import pytest
 from ivdjax.discs.degeneration import UNSURE_FACE
 from ivdjax.discs.measures import measure_discs
 from ivdjax.discs.standard_error import standard_errors
-from ivdjax.discs.wear import SPINE_MEASURES, t2_image, with_wear
+from ivdjax.discs.wear import t2_image, with_wear
 from ivdjax.inference.cohort_table import disc_lines
 from ivdjax.reports.columns import disc_schema
 from ivdjax.reports.tables import disc_csv, disc_json
-from ivdjax.volume import Case, Volume
+from ivdjax.volume import LORDOSIS, Case, Volume
 from tests.discs.test_degeneration import GAP, HEIGHT, OVERHANGS, draw_levels, grid_of, spine
 
 FACTS = {
@@ -46,10 +46,10 @@ def test_a_discs_row_has_its_levels_measures_each_with_its_error(told):
 
 
 def test_the_table_follows_the_schema_and_says_why_a_cell_is_empty(told):
-    discs, spine_measures = told
-    assert spine_measures["lordosis_l1_l5_deg"] is None
+    discs, lordosis = told
+    assert lordosis.measures["lordosis_l1_l5_deg"] is None and "T12/L1" in lordosis.why("lordosis_l1_l5_deg")
     blanks = {str(disc.level): disc.missing for disc in discs}
-    document = json.loads(disc_json("a", "ok", (), discs, not_measured=blanks, spine=spine_measures))
+    document = json.loads(disc_json("a", "ok", (), discs, not_measured=blanks, spine=lordosis.document))
     jsonschema.Draft202012Validator(disc_schema()).validate(document)
     first = disc_lines(document, "a", 1)[0]
     assert "the sacrum is not outlined: posterior_overhang_mm slip_mm slip_percent" in first["not_measured"]
@@ -63,9 +63,9 @@ def test_a_doubtful_outline_of_the_lowest_disc_tells_nothing_of_the_sacrum(drawn
 
 
 def test_an_angle_of_the_spine_has_its_error_only_where_it_was_measured(drawn):
-    facts = {"agreement": {name: {"sd": 2.5} for name in SPINE_MEASURES}}
-    _, measured = with_wear(*drawn, facts)
-    known = [name for name in SPINE_MEASURES if measured[name] is not None]
+    facts = {"agreement": {name: {"sd": 2.5} for name in LORDOSIS}}
+    measured = with_wear(*drawn, facts)[1].measures
+    known = [name for name in LORDOSIS if measured[name] is not None]
     assert {name for name in measured if name.endswith("_se")} == {f"{name}_se" for name in known}
 
 

@@ -110,4 +110,4 @@ def test_what_tissues_show_of_the_level_is_measured_or_its_absence_explained(con
     (disc,) = result.discs
     assert disc.measures["nucleus_over_csf"] is None and "T2" in disc.missing["nucleus_over_csf"]
     assert disc.measures["slip_mm"] is None and "vertebra above" in disc.missing["slip_mm"]
-    assert "canal" in disc.missing["canal_ap_mm"] and result.spine["lordosis_l1_l5_deg"] is None
+    assert "canal" in disc.missing["canal_ap_mm"] and result.lordosis.measures["lordosis_l1_l5_deg"] is None

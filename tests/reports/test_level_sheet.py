@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import escape
 
 import pytest
 
 from ivdjax.reports.level_sheet import level_sheet, level_text
-from ivdjax.volume import READERS, Disc
+from ivdjax.volume import READERS, Disc, Lordosis
 
 SHARES = (0.01, 0.04, 0.35, 0.52, 0.08)
 GRADED = {"pfirrmann_grade": 4, "pfirrmann_expected": 3.62}
@@ -72,7 +73,13 @@ def test_without_a_lumbar_disc_nothing_is_made_up(discs):
     assert "mm" not in "".join(cells(html, "Height")) if discs else level_text([]) == "No disc was found.\n"
 
 
-def test_the_text_tells_the_lordosis_that_is_known():
-    spine = {"lordosis_l1_l5_deg": 34.6, "lordosis_l1_l5_deg_se": 3.08, "lordosis_l1_s1_deg": None}
-    assert "Lordosis: L1 to L5 35° (standard error 3.1°).\n" in level_text(DISCS, spine)
-    assert "Lordosis" not in level_text(DISCS)
+def test_lordosis_has_its_standard_error_or_its_reason():
+    angles = {"lordosis_l1_l5_deg": 34.6, "lordosis_l1_l5_deg_se": 3.08, "lordosis_l1_s1_deg": None}
+    lordosis = Lordosis(angles, {"lordosis_l1_s1_deg": "S1 is <unsure>"})
+    text = "L1 to L5 35° (standard error 3.1°); L1 to S1 not given (S1 is <unsure>)"
+    assert f"Lordosis: {text}.\n" in level_text(DISCS, lordosis)
+    html = level_sheet(DISCS, lordosis)
+    (cell,) = cells(html, "Lordosis")
+    assert re.sub(r"\|", "", cell) == text.replace("<", "&lt;").replace(">", "&gt;")
+    assert f'<pre id="levels-text">{escape(level_text(DISCS, lordosis))}</pre>' in html
+    assert "Lordosis: L1 to L5 not given (no vertebrae are outlined); L1 to S1 not given" in level_text(DISCS)

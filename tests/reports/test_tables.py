@@ -21,7 +21,7 @@ from ivdjax.reports.tables import (
     summary_csv,
     summary_rows,
 )
-from ivdjax.volume import Disc
+from ivdjax.volume import Disc, Lordosis
 
 DISCS = [
     Disc(
@@ -77,12 +77,26 @@ def test_disc_json_refuses_context_that_hides_the_table():
         disc_json("a", "ok", (), [], schema_version=2)
 
 
+LORDOSIS = Lordosis(
+    {"lordosis_l1_l5_deg": 34.5, "lordosis_l1_l5_deg_se": 3.1, "lordosis_l1_s1_deg": None},
+    {"lordosis_l1_s1_deg": "S1 is unsure"},
+)
+
+
 def test_summary_csv():
     rows = read(
         summary_csv(
             [
                 CaseSummary(
-                    "a", "done", "review", ("one", "two, three"), 6, 12.34, probability_wrong=0.31, remarks=("more",)
+                    "a",
+                    "done",
+                    "review",
+                    ("one", "two, three"),
+                    6,
+                    12.34,
+                    probability_wrong=0.31,
+                    remarks=("more",),
+                    lordosis=LORDOSIS,
                 ),
                 CaseSummary("b", "failed"),
             ]
@@ -90,24 +104,19 @@ def test_summary_csv():
     )
     assert rows[0] == {"case": "a", "status": "done", "verdict": "review", "reasons": "one; two, three", "discs": "6",
                        "seconds": "12.3", "probability_wrong": "0.31", "remarks": "more",
-                       "corrected": ""}  # fmt: skip
-    assert rows[1] == {
-        "case": "b",
-        "status": "failed",
-        "verdict": "",
-        "reasons": "",
-        "discs": "",
-        "seconds": "",
-        "probability_wrong": "",
-        "remarks": "",
-        "corrected": "",
-    }
+                       "corrected": "", "lordosis_l1_l5_deg": "34.5", "lordosis_l1_l5_deg_se": "3.1",
+                       "lordosis_l1_s1_deg": "", "lordosis_l1_s1_deg_se": "",
+                       "lordosis_not_measured": "lordosis_l1_s1_deg: S1 is unsure"}  # fmt: skip
+    assert rows[1] == dict.fromkeys(rows[0], "") | {"case": "b", "status": "failed"}
 
 
 def test_a_summary_is_read_as_it_was_written_and_what_it_lacks_is_unknown(tmp_path):
     path = tmp_path / "summary.csv"
-    cases = [CaseSummary("a", "done", "review", ("one", "two, three"), 6, 12.3, remarks=("more",), corrected=("L5",)),
-             CaseSummary("b", "failed", reasons=("no image",), seconds=4.0)]  # fmt: skip
+    cases = [CaseSummary("a", "done", "review", ("one", "two, three"), 6, 12.3, probability_wrong=0.25,
+                         remarks=("more",), corrected=("L5",), lordosis=LORDOSIS),
+             CaseSummary("b", "failed", reasons=("no image",), seconds=4.0),
+             CaseSummary("c", "done", "ok")]  # fmt: skip
+    assert "lordosis_l1_l5_deg: no vertebrae are outlined" in summary_csv(cases[2:])
     path.write_text(summary_csv(cases))
     assert summary_rows(path) == cases
     path.write_text("case,status,discs,seconds\na,done,six,1.2.3\nb,done\n")
