@@ -15,10 +15,11 @@ from ivdjax.cli.infer import add_options, run
     [
         ([], ()),
         (["--no-grades"], ("inference.grades=false",)),
+        (["--contrast", "t2"], ("inference.contrast=t2",)),
         (["--set", "inference.discs=5", "--no-grades"], ("inference.discs=5", "inference.grades=false")),
     ],
 )
-def test_no_grades_is_a_setting_of_the_run(given, asked, tmp_path, monkeypatch):
+def test_what_grades_and_signal_rest_on_is_a_setting_of_the_run(given, asked, tmp_path, monkeypatch):
     requests = []
     monkeypatch.setattr(ivdjax.inference.infer, "infer", lambda request: requests.append(request) or [])
     parser = ArgumentParser()
