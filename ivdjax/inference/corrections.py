@@ -86,6 +86,12 @@ class Correction:
         """Whether it is a second reader's, kept for the agreement alone: no result follows it."""
         return bool(self.details.get("blind"))
 
+    @property
+    def map_number(self) -> int:
+        """Of an `outline`: which of the drawn maps it is about; the first where the entry does not tell."""
+        number = self.details.get("map", 1)
+        return number if type(number) is int and number > 0 else 1
+
     def _shift_words(self) -> dict[str, str]:
         steps = self.details.get("shift")
         return {"anchor": f"All levels were moved by {steps:+d}"} if type(steps) is int else {}
@@ -113,13 +119,13 @@ class Corrections:
     Attributes:
         case: its name.
         history: the decisions.
-        outlines: the numbered discs as a person has drawn them, on the image's canonical grid; None: nobody has, or it
-            was taken back. The last `outline` entry is about them.
+        drawn: numbered discs as people have drawn them, on the image's canonical grid, by the number that the
+            `outline` entry about them has (`map_number`). Those that were taken back are kept as well.
     """
 
     case: str
     history: tuple[Correction, ...] = ()
-    outlines: LabelMap | None = None
+    drawn: Mapping[int, LabelMap] = field(default_factory=dict)
 
     @property
     def in_force(self) -> tuple[Correction, ...]:
@@ -133,6 +139,24 @@ class Corrections:
         own = (entry for entry in self.history if entry.blind and entry.by == reader)
         plain = (replace(entry, details={k: v for k, v in entry.details.items() if k != "blind"}) for entry in own)
         return Corrections(self.case, tuple(plain))
+
+    @property
+    def outlines(self) -> LabelMap | None:
+        """The map that the last `outline` entry in force is about; None: nobody has drawn one, or it was taken back."""
+        numbers = [entry.map_number for entry in self.in_force if entry.action == "outline"]
+        return self.drawn[numbers[-1]] if numbers else None
+
+    def with_outlines(self, labels: LabelMap, by: str, file: str) -> Corrections:
+        """The same with a map that a person has drawn, under the next number.
+
+        Args:
+            labels: the map.
+            by: who drew it.
+            file: name of the file that it came in.
+        """
+        number = 1 + max((entry.map_number for entry in self.history if entry.action == "outline"), default=0)
+        entry = Correction("outline", by=by, text=file, details={"map": number})
+        return replace(self.with_entry(entry), drawn={**self.drawn, number: labels})
 
     @property
     def since_outline(self) -> tuple[Correction, ...]:
@@ -181,10 +205,12 @@ class Corrections:
         return any(entry.action in ("anchor", "delete", "outline") for entry in self.in_force)
 
     def facts(self) -> dict[str, Any]:
-        """What a result says of them beside its anchor (`provenance`): deleted discs, and all in words."""
+        """What a result says of them beside its anchor (`provenance`): deleted discs, all in words, and how many
+        decisions there were, since two of the same words may be about different discs."""
         return {
             "deleted_mm": [list(point) for point in self.deleted_mm],
             "corrections": [entry.words() for entry in self.in_force],
+            "decisions": sum(not entry.blind for entry in self.history),
         }
 
 

@@ -98,6 +98,7 @@ infer.log
 """Content of `.bidsignore` at the root of a BIDS output: files that are no part of the standard."""
 
 _ENTITY = re.compile(r"([a-z]+)-([0-9a-zA-Z]+)")
+_OUTLINES_END = re.compile(r"(_outlines|_desc-edited)((?:_dseg)?\.nii\.gz)$")
 _SUFFIX = re.compile(r"[0-9a-zA-Z]+")
 _OWN_ENTITIES = {"space", "seg", "res", "den", "label", "desc"}
 """Entities that a derivative gives itself; the source's are not carried over."""
@@ -124,6 +125,11 @@ class CaseNames:
             KeyError: these names have no such kind of file (`sidecar` and `label_table` are for BIDS alone).
         """
         return self.files[kind]
+
+    def outlines(self, number: int) -> str:
+        """Name of the map that a person has drawn as the case's `number`th; the first has a name without a number."""
+        name = self.files["outlines"]
+        return name if number == 1 else _OUTLINES_END.sub(rf"\g<1>{number}\g<2>", name)
 
     def path(self, kind: Kind) -> PurePosixPath:
         """The file's path from the output folder; errors as `name`."""

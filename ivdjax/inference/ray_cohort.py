@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ivdjax.inference.ray_cluster import case_metrics, connected, error_words, room
 from ivdjax.inference.supervisor import START_LIMIT_S, CaseTask, Result, late_words
 from ivdjax.inference.worker import STEPS, Cost, Pipeline, describe_failure, peak_mib
 from ivdjax.volume import UserError
 
 MOST_TRIES = 2
 """Actors that may die over a case."""
-
-MISSING = "--ray needs Ray, which is not installed: pip install 'ivdjax[ray]'"
 
 _CORES = 4
 _MARK = ".ivdjax-ray-{}"
@@ -74,7 +73,7 @@ def run_on_ray(
         UserError: Ray is not installed, there is no such cluster, no actor became ready, or a node does not see the
             shared folder; nothing came of any case.
     """
-    ray = _connected(options.address)
+    ray = connected(options.address)
     try:
         cohort = _RayCohort(ray, tasks, pipeline, options, timeout_s, log, shared)
         yield from cohort.results()
@@ -99,11 +98,11 @@ class _RayCohort:
         self._once_ready = False
         self._failed_starts = 0
         self._mark = None if shared is None else shared / _MARK.format(os.getpid())
-        self._counters = _counters()
+        self._counters = case_metrics()
 
     def results(self) -> Iterator[Result]:
         """The results, in the order in which they come."""
-        wanted = min(self._options.workers or _room(self._ray, self._options), len(self._tasks))
+        wanted = min(self._options.workers or room(self._ray, self._options.cores), len(self._tasks))
         if self._mark is not None:
             self._mark.write_text("every node must see this file")
         try:
@@ -200,7 +199,7 @@ class _RayCohort:
         """An actor has died, over a case or in its start."""
         with contextlib.suppress(Exception):
             self._ray.kill(actor.handle)
-        words = _words(error)
+        words = error_words(error)
         if actor.number is None:
             yield from self._refused(f"a worker on the cluster did not start: {words}")
             return
@@ -281,65 +280,9 @@ class _Worker:
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def _connected(address: str) -> Any:
-    """Ray, joined to a cluster.
-
-    Raises:
-        UserError: it is not installed, or there is no such cluster.
-    """
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise UserError(MISSING) from None
-    try:
-        context = ray.init(address=address, log_to_driver=False, logging_level="error", namespace="ivdjax")
-    except Exception as error:
-        raise UserError(
-            f"--ray {address}: no cluster could be reached ({_words(error)}); give local, auto (on a node of the "
-            "cluster), or ray://HOST:10001"
-        ) from error
-    dashboard = getattr(context, "dashboard_url", "")
-    print(f"ray: {_resources(ray)}" + (f"; dashboard: http://{dashboard}" if dashboard else ""), flush=True)
-    return ray
-
-
-def _room(ray: Any, options: RayOptions) -> int:
-    """How many actors the cluster has room for: one a GPU, or one for every so many cores; at least one."""
-    there = ray.cluster_resources()
-    return max(1, int(there.get("GPU", 0)) or int(there.get("CPU", 0)) // options.cores)
-
-
-def _resources(ray: Any) -> str:
-    there = ray.cluster_resources()
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    gpus = f", {there['GPU']:g} GPUs" if there.get("GPU") else ""
-    return f"{nodes} node{'' if nodes == 1 else 's'}, {there.get('CPU', 0):g} cores{gpus}"
-
-
-def _counters() -> tuple[Any, Any, Any] | None:
-    """Ray's metrics of a run; None where this installation of Ray has none."""
-    try:
-        from ray.util.metrics import Counter, Histogram
-
-        return (
-            Counter("ivdjax_cases_done", "Cases with a result."),
-            Counter("ivdjax_cases_failed", "Cases without one."),
-            Histogram("ivdjax_case_seconds", "Seconds that cases took.", boundaries=[1, 2, 5, 10, 20, 60, 300]),
-        )
-    except Exception:
-        return None
-
-
 def _cost(begin_s: float, begin_cpu_s: float) -> Cost:
     return Cost(time.perf_counter() - begin_s, time.process_time() - begin_cpu_s, peak_mib())
 
 
 def _sum_s(costs: dict[str, Cost]) -> float:
     return sum(cost.wall_s for cost in costs.values())
-
-
-def _words(error: Exception) -> str:
-    """The first line of an error of Ray, which may go on for a page."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -33,7 +33,7 @@ from ivdjax.reports.level_sheet import has_grades, level_text
 from ivdjax.reports.overview import overview_png
 from ivdjax.reports.page import Report, write_report
 from ivdjax.reports.tables import CaseSummary, disc_csv, disc_json
-from ivdjax.volume import ASSUMPTION, READERS, CaseError, Lordosis, UserError
+from ivdjax.volume import ASSUMPTION, READERS, CaseError, LabelMap, Lordosis, UserError
 
 if TYPE_CHECKING:  # at run time it would load JAX where cases are only handed out
     from ivdjax.inference.case_result import CaseResult
@@ -117,13 +117,14 @@ def write_result(
         OSError: the disk is full or not writable.
     """
     names = options.names(files.name)
+    corrected = corrections is not None and corrections.changes_result
     refuse_foreign(output, files, names)
     with whole_folder(output / names.folder) as part:
         write_labels(part / names.name("labels"), result.labels)
         if result.tissues is not None:
             write_labels(part / names.name("tissues"), result.tissues)
         if _is_dicom(files):
-            remarks = _write_dicom(part, names, files, result, model, options)
+            remarks = _write_dicom(part, names, files, result, model, options, corrected)
             result = replace(result, warnings=(*result.warnings, *remarks))
         _write_tables(part, names, result, model, source, options)
         _write_for_viewers(part, names, result, options)
@@ -132,13 +133,13 @@ def write_result(
             write_probability(part / names.name("probability"), result.probability, native)
         if kept is not None:
             write_stored_evidence(part / names.name("evidence"), kept)
-        _write_report(part, names, result, model, source)
+        _write_report(part, names, result, model, source, corrected)
         if own is not None:
             _write_own(part, names, own, source)
         if corrections is not None and corrections.history:
             write_whole(part / names.name("corrections"), corrections_text(corrections))
-            if corrections.outlines is not None:
-                write_labels(part / names.name("outlines"), corrections.outlines)
+            for number, drawn in corrections.drawn.items():
+                write_labels(part / names.outlines(number), drawn)
         if before_replacing is not None:
             before_replacing()
 
@@ -146,7 +147,7 @@ def write_result(
 def _write_own(part: Path, names: CaseNames, own: CaseResult, source: Mapping[str, Any]) -> None:
     """What the program found by itself: label map, verdict and table."""
     write_labels(part / names.name("own_labels"), own.labels)
-    facts = {**source, "anchor": None, "deleted_mm": [], "corrections": []}
+    facts = {**source, "anchor": None, "deleted_mm": [], "corrections": [], "decisions": 0}
     document = disc_json(own.case.name, own.verdict, own.reasons, own.discs, **_told(own), **facts)
     write_whole(part / names.name("own_json"), document)
 
@@ -162,7 +163,7 @@ def stored_corrections(output: Path, case: str, options: OutputOptions) -> Corre
     names = options.names(case)
     found = read_corrections(output / names.path("corrections"), case)
     if found.history:
-        return _with_outlines(found, output / names.path("outlines"))
+        return _with_outlines(found, output, names)
     document = read_document(output / names.path("json"))
     pinned = document.get("anchor")
     if "corrections" in document or not isinstance(pinned, dict):
@@ -173,15 +174,22 @@ def stored_corrections(output: Path, case: str, options: OutputOptions) -> Corre
         return found
 
 
-def _with_outlines(corrections: Corrections, path: Path) -> Corrections:
-    """The corrections with the edited outlines, where those are in force."""
-    if not any(entry.action == "outline" for entry in corrections.in_force):
-        return corrections
-    try:
-        return replace(corrections, outlines=read_labels(path, corrections.case))
-    except CaseError as error:
-        raise UserError(f"the edited outlines of case {corrections.case} are gone: {error}; put the file back, or take "
-                        "the corrections back with --reset-corrections") from error  # fmt: skip
+def _with_outlines(corrections: Corrections, output: Path, names: CaseNames) -> Corrections:
+    """The corrections with all maps that people have drawn; one that was taken back may be gone."""
+    needed = {entry.map_number for entry in corrections.in_force if entry.action == "outline"}
+    drawn: dict[int, LabelMap] = {}
+    for number in sorted({entry.map_number for entry in corrections.history if entry.action == "outline"}):
+        path = output / names.folder / names.outlines(number)
+        if number not in needed and not path.is_file():
+            continue
+        try:
+            drawn[number] = read_labels(path, corrections.case)
+        except CaseError as error:
+            raise UserError(
+                f"the edited outlines of case {corrections.case} are gone: {error}; put the file back, or take the "
+                "corrections back with --reset-corrections"
+            ) from error
+    return replace(corrections, drawn=drawn)
 
 
 def stored_summary(output: Path, files: CaseFiles, source: Mapping[str, Any],
@@ -217,7 +225,12 @@ def is_corrected_anew(output: Path, files: CaseFiles, source: Mapping[str, Any],
 
 def _decided(source: Mapping[str, Any]) -> dict[str, Any]:
     """What people decided of a result that makes it another; None for nothing, as in results of earlier versions."""
-    return {key: source.get(key) or None for key in ("anchor", "deleted_mm", "corrections")}
+    return {key: source.get(key) or None for key in ("anchor", "deleted_mm", "corrections", "decisions")}
+
+
+def follows(document: Mapping[str, Any], corrections: Corrections) -> bool:
+    """Whether a case's JSON is of a result that has all decisions applied; a kill may have come between."""
+    return all((document.get(key) or None) == (fact or None) for key, fact in corrections.facts().items())
 
 
 def _has_content(path: Path) -> bool:
@@ -282,8 +295,9 @@ def _write_for_viewers(part: Path, names: CaseNames, result: CaseResult, options
 
 
 def _write_dicom(
-    part: Path, names: CaseNames, files: CaseFiles, result: CaseResult, model: Model, options: OutputOptions
-) -> tuple[str, ...]:
+    part: Path, names: CaseNames, files: CaseFiles, result: CaseResult, model: Model, options: OutputOptions,
+    corrected: bool,
+) -> tuple[str, ...]:  # fmt: skip
     """Writes the DICOM segmentation of a case whose first channel is a series, and the DICOM report of its measures;
     remarks where that is not possible."""
     path = part / names.name("dicom_seg")
@@ -292,8 +306,9 @@ def _write_dicom(
     try:
         found = write_dicom_seg(
             path, result.labels, series, disc_segments(result.labels.levels), case=files.name,
-            description="Intervertebral discs", model_name=f"ivdjax {model.name}", model_version=__version__,
-            weights_sha256=model.weights_sha256, anonymous=options.anonymous,
+            description="Intervertebral discs, corrected by a person" if corrected else "Intervertebral discs",
+            model_name=f"ivdjax {model.name}", model_version=__version__,
+            weights_sha256=model.weights_sha256, anonymous=options.anonymous, corrected=corrected,
         )  # fmt: skip
         if found:
             write_dicom_sr(part / names.name("dicom_sr"), path, disc_readings(result.discs), case=files.name)
@@ -302,34 +317,23 @@ def _write_dicom(
     return ()
 
 
-def _write_report(part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any]) -> None:
+def _write_report(
+    part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any], corrected: bool
+) -> None:
     case = result.case
     overview = overview_png(
         case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons, result.left_out
     )
     write_whole(part / names.name("overview"), overview)
     report = Report(
-        case=case.name,
-        verdict=result.verdict,
-        reasons=result.reasons,
-        discs=result.discs,
-        overview_png=overview,
-        model=model.name,
-        validated_on=validation_words(model),
-        synthetic=model.config.data.synthetic,
-        warnings=result.warnings,
-        probability_wrong=result.probability_wrong,
-        remarks=result.remarks,
-        findings=result.findings,
-        volume=case.volume,
-        labels=result.labels,
-        left_out=result.left_out,
-        provenance=source,
-        detectable=detectable_changes(model.meta.get("repeatability")),
-        lordosis=result.lordosis,
-    )
+        case=case.name, verdict=result.verdict, reasons=result.reasons, discs=result.discs, overview_png=overview,
+        model=model.name, validated_on=validation_words(model), synthetic=model.config.data.synthetic,
+        warnings=result.warnings, probability_wrong=result.probability_wrong, remarks=result.remarks,
+        findings=result.findings, volume=case.volume, labels=result.labels, left_out=result.left_out,
+        provenance=source, detectable=detectable_changes(model.meta.get("repeatability")), lordosis=result.lordosis,
+    )  # fmt: skip
     write_report(part / names.name("report"), report)
-    write_whole(part / names.name("text"), level_text(result.discs, result.lordosis))
+    write_whole(part / names.name("text"), level_text(result.discs, result.lordosis, corrected))
 
 
 def _is_dicom(files: CaseFiles) -> bool:

@@ -186,6 +186,7 @@ def disc_schema() -> dict[str, Any]:
             "anchor": {"type": ["object", "null"], "description": "A disc's level that the user has pinned."},
             "deleted_mm": {"type": "array", "description": "A point in each disc that the user has deleted, RAS+ mm."},
             "corrections": {"type": "array", "items": text, "description": "What people have decided about the case."},
+            "decisions": {"type": "integer", "description": "How many decisions the result follows or took back."},
             "ivdjax_version": text | {"description": "Version of the program."},
             "codes": {"type": "object", "description": "Levels and measures in coded terms: value, scheme, meaning."},
             "grades": {

@@ -90,12 +90,13 @@ def level_sheet(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
 </section>"""
 
 
-def level_text(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
+def level_text(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS, corrected: bool = False) -> str:
     """The sheet as plain text, a line a level from the top down, to paste into a structured report.
 
     Args:
         discs: from the lowest level up; none gives a sentence.
         lordosis: of the spine.
+        corrected: whether a person has changed levels or outlines; a sentence says so.
     """
     if not discs:
         return "No disc was found.\n"
@@ -108,7 +109,8 @@ def level_text(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
     lines += [f"{line.heading}: not given ({_why(line, found[0])})." for line in blank]  # said once for all levels
     lines.append(_text_lordosis(lordosis))
     notes = [READERS] if has_grades(rows.values()) else []
-    notes += [f"Measured by a program (ivdjax) for research, not a medical device. {ASSUMPTION}"]
+    by = "by a program (ivdjax), after a person's correction," if corrected else "by a program (ivdjax)"
+    notes += [f"Measured {by} for research, not a medical device. {ASSUMPTION}"]
     return "\n".join([*lines, *notes]) + "\n"
 
 

@@ -163,14 +163,14 @@ def summary_rows(path: Path) -> list[CaseSummary]:
 
 
 def _summary_row(row: Mapping[str, str]) -> CaseSummary:
-    discs, seconds = row.get("discs", ""), row.get("seconds", "")
+    discs = row.get("discs", "")
     return CaseSummary(
         row["case"],
         row["status"],
         row.get("verdict", ""),
         _texts(row.get("reasons", "")),
         int(discs) if discs.isdecimal() else None,
-        float(seconds) if seconds.replace(".", "", 1).isdecimal() else None,
+        _number(row.get("seconds", "")),
         probability_wrong=_number(row.get("probability_wrong", "")),
         remarks=_texts(row.get("remarks", "")),
         corrected=_texts(row.get("corrected", "")),

@@ -150,5 +150,4 @@ def _undone(corrections: Corrections, reader: str) -> Corrections:
     if not in_force:
         raise CaseError("there is no decision to take back")
     undone = corrections.with_entry(Correction("reset", by=reader, text=f"undo: {in_force[-1].words()}"))
-    outlines = corrections.outlines if any(entry.action == "outline" for entry in in_force[:-1]) else None
-    return replace(undone, history=(*undone.history, *in_force[:-1]), outlines=outlines)
+    return replace(undone, history=(*undone.history, *in_force[:-1]))

@@ -11,8 +11,8 @@ from ivdjax.data.preparation import restore_tissues
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.case_result import CaseResult, structures_left_out
-from ivdjax.inference.corrections import Correction, Corrections, corrections_text
-from ivdjax.inference.results import read_document, stored_corrections, write_result
+from ivdjax.inference.corrections import Corrections, corrections_text
+from ivdjax.inference.results import follows, read_document, stored_corrections, write_result
 from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.reports.tables import CaseSummary
 from ivdjax.review.decision import Decision, decided, resulting
@@ -110,10 +110,11 @@ class OpenCase:
         """
         with self._lock:
             self._refuse_outdated(seen)
-            entry = Correction("outline", by=reader, text=file[:200])
-            after = replace(self._corrections.with_entry(entry), outlines=labels)
+            after = self._corrections.with_outlines(labels, reader, file[:200])
             result = resulting(self._kept, self.own, after)
-            write_labels(self._folder.path / self._folder.names(self.name).path("outlines"), labels)
+            names = self._folder.names(self.name)
+            number = after.history[-1].map_number
+            write_labels(self._folder.path / names.folder / names.outlines(number), labels)
             self._store(after)
             self._result, self._written = result, False
 
@@ -160,7 +161,7 @@ class OpenCase:
 
     def _refuse_outdated(self, seen: int) -> None:
         if seen != len(self._corrections.history):
-            raise Outdated(f"case {self.name} has changed since this page showed it")
+            raise Outdated(f"case {self.name} has changed meanwhile: this is how it stands now. Decide again")
 
     def _store(self, corrections: Corrections) -> None:
         path = self._folder.path / self._folder.names(self.name).path("corrections")
@@ -170,10 +171,8 @@ class OpenCase:
         self._corrections = corrections
 
     def _is_on_disk(self) -> bool:
-        """Whether the disc table on the disk says that it follows the corrections: a kill may have come between."""
         document = read_document(self._folder.path / self._folder.names(self.name).path("json"))
-        wanted = [entry.words() for entry in self._corrections.in_force]
-        return list(document.get("corrections") or []) == wanted
+        return follows(document, self._corrections)
 
 
 def _whole(stored: CaseResult, kept: StoredEvidence) -> CaseResult:

@@ -22,7 +22,7 @@ from ivdjax.review.guard import Access, Guard
 from ivdjax.review.open_case import Outdated
 from ivdjax.review.outlines import edited_outlines
 from ivdjax.review.session import Session
-from ivdjax.review.view import agreements, case_view, list_view, own_image
+from ivdjax.review.view import DOWNLOADS, agreements, case_view, list_view, own_image
 from ivdjax.volume import CaseError, UserError
 
 LARGEST_UPLOAD = 64 * 2**20
@@ -37,10 +37,6 @@ _ASSETS = {
     "drop.js": ("ivdjax.review", "assets/drop.js", "text/javascript"),
     "niivue.js": ("ivdjax.reports", "niivue/niivue.umd.js", "text/javascript"),
 }
-
-DOWNLOADS = {"labels": "NIfTI", "seg_nrrd": "3D Slicer", "itksnap": "ITK-SNAP labels", "csv": "table",
-             "dicom_seg": "DICOM", "report": "report"}  # fmt: skip
-"""Files of a case that the page offers."""
 
 
 def review_app(session: Session, access: Access) -> Starlette:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import socket
 import threading
 import webbrowser
@@ -122,6 +124,7 @@ def serve(serving: Serving, app_for: Callable[[Access], Starlette], what: str) -
     print(f"{what}: {address}  (Ctrl-C ends it)", flush=True)
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False,
                             timeout_graceful_shutdown=2)  # fmt: skip
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     if serving.browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     try:
@@ -130,6 +133,12 @@ def serve(serving: Serving, app_for: Callable[[Access], Starlette], what: str) -
     finally:
         listener.close()
     print("ended; every decision is kept", flush=True)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log tells of more than a page whose request the end of the review cut off."""
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and not str(record.msg).startswith("Cancel ")
 
 
 def _listener(serving: Serving) -> socket.socket:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from ivdjax.commands.commands import describe_os_error, printable
 from ivdjax.inference.cohort import read_summary, write_summary
-from ivdjax.inference.results import OutputOptions, read_document, stored_corrections
+from ivdjax.inference.results import OutputOptions, follows, read_document, stored_corrections
 from ivdjax.inference.visits.compare import compared_visits, write_changes
 from ivdjax.reports.cohort import CohortRow
 from ivdjax.reports.tables import CaseSummary
@@ -189,9 +189,7 @@ class Session:
             except UserError as error:
                 self._say(row.case, str(error))
                 continue
-            document = read_document(self.folder.path / names.path("json"))
-            words = [entry.words() for entry in corrections.in_force]
-            if list(document.get("corrections") or []) != words:
+            if not follows(read_document(self.folder.path / names.path("json")), corrections):
                 yield row.case
 
 

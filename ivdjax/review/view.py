@@ -17,6 +17,10 @@ from ivdjax.volume import CaseError, UserError
 
 FIRST_READER = "results on the disk"
 
+DOWNLOADS = {"seg_nrrd": "3D Slicer (.seg.nrrd)", "labels": "NIfTI", "itksnap": "ITK-SNAP labels", "csv": "table",
+             "dicom_seg": "DICOM segmentation", "dicom_sr": "DICOM report", "report": "report"}  # fmt: skip
+"""Files of a case that the page offers, those that there are."""
+
 
 def list_view(session: Session, blind_reader: str = "") -> list[dict[str, Any]]:
     """A mapping per case: name, state, reasons, discs, what was decided, whether it has a picture.
@@ -72,8 +76,15 @@ def case_view(session: Session, name: str, blind_reader: str = "") -> dict[str, 
         "remarks": [*result.findings, *result.remarks, *result.warnings], "history": [_line(entry) for entry in mine],
         "in_force": len(corrections.in_force), "changed": corrections.changes_result,
         "accepted": list(corrections.accepted_by), "saved": case.is_written, "trouble": session.trouble(name),
+        "files": {} if blind_reader else _files(session, name),
         **discs_data(case.own, result),
     }  # fmt: skip
+
+
+def _files(session: Session, name: str) -> dict[str, str]:
+    """The files of a case that there are: what the page calls them, by kind."""
+    names, folder = session.folder.names(name), session.folder.path
+    return {kind: words for kind, words in DOWNLOADS.items() if (folder / names.folder / names.files[kind]).is_file()}
 
 
 def own_image(session: Session, name: str, channel: str) -> dict[str, Any]:

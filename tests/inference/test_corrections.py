@@ -44,6 +44,7 @@ def test_the_last_anchor_counts_and_a_reset_takes_back_what_was_before():
     assert made.facts() == {
         "deleted_mm": [[0.0, 0.0, 9.0]],
         "corrections": ["L3/4 was pinned", "L4/5 was pinned", "A disc was deleted"],
+        "decisions": 3,
     }
     gone = made.with_entry(Correction("reset"))
     assert gone.anchor is None and gone.deleted_mm == () and len(gone.history) == 4

@@ -7,12 +7,6 @@ import sys
 
 import pytest
 
-from ivdjax.inference import ray_cohort
-from ivdjax.inference.ray_cohort import RayOptions, run_on_ray
-from ivdjax.inference.supervisor import CaseTask
-from ivdjax.inference.worker import Pipeline
-from ivdjax.volume import UserError
-
 HUNGRY = """
 import sys
 import numpy as np
@@ -38,12 +32,3 @@ def test_a_case_that_takes_more_memory_than_it_may_fails_alone():
     large, small = hungry("0.25")
     assert large.startswith("large failed") and "memory" in large and small.strip() == "small done"
     assert [line.strip() for line in hungry("0")] == ["large done", "small done"], "0 is no limit"
-
-
-def test_without_ray_one_line_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    pipeline = Pipeline(lambda: int, lambda: int, lambda: int)
-    with pytest.raises(UserError) as caught:
-        list(run_on_ray([CaseTask("a", 1)], pipeline, RayOptions("local"), shared=tmp_path))
-    assert str(caught.value) == ray_cohort.MISSING and "\n" not in ray_cohort.MISSING
-    assert "pip install 'ivdjax[ray]'" in ray_cohort.MISSING

@@ -83,3 +83,8 @@ def test_lordosis_has_its_standard_error_or_its_reason():
     assert re.sub(r"\|", "", cell) == text.replace("<", "&lt;").replace(">", "&gt;")
     assert f'<pre id="levels-text">{escape(level_text(DISCS, lordosis))}</pre>' in html
     assert "Lordosis: L1 to L5 not given (no vertebrae are outlined); L1 to S1 not given" in level_text(DISCS)
+
+
+def test_the_text_says_that_a_person_has_corrected_the_result():
+    assert "a person's correction" in level_text(DISCS, corrected=True)
+    assert "a person's correction" not in level_text(DISCS)

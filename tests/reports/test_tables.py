@@ -119,7 +119,7 @@ def test_a_summary_is_read_as_it_was_written_and_what_it_lacks_is_unknown(tmp_pa
     assert "lordosis_l1_l5_deg: no vertebrae are outlined" in summary_csv(cases[2:])
     path.write_text(summary_csv(cases))
     assert summary_rows(path) == cases
-    path.write_text("case,status,discs,seconds\na,done,six,1.2.3\nb,done\n")
+    path.write_text("case,status,discs,seconds,probability_wrong\na,done,six,1.2.3,nan\nb,done\n")
     assert summary_rows(path) == [CaseSummary("a", "done"), CaseSummary("b", "done")]
     path.write_text("case,status\na,done\n")
     assert summary_rows(path) == [CaseSummary("a", "done")]

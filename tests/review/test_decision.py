@@ -74,6 +74,27 @@ def test_an_undo_takes_back_the_last_decision_alone(case):
     assert levels(case) == (1, 2, 3, 4, 5, 6, 7)
 
 
+def test_an_undo_brings_back_the_map_that_was_drawn_before_and_every_map_is_kept(case, tmp_path):
+    first, second = (np.where(case.own.labels.array == level, level, 0).astype(np.uint8) for level in (3, 4))
+    case.draw(case.own.labels.with_array(first), "Ada", 0, "edited.nii.gz")
+    case.draw(case.own.labels.with_array(second), "Ada", 1, "edited.nii.gz")
+    assert levels(case) == (4,)
+    decide(case, Decision("undo"))
+    assert levels(case) == (3,)
+    case.write()
+    again = OpenCase(ResultFolder(tmp_path / "out", False, {}), "high")
+    assert levels(again) == (3,) and np.array_equal(again.state()[1].drawn[2].array, second)
+    decide(again, Decision("undo"))
+    assert levels(again) == case.own.labels.levels
+
+
+def test_the_same_words_about_another_disc_are_not_taken_for_written(case, tmp_path):
+    decide(case, Decision("delete", disc=7))
+    case.write()
+    decide(case, Decision("undo"), Decision("delete", disc=2))  # the process dies here
+    assert not OpenCase(ResultFolder(tmp_path / "out", False, {}), "high").is_written
+
+
 def test_an_acceptance_makes_the_verdict_ok_and_says_by_whom_in_spite_of_what(case):
     own = case.own
     assert own.verdict == "review"

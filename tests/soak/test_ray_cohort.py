@@ -17,7 +17,7 @@ from ivdjax.inference.infer import infer
 from ivdjax.inference.ray_cohort import RayOptions, run_on_ray
 from ivdjax.inference.request import InferenceRequest
 from ivdjax.inference.supervisor import CaseTask
-from ivdjax.volume import CaseError, Grid, UserError
+from ivdjax.volume import CaseError, Grid
 from tests.inference.test_infer import AFFINE, CANONICAL, SHAPE
 from tests.inference.test_supervisor import give, pipeline_of
 from tests.untrained_model import write_untrained
@@ -112,8 +112,3 @@ def test_each_failure_stays_with_its_case(ray, tmp_path):
     assert "2 times" in by_case["killed"].reason
     assert "case broken:" in log.read_text() and "Traceback" in log.read_text()
     assert not list(tmp_path.glob(ray_cohort._MARK.format("*")))
-
-
-def test_no_cluster_is_said_in_one_line(ray, tmp_path):
-    with pytest.raises(UserError, match="no cluster could be reached"):
-        list(run_on_ray([CaseTask("a", give(1))], pipeline_of(tmp_path), RayOptions("127.0.0.1:1"), shared=tmp_path))

@@ -40,6 +40,7 @@ def write_dicom_seg(
     model_version: str,
     weights_sha256: str = "",
     anonymous: bool = False,
+    corrected: bool = False,
 ) -> bool:
     """Stores labels as a DICOM segmentation of their source series; whole or not at all.
 
@@ -72,6 +73,7 @@ def write_dicom_seg(
         model_version: the algorithm's version.
         weights_sha256: checksum of the model's weights; stands as the device's serial number too.
         anonymous: nothing but UIDs tells whose images these are.
+        corrected: a person has had a part in the segments; each of them says so (`SEMIAUTOMATIC`).
 
     Returns:
         Whether a file was written: False for an empty label map, as the standard wants a segment.
@@ -94,8 +96,11 @@ def write_dicom_seg(
         images = read_images(source, case)
         pixels = labels_on(images, labels, f"case {case}: the DICOM series in {source.folder}")
         study = str(images[0][1].StudyInstanceUID)
-        described = [_described(number, segment, study, texts) for number, segment in enumerate(segments, start=1)]
-        digest = _digest(pixels, images, [*texts, repr(segments), str(anonymous)])
+        described = [
+            _described(number, segment, study, texts, corrected) for number, segment in enumerate(segments, start=1)
+        ]
+        told = [*texts, repr(segments), str(anonymous), *(["corrected"] if corrected else [])]
+        digest = _digest(pixels, images, told)
         try:
             dataset = _segmentation(_renumbered(pixels, segments), images, described, texts, digest)
             name_frames(dataset, images)
@@ -163,7 +168,7 @@ def _segmentation(
     return dataset
 
 
-def _described(number: int, segment: Segment, study: str, texts: Sequence[str]) -> Any:
+def _described(number: int, segment: Segment, study: str, texts: Sequence[str], corrected: bool) -> Any:
     """One item of the segment sequence."""
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
@@ -177,7 +182,7 @@ def _described(number: int, segment: Segment, study: str, texts: Sequence[str]) 
         segment_label=plain_text(segment.label),
         segmented_property_category=CodedConcept(*segment.category),
         segmented_property_type=CodedConcept(*segment.code),
-        algorithm_type="AUTOMATIC",
+        algorithm_type="SEMIAUTOMATIC" if corrected else "AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
             name=model_name,
             family=codes.DCM.ArtificialIntelligence,

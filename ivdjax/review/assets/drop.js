@@ -7,7 +7,9 @@
 
   async function ask(path, options) {
     const headers = options ? { "X-Ivdjax-Token": TOKEN } : {};
-    const answer = await fetch(path, { ...options, headers });
+    const answer = await fetch(path, { ...options, headers }).catch((error) => {
+      throw error.name === "AbortError" ? error : new Error("The server does not answer. Start it again and open its new address.");
+    });
     if (!answer.ok) throw new Error(await answer.text());
     return answer.json();
   }

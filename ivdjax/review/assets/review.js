@@ -22,7 +22,9 @@
     const query = who();
     for (const [key, value] of Object.entries(more)) query.set(key, value);
     const headers = options.method ? { "X-Ivdjax-Token": TOKEN } : {};
-    const answer = await fetch(`${path}?${query}`, { ...options, headers });
+    const answer = await fetch(`${path}?${query}`, { ...options, headers }).catch(() => {
+      throw new Error("The server does not answer. Start the review again and open its new address; what was decided is kept.");
+    });
     if (!answer.ok) throw Object.assign(new Error(await answer.text()), { status: answer.status });
     return answer.json();
   }
@@ -226,8 +228,7 @@
 
   function showDownloads() {
     if ($("blind").checked) return $("downloads").replaceChildren("not in a blind reading");
-    const kinds = { seg_nrrd: "3D Slicer (.seg.nrrd)", labels: "NIfTI", itksnap: "ITK-SNAP labels", csv: "table", report: "report" };
-    $("downloads").replaceChildren(...Object.entries(kinds).map(([kind, text]) => {
+    $("downloads").replaceChildren(...Object.entries(state.files).map(([kind, text]) => {
       const link = element("a", text);
       link.href = pathOf(current, `/files/${kind}`);
       if (kind === "report") link.target = "_blank";
@@ -257,13 +258,19 @@
     return last;
   }
 
+  // A decision that is a file, an edited map, goes as it is.
+  function send({ file, ...decision }, name) {
+    const { seen } = state;
+    return file ? ask(pathOf(name, "/outlines"), { method: "PUT", body: file }, { name: file.name, seen })
+      : ask(pathOf(name, "/decisions"), { method: "POST", body: JSON.stringify({ ...decision, seen }) });
+  }
+
   async function carryOut(decision, text) {
     busy = true;
     const begin = performance.now();
     const name = current;
     try {
-      const body = JSON.stringify({ ...decision, seen: state.seen });
-      const told = await ask(pathOf(name, "/decisions"), { method: "POST", body });
+      const told = await send(decision, name);
       const before = state;
       if (current === name) {
         const place = placeOf(state.discs.find((disc) => disc.level === chosen));
@@ -278,7 +285,10 @@
     } catch (error) {
       say(error.message, true);
       window.ivdjaxReview.timings.push({ what: "refused", ms: performance.now() - begin });
-      if (error.status === 409) await open(name);
+      if (error.status === 409) {
+        await open(name);
+        say(error.message, true);
+      }
       return false;
     } finally {
       busy = false;
@@ -362,18 +372,12 @@
   $("filter").addEventListener("input", showList);
   $("filter").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === "Escape") $("filter").blur(); });
 
-  $("outlines").addEventListener("change", async () => {
+  $("outlines").addEventListener("change", () => {
     const file = $("outlines").files[0];
     $("outlines").value = "";
     if (!file || !state) return;
     say(`Reading ${file.name} …`);
-    try {
-      state = await ask(pathOf(current, "/outlines"), { method: "PUT", body: file }, { name: file.name, seen: state.seen });
-      await showState();
-      say(`The outlines of ${file.name} were taken and measured.`);
-    } catch (error) {
-      say(error.message, true);
-    }
+    decide({ file, deed: "outline" }, `The outlines of ${file.name} were taken and measured.`);
   });
 
   // Who reads --------------------------------------------------------------------------------------------------------

@@ -223,13 +223,16 @@ def test_the_same_arguments_give_the_same_bytes_in_whatever_order_the_files_come
     assert [file.name for file in tmp_path.glob(".*")] == []
 
 
-@pytest.mark.parametrize("change", [{"model_name": "other"}, {"weights_sha256": "cd" * 32}, {"anonymous": True}])
+@pytest.mark.parametrize("change", [{"model_name": "other"}, {"weights_sha256": "cd" * 32}, {"anonymous": True},
+                                    {"corrected": True}])  # fmt: skip
 def test_another_result_has_other_uids(written, tmp_path, change):
     labels, source, path = written
     write(tmp_path / "other.dcm", labels, source, **change)
     one, other = pydicom.dcmread(path), pydicom.dcmread(tmp_path / "other.dcm")
     assert one.SOPInstanceUID != other.SOPInstanceUID
     assert one.SeriesInstanceUID != other.SeriesInstanceUID
+    kinds = {item.SegmentAlgorithmType for item in other.SegmentSequence}
+    assert kinds == {"SEMIAUTOMATIC" if "corrected" in change else "AUTOMATIC"}
 
 
 WHO = {
