@@ -290,7 +290,7 @@ def _work(model_folder: Path, line: Connection) -> None:
                     value = step(value)
                 line.send(("done", ""))
             except Exception as error:
-                line.send(("failed", _words(error)))
+                line.send(("failed", _words(error).replace(f"{home}/", "")))  # files by the names that they came with
             home, output = line.recv()
 
 

@@ -15,7 +15,7 @@ from ivdjax.review.pictures import discs_data, image_data
 from ivdjax.review.session import Session
 from ivdjax.volume import CaseError, UserError
 
-FIRST_READER = "results on the disk"
+FIRST_READER = "First reading"
 
 DOWNLOADS = {"seg_nrrd": "3D Slicer (.seg.nrrd)", "labels": "NIfTI", "itksnap": "ITK-SNAP labels", "csv": "table",
              "dicom_seg": "DICOM segmentation", "dicom_sr": "DICOM report", "report": "report"}  # fmt: skip

@@ -104,6 +104,7 @@ def test_a_bad_image_fails_a_good_one_is_done_and_a_run_is_cancelled(box):
     with pytest.raises(CaseError, match="one image is being worked on"):
         box.place("more")
     assert wait({"done", "failed"}) == "failed" and "scan.nii.gz" in box.progress.reason
+    assert "/dropped/" not in box.progress.reason  # the folder means nothing to a person
 
     box.begin()
     image = np.random.default_rng(0).normal(100, 20, CANONICAL).astype(np.float32)

@@ -409,7 +409,7 @@
       const found = await ask("/api/agreement");
       $("agreements").replaceChildren(...(found.length ? found : [null]).map((one) => one === null
         ? element("p", "No two readers have decided about a case in common. A second reader ticks 'second reading, blind'.")
-        : element("p", `${one.readers.join(" and ")}: ${one.cases} cases in common. Verdicts alike in ${one.verdicts_same} of ` +
+        : element("p", `${one.readers.join(" and ")}: ${one.cases} ${one.cases === 1 ? "case" : "cases"} in common. Verdicts alike in ${one.verdicts_same} of ` +
           `${one.cases}, Cohen's kappa ${kappa(one.verdicts)}. Levels alike for ${one.levels_same} of ${one.discs} discs, ` +
           `kappa ${kappa(one.levels)}.`)));
     } catch (error) {
