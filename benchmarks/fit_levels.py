@@ -9,8 +9,8 @@ above and below, with air added, with merged slices and in contrasts that the mo
 phantom in two.
 
 1. The numbers (`ivdjax/discs/anatomy.json`, see `ivdjax/discs/anatomy.py`): the log probability of the true levels is
-   raised, by gradient, with that of what was measured of the candidates beside it, and with a penalty for leaving the
-   numbers that were measured on outlined discs. Patients together count as much as phantoms together.
+   raised, by gradient, with a penalty for leaving the numbers that were measured on outlined discs. Those that say how
+   far the localization network is to be trusted are not fitted: it was trained on these patients. Patients together count as much as phantoms together.
 2. The calibration of confidence, and the model of the verdict, stored in the model's description (`model.json`): see
    `benchmarks/level_calibration.py`. `--real` gives scans of other scanners, used for these few numbers alone.
 
@@ -50,8 +50,10 @@ from ivdjax.imaging.folders import write_whole
 from ivdjax.model.model import annotate_model, read_model
 
 _IMPOSSIBLE = -1e9
-_DENSITY = 0.15
-"""What the density of the measurements counts beside the probability of the true levels."""
+_HELD = ("side_", "vote_", "landmark_", "level_", "shift_", "sure_", "lost")
+"""Numbers that are not fitted, by how their names begin: the cost of lying off the line, whose cap allows no density,
+and how far the localization network is to be trusted, which its own training patients cannot tell."""
+_FIXED = 1e-9
 _SIZES = (8, 12, 18, 30)
 """Candidates that cases are padded to: one compiled program each."""
 _SHRINK = {"real": 0.35, "positive": 0.35, "share": 0.8}
@@ -198,6 +200,8 @@ def _bound(free: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shrink(name: str) -> float:
+    if name.startswith(_HELD):
+        return _FIXED
     return _SPREAD.get(name, _SHRINK[a.MEANING[name][0]])
 
 
@@ -239,7 +243,7 @@ def _loss(free: dict[str, Any], batch: tuple[Any, Any, Any, Any]) -> Any:
         none = jnp.where(may[:, -1], factors.none, _IMPOSSIBLE)
         own = jnp.where(may[:, :-1, None], factors.own, _IMPOSSIBLE)
         true = log_sum(Factors(none, own, factors.first, factors.last, factors.pair, factors.hidden))
-        return (true - every) + _DENSITY * true
+        return true - every
 
     return -(jax.vmap(one)(stacked, allowed, counts) * weights).sum()
 

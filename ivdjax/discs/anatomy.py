@@ -76,6 +76,8 @@ MEANING: dict[str, tuple[str, str]] = {
     "shift_where_odd": ("share", "of such a shift where the lowest disc is not L5/S1: it is then taken for L5/S1"),
     "lost": ("share", "probability that what it says means nothing"),
     "shift_change": ("share", "probability that from one disc to the next this changes"),
+    "sure_right": ("share", "chance that the localization network is sure of its levels where they are right"),
+    "sure_wrong": ("share", "where they are one off or mean nothing"),
     "landmark_seen": ("share", "chance that S1 or L5 is seen beside a disc that it lies beside"),
     "landmark_false": ("share", "chance that it is seen beside another"),
     "landmark_weight": ("share", "what landmarks count beside the votes"),

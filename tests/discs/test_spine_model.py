@@ -14,8 +14,8 @@ from tests.discs.test_levels import LINE, typical, votes
 
 FIRST = 1 - a.LOWEST
 """Column of L5/S1."""
-SUMS = {"none": -16.57564135, "own": 36.28616752, "first": -205.39212961, "last": 2.48772025, "pair": -410.12462296,
-        "hidden": 6.06206018}  # fmt: skip
+SUMS = {"none": 0.6269428136, "own": 7.0706707382, "first": -165.4868544953, "last": 16.7640974460,
+        "pair": -129.9852243033, "hidden": -2.6209907701}  # fmt: skip
 
 
 def factors(candidates, **changes):
@@ -52,7 +52,7 @@ def drawn_observations(rng):
     one, (below, above) = (lambda: rng.normal(size=3)), rng.uniform(10, 150, (2, 3))
     distance = np.abs(np.subtract.outer(np.arange(3.0), np.arange(3))) * rng.uniform(4, 12)
     return Observations(one(), one(), one(), 3 * np.abs(one()), np.array([1.0, 0, 0]), rng.uniform(4, 20, 3), one(),
-                        distance, rng.uniform(0.7, 1, 3), below / 5, above / 5, votes, landmarks, beyond)  # fmt: skip
+                        distance, rng.uniform(0.7, 1, 3), below / 5, above / 5, votes, landmarks, beyond, np.full(3, 0.7))  # fmt: skip
 
 
 def test_the_factors_of_what_was_drawn_are_these_numbers():
@@ -95,6 +95,25 @@ def test_the_network_takes_an_odd_lowest_disc_for_l5_s1(level, shift):
     assert state[SHIFTS.index(shift)] > state[SHIFTS.index(-shift)] + 1
     usual = factors(spine()).first[0, FIRST]
     assert usual[0] == usual.max()
+
+
+def given(share, classes=9):
+    """Votes of a network for a spine from L5/S1 up: a share for each disc's own level, the rest for the one above."""
+    discs = [typical(level) for level in range(1, 8)]
+    found = np.zeros((7, 9))
+    found[np.arange(7), np.arange(1, 8)], found[np.arange(7), np.arange(2, 9)] = share, 1 - share
+    return [replace(disc, votes=row[:classes]) for disc, row in zip(discs, found, strict=True)]
+
+
+def test_a_network_that_is_sure_of_its_levels_is_seldom_one_off():
+    def gain(candidates):  # of being right over being one too low, at L5/S1
+        state = factors(candidates).first[0, FIRST]
+        return state[0] - state[SHIFTS.index(-1)]
+
+    unknown = gain(given(0.9, classes=8))
+    assert unknown == pytest.approx(gain(spine()))
+    assert gain(given(0.9)) > unknown + 2
+    assert unknown - 1 < gain(given(0.6)) < unknown
 
 
 def test_image_below_the_lowest_disc_speaks_for_its_level():
