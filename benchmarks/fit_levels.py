@@ -10,7 +10,8 @@ phantom in two.
 
 1. The numbers (`ivdjax/discs/anatomy.json`, see `ivdjax/discs/anatomy.py`): the log probability of the true levels is
    raised, by gradient, with a penalty for leaving the numbers that were measured on outlined discs. Those that say how
-   far the localization network is to be trusted are not fitted: it was trained on these patients. Patients together count as much as phantoms together.
+   far the localization network is to be trusted are not fitted: it was trained on these patients. Patients together
+   count as much as phantoms together.
 2. The calibration of confidence, and the model of the verdict, stored in the model's description (`model.json`): see
    `benchmarks/level_calibration.py`. `--real` gives scans of other scanners, used for these few numbers alone.
 

@@ -10,8 +10,8 @@ It holds, as log densities (numbers in `anatomy`):
   region. Where nothing is seen, a missed disc is unlikely;
 - the localization network's votes, and whether S1 lies below a disc and L5 above it. Such a network errs over whole
   stretches of a spine, so a hidden state says whether its levels are right here, all one too high or too low, or mean
-  nothing; where it is sure of them, they are seldom one off. Agreement of seven discs is then no seven independent witnesses, and a spine shifted by one is a hypothesis
-  that the geometry can speak for.
+  nothing; where it is sure of them, they are seldom one off. Agreement of seven discs is then no seven independent
+  witnesses, and a spine shifted by one is a hypothesis that the geometry can speak for.
 
 All of it is computed in the array module of the numbers, so that the script that fits them can differentiate it.
 """

@@ -52,7 +52,8 @@ def drawn_observations(rng):
     one, (below, above) = (lambda: rng.normal(size=3)), rng.uniform(10, 150, (2, 3))
     distance = np.abs(np.subtract.outer(np.arange(3.0), np.arange(3))) * rng.uniform(4, 12)
     return Observations(one(), one(), one(), 3 * np.abs(one()), np.array([1.0, 0, 0]), rng.uniform(4, 20, 3), one(),
-                        distance, rng.uniform(0.7, 1, 3), below / 5, above / 5, votes, landmarks, beyond, np.full(3, 0.7))  # fmt: skip
+                        distance, rng.uniform(0.7, 1, 3), below / 5, above / 5, votes, landmarks, beyond,
+                        np.full(3, 0.7))  # fmt: skip
 
 
 def test_the_factors_of_what_was_drawn_are_these_numbers():
