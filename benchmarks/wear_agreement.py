@@ -82,7 +82,7 @@ def main() -> int:
             for name, own in pairs.items():
                 write_whole(Path(options.plots) / f"{name}.svg", bland_altman_svg(name, own))
         if options.store:
-            facts: dict[str, Any] = {name: stored(own) for name, own in pairs.items() if len(own) >= 5}
+            facts: dict[str, Any] = {name: stored(own) for name, own in pairs.items() if len(own) >= 3}
             cases = len({case for own in pairs.values() for case, _, _ in own})
             annotate_model(options.model, {AGREEMENT: facts | {"made_of": f"{cases} patients, reference outlines"}})
         return 0

@@ -30,6 +30,7 @@ _LEAST_VOXELS = 12
 _MOST_VOXELS = 4000
 """Of each tissue, for the fit of the bias."""
 _MOST_BIAS = np.log(4.0)
+_FITS = 3
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def fit_bias(tissues: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64
     """The bias that makes every tissue alike all along the spine; None with too little to fit it to.
 
     The logarithm of the signal is taken as a level of each tissue plus one polynomial of second order from front to
-    back and from top to bottom, fitted with the outer tenths of each tissue left out.
+    back and from top to bottom, fitted with the tenths of each tissue left out that lie
+    furthest above and below the fit.
 
     Args:
         tissues: points (N, 3) in mm and signal (N,) by tissue.
@@ -80,20 +82,23 @@ def fit_bias(tissues: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64
         positive = signal > 0
         if positive.sum() < 100:
             continue
-        own_points, log = own_points[positive], np.log(signal[positive])
-        low, high = np.percentile(log, (10, 90))
-        kept = (log >= low) & (log <= high)
-        points.append(own_points[kept])
-        logs.append(log[kept])
-        levels.append(np.full(int(kept.sum()), len(levels)))
+        points.append(own_points[positive])
+        logs.append(np.log(signal[positive]))
+        levels.append(np.full(int(positive.sum()), len(levels)))
     if not points:
         return None
-    where, which = np.concatenate(points), np.concatenate(levels)
+    where, which, log = np.concatenate(points), np.concatenate(levels), np.concatenate(logs)
     centre, scale = where.mean(axis=0), np.maximum(np.ptp(where, axis=0) / 2, 1.0)
-    terms = _terms((where - centre) / scale)
-    own = np.eye(len(points))[which]
-    fitted, *_ = np.linalg.lstsq(np.concatenate([terms, own], axis=1), np.concatenate(logs), rcond=None)
-    return Bias(centre, scale, fitted[: terms.shape[1]])
+    terms = np.concatenate([_terms((where - centre) / scale), np.eye(len(points))[which]], axis=1)
+    kept = np.ones(len(log), bool)
+    # Odd voxels are told by their distance from the fit: leaving out the darkest and brightest would flatten the bias.
+    for _ in range(_FITS):
+        fitted, *_ = np.linalg.lstsq(terms[kept], log[kept], rcond=None)
+        off = log - terms @ fitted
+        bounds = [np.percentile(off[which == tissue], (10, 90)) for tissue in range(len(points))]
+        low, high = np.array(bounds)[which].T
+        kept = (off >= low) & (off <= high)
+    return Bias(centre, scale, fitted[: terms.shape[1] - len(points)])
 
 
 def _terms(unit: NDArray[np.float64]) -> NDArray[np.float64]:

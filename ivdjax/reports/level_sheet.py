@@ -32,11 +32,13 @@ _NOT_GIVEN = {column.name: column.empty_when for column in COLUMNS}
 
 @dataclass(frozen=True)
 class _Part:
-    """One number of a cell: its column, and the words round it with {} in its place."""
+    """One number of a cell: its column, the words round it with {} in its place, and those of its absence."""
 
     column: str
     words: str
     digits: int
+    absent: str = ""
+    """With {} in the place of the reason; empty: nothing is said where another number of the cell is there."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ _LINES: tuple[_Line, ...] = (
           "no diagnosis"),
     _Line("Bulge", (_Part("posterior_overhang_mm", "{} mm", 1),), "beyond the line of the end plates' rear corners"),
     _Line("Slip", (_Part("slip_mm", "{} mm", 1), _Part("slip_percent", "{} %", 0)), "positive: upper body forward"),
-    _Line("Canal", (_Part("canal_ap_mm", "{} mm", 1), _Part("canal_area_mm2", "{} mm²", 0)),
+    _Line("Canal", (_Part("canal_ap_mm", "{} mm", 1), _Part("canal_area_mm2", "{} mm²", 0, "no area: {}")),
           "AP diameter and area at the disc"),
 )  # fmt: skip
 
@@ -161,11 +163,20 @@ def _words(part: _Part, row: Mapping[str, Any]) -> str:
     return part.words.format(text)
 
 
+def _further(line: _Line, row: Mapping[str, Any]) -> list[str]:
+    """What stands behind the first number of a cell."""
+    return [
+        words for part in line.parts[1:]
+        if (words := _words(part, row) or (part.absent and part.absent.format(_reason(part.column, row))))
+    ]  # fmt: skip
+
+
 def _why(line: _Line, row: Mapping[str, Any] | None) -> str:
     """Why a line's number is not given."""
-    if row is None:
-        return _NOT_FOUND
-    column = line.parts[0].column
+    return _NOT_FOUND if row is None else _reason(line.parts[0].column, row)
+
+
+def _reason(column: str, row: Mapping[str, Any]) -> str:
     return str(row[_REASONS].get(column) or _NOT_GIVEN.get(column) or "not measured")
 
 
@@ -178,7 +189,7 @@ def _shares(row: Mapping[str, Any]) -> list[float]:
 def _text_line(lines: Sequence[_Line], row: Mapping[str, Any]) -> str:
     said = []
     for line in lines:
-        found = [words for part in line.parts if (words := _words(part, row))]
+        found = _further(line, row)
         name = line.heading
         if line.parts[0].column != _GRADE:  # named after a person
             name = name[0].lower() + name[1:]
@@ -188,7 +199,7 @@ def _text_line(lines: Sequence[_Line], row: Mapping[str, Any]) -> str:
         if line.parts[0].column == _GRADE:
             found.append(", ".join(f"grade {grade} {100 * share:.0f} %"
                                    for grade, share in zip(PFIRRMANN_GRADES, _shares(row), strict=True)))  # fmt: skip
-        said.append(f"{name} {found[0]}" + (f" ({'; '.join(found[1:])})" if found[1:] else ""))
+        said.append(f"{name} {_words(line.parts[0], row)}" + (f" ({'; '.join(found)})" if found else ""))
     return "; ".join(said) + "."
 
 
@@ -211,8 +222,7 @@ def _html_cell(line: _Line, row: Mapping[str, Any] | None) -> str:
     first = _words(line.parts[0], row) if row is not None else ""
     if row is None or not first:
         return f'<td class="none">{escape(_why(line, row))}</td>'
-    further = "".join(f'<span class="further">{escape(words)}</span>'
-                      for part in line.parts[1:] if (words := _words(part, row)))  # fmt: skip
+    further = "".join(f'<span class="further">{escape(words)}</span>' for words in _further(line, row))
     bars = _bars(_shares(row)) if line.parts[0].column == _GRADE else ""
     return f'<td><span class="first">{escape(first)}</span>{further}{bars}</td>'
 

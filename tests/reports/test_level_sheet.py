@@ -88,3 +88,12 @@ def test_lordosis_has_its_standard_error_or_its_reason():
 def test_the_text_says_that_a_person_has_corrected_the_result():
     assert "a person's correction" in level_text(DISCS, corrected=True)
     assert "a person's correction" not in level_text(DISCS)
+
+
+def test_a_canal_that_a_slab_cuts_says_why_it_has_no_area():
+    cut = replace(disc(3, canal_ap_mm=12.04), missing={"canal_area_mm2": "the field of view cuts the canal"})
+    discs = [cut, disc(4, canal_ap_mm=11.0, canal_area_mm2=140.2)]
+    canal = cells(level_sheet(discs), "Canal")
+    assert canal[2] == "11.0 mm||140 mm²" and canal[3] == "12.0 mm||no area: the field of view cuts the canal"
+    text = level_text(discs)
+    assert "canal 12.0 mm (no area: the field of view cuts the canal)." in text and "canal 11.0 mm (140 mm²)." in text
