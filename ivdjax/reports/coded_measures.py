@@ -36,6 +36,9 @@ _UNITS: Mapping[str, Term] = {
 _UNCODED = ("level", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm")
 """Numbers that are no measures: a level has a code of its own, a place means nothing without its image."""
 
+_SHORT = {"ap": "AP", "csf": "CSF"}
+"""Words of columns' names that are short for others."""
+
 _UNIT_ENDINGS = ("_mm3", "_mm2", "_mm", "_deg", "_percent")
 
 
@@ -93,5 +96,5 @@ def _words(name: str) -> str:
     """A column's name in words, without its unit."""
     for ending in _UNIT_ENDINGS:
         name = name.removesuffix(ending)
-    words = name.replace("_", " ")
+    words = " ".join(_SHORT.get(word, word) for word in name.split("_"))
     return words[0].upper() + words[1:]

@@ -24,6 +24,7 @@ def test_every_number_of_the_table_has_a_name_and_a_unit_that_dicom_can_hold():
     (volume,) = [name for name in names if name[1] == "SCT"]
     assert volume[0] == codes.SCT.Volume.value
     height = next(column for column in COLUMNS if column.name == "posterior_height_mm")
+    assert {"AP width", "Nucleus over CSF", "Canal AP"} <= {meaning for _, _, meaning in names}
     assert measure_terms(height) == (("posterior_height_mm", PRIVATE_SCHEME, "Posterior height"), ("mm", "UCUM", "mm"))
 
 
