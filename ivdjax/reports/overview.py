@@ -30,7 +30,8 @@ from ivdjax.reports.canvas import (
 )
 from ivdjax.reports.colours import VERDICT, level_colour
 from ivdjax.reports.disc_table import is_unsure
-from ivdjax.volume import Disc, LabelMap, LeftOut, Volume, to_index
+from ivdjax.reports.planes import NARROW_MM, Plane, spine_planes
+from ivdjax.volume import Disc, LabelMap, LeftOut, Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,12 +47,8 @@ _LETTERS_PER_IN = 13.0
 """Of a caption, so that those of narrow planes do not run into each other."""
 _GAP_IN = 0.15
 _NAMES_IN = 0.85
-_AROUND_AP_MM = 62.0
-_AROUND_SIDE_MM = 45.0
-_STRAIGHT_MM = 4.0
-"""A spine whose centroids stay this near to their median lies in one sagittal slice."""
-_NARROW_MM, _MOST_WIDENED = 60.0, 5
-"""A coronal plane of fewer millimetres, that of a slab, is drawn wider than it is, so that it can be read."""
+_LINE_MM = 9.0
+"""From a disc to its name in front of it."""
 _LETTER_MM = 8.0
 
 PANELS = ("plain", "sagittal", "coronal")
@@ -68,21 +65,10 @@ class Heading:
 
 
 @dataclass(frozen=True, eq=False)
-class _Plane:
-    """A plane (rows H, columns D or W) of image and labels, its height and width in mm, and its captions."""
-
-    image: NDArray
-    labels: NDArray[np.uint8]
-    size_mm: tuple[float, float]
-    caption: str
-    letters: tuple[str, str]
-
-
-@dataclass(frozen=True, eq=False)
 class _Panel:
     """A plane as it is shown; names stand before (in front of) the discs, beside the plane, or not at all."""
 
-    plane: _Plane
+    plane: Plane
     caption: str
     names: Literal["before", "beside", ""]
 
@@ -143,7 +129,7 @@ def overview_figure(
     channel, image = shown_channel(volume)
     others = left_out.values(labels) if left_out is not None else {}
     drawn = labels if left_out is None else labels.with_array(left_out.over(labels))
-    sagittal, coronal = _planes(image, drawn, discs)
+    sagittal, coronal = spine_planes(image, drawn, discs)
     reasons = heading.reasons if heading is not None else ()
     lines = [line for reason in reasons for line in textwrap.wrap(printable(reason), 110)]
     known = {
@@ -158,15 +144,17 @@ def overview_figure(
     scale = min(_PLANE_IN / sagittal.size_mm[0], _WIDEST_IN / sides_mm)
     plane_in = sagittal.size_mm[0] * scale
     widths_in = [panel.plane.size_mm[1] * scale for panel in panels]
-    named_in = _NAMES_IN if any(panel.names == "beside" for panel in panels) else 0.0
+    named_in = {"before": _missing_room_in(sagittal, scale), "beside": _NAMES_IN, "": 0.0}
     header_in = _HEADER_IN + _LINE_IN * len(lines) if heading is not None else _GAP_IN
-    width = max(sum(widths_in) + named_in + (len(panels) + 1) * _GAP_IN, 7.0 if heading is not None else 0.0)
+    sides_in = sum(widths_in) + sum(named_in[panel.names] for panel in panels)
+    width = max(sides_in + (len(panels) + 1) * _GAP_IN, 7.0 if heading is not None else 0.0)
     height = header_in + plane_in + _FOOTER_IN
     figure = new_figure(width, height, look)
     if heading is not None:
         _write_header(figure, heading, lines, look)
     left = _GAP_IN
     for panel, panel_in in zip(panels, widths_in, strict=True):
+        left += named_in["before"] if panel.names == "before" else 0.0
         place = (left / width, _FOOTER_IN / height, panel_in / width, plane_in / height)
         axes = add_plane(figure, place, panel.plane.image, panel.plane.size_mm)
         _write_letters(axes, panel.plane, look)
@@ -181,59 +169,13 @@ def overview_figure(
     return figure
 
 
-def _planes(image: NDArray, labels: LabelMap, discs: Sequence[Disc]) -> tuple[_Plane, _Plane]:
-    """The sagittal plane (H, W) and the coronal one (H, D), cropped round the discs from front to back and sideways."""
-    size_d, size_h, size_w = image.shape
-    step_d, step_h, step_w = labels.spacing_mm
-    rows = np.arange(size_h)
-    if discs:
-        centres = to_index(labels.affine, np.array([disc.centroid_mm for disc in discs]))
-        d, h, w = centres[np.argsort(centres[:, 1])].T
-    else:
-        d, h, w = np.array([[(size_d - 1) / 2], [(size_h - 1) / 2], [(size_w - 1) / 2]])
-    straight = np.abs(d - np.median(d)).max() * step_d <= _STRAIGHT_MM
-    d_of_row = np.full(size_h, round(float(np.median(d)))) if straight else np.interp(rows, h, d)
-    w_of_row = np.interp(rows, h, w)
-    sides, depth = slice(0, size_d), slice(0, size_w)
-    if discs:
-        used_d, _, used_w = np.nonzero(labels.array)
-        sides, depth = _crop(used_d, step_d, size_d, _AROUND_SIDE_MM), _crop(used_w, step_w, size_w, _AROUND_AP_MM)
-    height_mm = size_h * step_h
-    sagittal = _Plane(
-        _along(image, d_of_row)[:, depth],
-        _along(labels.array, np.rint(d_of_row))[:, depth].astype(np.uint8),
-        (height_mm, (depth.stop - depth.start) * step_w),
-        f"sagittal, slice {round(float(np.median(d))) + 1} of {size_d}" if straight else "sagittal along the spine",
-        ("A", "P"),
-    )
-    width_mm = (sides.stop - sides.start) * step_d
-    times = min(_MOST_WIDENED, max(1, int(np.ceil(_NARROW_MM / width_mm))))
-    turned_image, turned_labels = image.transpose(2, 1, 0), labels.array.transpose(2, 1, 0)
-    coronal = _Plane(
-        _along(turned_image, w_of_row)[:, sides],
-        _along(turned_labels, np.rint(w_of_row))[:, sides].astype(np.uint8),
-        (height_mm, width_mm * times),
-        ("coronal along the spine" if discs else "coronal") + (f", {times} times as wide" if times > 1 else ""),
-        ("R", "L"),
-    )
-    return sagittal, coronal
-
-
-def _along(array: NDArray, place: NDArray[np.floating]) -> NDArray:
-    """Rows (H, K) of an array (N, H, K), row h taken at the fractional index place[h], linearly."""
-    place = np.clip(place, 0, array.shape[0] - 1)
-    low = np.floor(place).astype(int)
-    high = np.minimum(low + 1, array.shape[0] - 1)
-    share = (place - low)[:, None]
-    rows = np.arange(array.shape[1])
-    if not share.any():
-        return np.asarray(array[low, rows])
-    return np.asarray(array[low, rows] * (1 - share) + array[high, rows] * share)
-
-
-def _crop(used: NDArray, step_mm: float, size: int, around_mm: float) -> slice:
-    margin = int(np.ceil(around_mm / step_mm))
-    return slice(max(int(used.min()) - margin, 0), min(int(used.max()) + 1 + margin, size))
+def _missing_room_in(plane: Plane, scale: float) -> float:
+    """Inches that names in front of the discs reach beyond a plane that is drawn at `scale` inches a millimetre."""
+    columns = np.flatnonzero(plane.labels.any(axis=0))
+    if not len(columns):
+        return 0.0
+    front_mm = columns[0] * plane.size_mm[1] / plane.labels.shape[1]
+    return max(0.0, _NAMES_IN - (front_mm - _LINE_MM) * scale)
 
 
 def _write_header(figure: Figure, heading: Heading, lines: Sequence[str], look: Look) -> None:
@@ -249,12 +191,12 @@ def _write_header(figure: Figure, heading: Heading, lines: Sequence[str], look: 
                     va="center", parse_math=False)  # fmt: skip
 
 
-def _write_letters(axes: Axes, plane: _Plane, look: Look) -> None:
+def _write_letters(axes: Axes, plane: Plane, look: Look) -> None:
     """Where superior, inferior and the two sides are: each letter at the middle of its edge, or beside it where a disc
     lies there; below the plane where it is too narrow for letters inside."""
     height, width = plane.size_mm
     edge = 5.0
-    if width < _NARROW_MM:
+    if width < NARROW_MM:
         for x, letter in ((edge, plane.letters[0]), (width - edge, plane.letters[1])):
             axes.text(x, height + 4.0, letter, fontsize=11, weight="bold", color=look.faint, ha="center", va="center")
     else:
@@ -264,7 +206,7 @@ def _write_letters(axes: Axes, plane: _Plane, look: Look) -> None:
         _write_letter(axes, plane, letter, [(share * width, y) for share in (0.5, 0.3, 0.7, 0.12, 0.88)])
 
 
-def _write_letter(axes: Axes, plane: _Plane, letter: str, places: Sequence[tuple[float, float]]) -> None:
+def _write_letter(axes: Axes, plane: Plane, letter: str, places: Sequence[tuple[float, float]]) -> None:
     """Writes a letter at the first place where no disc lies; nowhere if there is none."""
     for x, y in places:
         if not _is_on_disc(plane, x, y):
@@ -272,7 +214,7 @@ def _write_letter(axes: Axes, plane: _Plane, letter: str, places: Sequence[tuple
             return
 
 
-def _is_on_disc(plane: _Plane, x: float, y: float) -> bool:
+def _is_on_disc(plane: Plane, x: float, y: float) -> bool:
     step_y, step_x = plane.size_mm[0] / plane.labels.shape[0], plane.size_mm[1] / plane.labels.shape[1]
     half = _LETTER_MM / 2
     rows = slice(max(int((y - half) / step_y), 0), int(np.ceil((y + half) / step_y)))
@@ -280,17 +222,18 @@ def _is_on_disc(plane: _Plane, x: float, y: float) -> bool:
     return bool(plane.labels[rows, columns].any())
 
 
-def _draw_scale(axes: Axes, plane: _Plane) -> None:
+def _draw_scale(axes: Axes, plane: Plane) -> None:
     height, _ = plane.size_mm
     axes.plot([8, 58], [height - 8, height - 8], color=INK, linewidth=2)
     write_text(axes, 33, height - 13, "50 mm", fontsize=9)
 
 
 def _draw_discs(
-    axes: Axes, plane: _Plane, discs: Sequence[Disc], others: Mapping[int, str], outside: bool, look: Look
+    axes: Axes, plane: Plane, discs: Sequence[Disc], others: Mapping[int, str], outside: bool, look: Look
 ) -> None:
-    """The discs with their names, and dashed, by value, the structures that were left out."""
+    """The discs with their names, and dashed white on black, by value, the structures that were left out."""
     from matplotlib.patches import PathPatch
+    from matplotlib.patheffects import withStroke
 
     for disc in discs:
         mask = plane.labels == disc.level
@@ -304,15 +247,17 @@ def _draw_discs(
     for value, name in others.items():
         mask = plane.labels == value
         if mask.any():
-            axes.add_artist(
-                PathPatch(_outline(plane, mask), facecolor="none", edgecolor=INK, linewidth=1.2, linestyle=(0, (3, 2)))
-            )
+            patch = PathPatch(_outline(plane, mask), facecolor="none", edgecolor=INK, linewidth=1.2,
+                              linestyle=(0, (3, 2)))  # fmt: skip
+            whole = {"dash_offset": 0, "dash_list": None}
+            patch.set_path_effects([withStroke(linewidth=2.8, foreground="black", dashes=whole)])
+            axes.add_artist(patch)
             _write_name(axes, plane, f"({name})", INK, mask, outside, look)
     axes.set_xlim(0, plane.size_mm[1])
     axes.set_ylim(plane.size_mm[0], 0)
 
 
-def _outline(plane: _Plane, mask: NDArray[np.bool_]) -> Path2D:
+def _outline(plane: Plane, mask: NDArray[np.bool_]) -> Path2D:
     """A mask's outline in mm, half-way between voxel centres; closed also where the field of view cuts the disc."""
     import contourpy
     from matplotlib.path import Path as Path2D
@@ -328,7 +273,7 @@ def _outline(plane: _Plane, mask: NDArray[np.bool_]) -> Path2D:
 
 
 def _write_name(
-    axes: Axes, plane: _Plane, name: str, colour: Any, mask: NDArray[np.bool_], outside: bool, look: Look
+    axes: Axes, plane: Plane, name: str, colour: Any, mask: NDArray[np.bool_], outside: bool, look: Look
 ) -> None:
     """The name in front of the disc, or to the right of the whole plane, joined to it by a thin line."""
     rows, columns = np.nonzero(mask)
@@ -339,7 +284,7 @@ def _write_name(
         x, text_x, side = (edge + 1) * step_x, plane.size_mm[1] + 3, "left"
     else:
         x, side = edge * step_x, "right"
-        text_x = x - 9
+        text_x = x - _LINE_MM
     axes.plot([x, text_x], [y, y], color=colour, linewidth=0.9, clip_on=False)
     if outside and look is not DARK:  # on a light page the colours of discs are too pale for letters
         axes.text(text_x + 1, y, name, color=look.ink, weight="bold", fontsize=11, ha=side, va="center")

@@ -34,6 +34,8 @@ is resampled where it is larger still."""
 
 _LEFT_OUT_COLOUR, _DASH = (255, 255, 255), 3
 """Of what was left out below the lowest disc, and the voxels of a dash."""
+BETWEEN_DASHES = 255
+"""The value of the black voxels between dashes, without which white ones would not show on a white structure."""
 _STEPS = 4096
 
 _VIEWS = (("all", "All planes"), ("sagittal", "Sagittal"), ("coronal", "Coronal"), ("axial", "Axial"), ("3d", "3D"))
@@ -86,7 +88,7 @@ def viewer_data(
 
     Returns:
         `channels`: name and gzipped NIfTI in base64 of each channel, the shown one first; `labels`: likewise of the
-        discs, and of what was left out, whose outline is dashed; `colours`: label, red, green and blue (0 to 255) of
+        discs, and of what was left out, whose outline is dashed white on black; `colours`: label, red, green and blue (0 to 255) of
         each level and its name; `discs`: level, name and centroid_mm of each disc, and whether its level is unsure;
         `left_out`: value and name of each; `note`: what a reader must know of the shown image, empty for nothing.
 
@@ -148,10 +150,16 @@ def dashed(array: NDArray[np.uint8], others: Mapping[int, str]) -> NDArray[np.ui
 
     Args:
         array: of `LeftOut.over`.
-        others: the values that are no discs (`LeftOut.values`).
+        others: the values that are no discs (`LeftOut.values`); between their dashes is `BETWEEN_DASHES`.
     """
+    plane = ndimage.generate_binary_structure(2, 1)[None]
+    h, w = np.indices(array.shape[1:])
+    gap = (h + w) // _DASH % 2 == 1
+    array = array.copy()
     for value in others:
-        array = np.where((array == value) & ~_dashes(array == value), 0, array).astype(np.uint8)
+        mask = array == value
+        array[mask & gap] = BETWEEN_DASHES
+        array[ndimage.binary_erosion(mask, plane, border_value=1)] = 0
     return array
 
 
@@ -160,14 +168,8 @@ def overlay_colours(labels: LabelMap, others: Mapping[int, str]) -> list[list[in
     colours: list[list[int | str]] = []
     for level in labels.levels:
         colours.append([level, *(round(255 * part) for part in level_colour(level)), level_name(level)])
-    return colours + [[value, *_LEFT_OUT_COLOUR, name] for value, name in others.items()]
-
-
-def _dashes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The outline of a mask (D, H, W) in its sagittal slices, dashed."""
-    inside = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(2, 1)[None], border_value=1)
-    h, w = np.indices(mask.shape[1:])
-    return mask & ~inside & ((h + w) // _DASH % 2 == 0)
+    colours += [[value, *_LEFT_OUT_COLOUR, name] for value, name in others.items()]
+    return colours + [[BETWEEN_DASHES, 0, 0, 0, ""]] * bool(others)
 
 
 def _coarser(grid: Grid) -> Grid:

@@ -263,3 +263,23 @@ def test_what_was_left_out_below_is_dashed_and_named():
         dashed = [patch for patch in patches if patch.get_linestyle() not in ("-", "solid")]
         assert len(dashed) == 1 and dashed[0].get_facecolor()[3] == 0
     assert len(told.axes[0].texts) == len(plain.axes[0].texts), "the plane without overlay stays as it is"
+
+
+def test_dashes_show_on_a_white_structure():
+    labels, discs = spine()
+    array = np.full((1, *SHAPE), 50.0, np.float32)
+    array[..., 45:54, :] = 100
+    plain, told = (overview(volume(array), labels, discs, "case", "ok", (), left_out)
+                   for left_out in (None, below(labels)))  # fmt: skip
+    assert ((plain.min(axis=-1) > 0.9) & (told.max(axis=-1) < 0.1)).sum() > 200
+
+
+def test_names_in_front_of_a_narrow_plane_leave_the_plane_beside_it_free():
+    labels, discs = spine(confidence=0.5)  # with question marks
+    near = LabelMap(np.ascontiguousarray(labels.array[..., 13:]), AFFINE.copy())
+    near.affine[:3, 3] += 13 * near.affine[:3, 2]
+    image = Volume(np.full((1, *near.array.shape), 50.0, np.float32), near.affine, ("t2",))
+    plain, sagittal, _ = overview_figure(image, near, discs).axes
+    names = [text for text in sagittal.texts if text.get_text().endswith("?")]
+    assert len(names) == 3
+    assert min(text.get_window_extent().x0 for text in names) > plain.get_window_extent().x1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ivdjax.reports import viewer
-from ivdjax.reports.viewer import viewer_data
+from ivdjax.reports.viewer import BETWEEN_DASHES, viewer_data
 from ivdjax.volume import LabelMap, LeftOut, to_index
 from tests.reports.spine_case import spine_case
 
@@ -109,6 +109,8 @@ def test_what_was_left_out_below_is_dashed_and_named_and_unsure_levels_are_marke
     ((value, name),) = data["left_out"]
     assert name == "S1/S2" and value == 4 and [value, 255, 255, 255, "S1/S2"] in data["colours"]
     shown = np.asarray(decoded(data["labels"]).dataobj) == value
-    assert 0 < shown.sum() < 0.5 * 12 * (2 * 20 + 2 * 8), "half of the outline at most, and nothing inside"
-    assert set(np.unique(decoded(data["labels"]).dataobj)) == {0, 1, 2, 3, value}
+    assert 0 < shown.sum() < 0.6 * 12 * (2 * 20 + 2 * 8), "half of the outline, and nothing inside"
+    between = np.asarray(decoded(data["labels"]).dataobj) == BETWEEN_DASHES
+    assert (shown | between).sum() == 12 * (2 * 20 + 2 * 6) and [BETWEEN_DASHES, 0, 0, 0, ""] in data["colours"]
+    assert set(np.unique(decoded(data["labels"]).dataobj)) == {0, 1, 2, 3, value, BETWEEN_DASHES}
     assert [disc["unsure"] for disc in data["discs"]] == [True, False, False]

@@ -487,8 +487,8 @@
         .map(([plus, minus, mm]) => `${mm < 0 ? minus : plus} ${Math.abs(mm).toFixed(1)}`).join("  ");
       const other = state?.left_out.find((one) => one.value === level); // no disc
       const name = other ? `${other.name} (left out)` : NAMES[level - 1] ?? "";
-      $("position").textContent = `${place} mm${level > 0 ? `  ${name}` : ""}`;
-      if (!going && level > 0 && !other) choose(level, false);
+      $("position").textContent = `${place} mm${name && `  ${name}`}`;
+      if (!going && level > 0 && level < 255 && !other) choose(level, false); // 255: between dashes
       placeNames();
     };
     new ResizeObserver(() => { layout(); placeNames(); }).observe(stage);
