@@ -323,7 +323,8 @@ SMALL = {
         "training": {"steps": 4, "batch_size": 2, "crop": [48, 32]},
     },
     "disc": {
-        "network": {"architecture": "unet", "stem": 4, "groups": 4},
+        "network": {"stem": 4, "growth": [4, 4, 4], "layers": [1, 1, 1], "aspp_rates": [2], "aspp_growth": 4,
+                    "path": [4, 4, 4], "groups": 4},
         "training": {"steps": 4, "batch_size": 2, "crop": [64, 48]},
     },
     "localization": {

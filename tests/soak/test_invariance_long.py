@@ -6,7 +6,6 @@ Axis orders, scale and offset, air, the place of the slices, company, the number
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from ivdjax.inference.infer import infer
 from ivdjax.inference.predictor import DiscResult
 from ivdjax.inference.request import InferenceRequest
 from ivdjax.volume import Volume
+from tests.conftest import with_devices
 from tests.reliability.drawn_spine import bright_model, draw_spine, spine_grid
 from tests.reliability.properties import (
     MOST_DIFFERING,
@@ -171,8 +171,7 @@ def test_cases_have_the_same_bytes_alone_in_company_and_on_four_devices(root, tm
     outputs = {"together": cases, "reversed": cases[::-1], "alone": cases[:1], "four": cases[:1]}
     for output, inputs in outputs.items():
         if output == "four":
-            flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-            monkeypatch.setenv("XLA_FLAGS", flags.strip())
+            monkeypatch.setenv("XLA_FLAGS", with_devices(4)["XLA_FLAGS"])
         rows = infer(InferenceRequest(root / "models" / "dixon", tmp_path / output, inputs))
         assert [row.discs for row in rows] == [7] * len(inputs)
     together = outputs_of(tmp_path / "together", cases)
