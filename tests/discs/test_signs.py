@@ -214,3 +214,32 @@ def test_regions_that_cut_and_lines_that_are_lost():
     assert sign("cut_by_region", ordinary(changed={2: {"at_border": 0.02}})).sentence == ""
     lost = sign("lost_line", ordinary(guide_off_mm=20.0))
     assert lost.value == pytest.approx(2 / 3) and "does not lie on the discs" in lost.sentence
+
+
+def apart(more_mm):
+    """A spine whose two uppermost discs lie so much further apart than usual."""
+    return ordinary(changed={7: {"centroid_mm": candidate(7).centroid_mm + np.array([0, 0, more_mm])}})
+
+
+def test_what_is_odd_counts_in_proportion_and_up_to_a_limit():
+    assert sign("steps", apart(8.0)) == Sign(pytest.approx(2 / 12)), "not yet worth a sentence"
+    assert sign("steps", apart(400.0)).value == 1.5
+    sizes = [sign("sizes", ordinary(changed={7: {"volume_mm3": 8000 * share}})).value for share in (1e-4, 1e4)]
+    assert sizes == [1.5, 1.5]
+    heights = a.HEIGHT_MM[np.arange(1, 8) - a.LOWEST]
+    cut = {3: {"below_mm": float(heights[2] - heights[1]) + 4}}
+    assert sign("missing_below", ordinary(range(3, 8), changed=cut)).value == pytest.approx(14 / 20)
+    ends = {6: {"above_mm": float(heights[6] - heights[5]) + 4}}
+    assert sign("missing_above", ordinary(range(1, 7), changed=ends)).value == pytest.approx(9 / 15)
+    whole = {0: {"volume_mm3": 20000.0, "votes": None}}
+    assert sign("remnant", ordinary(range(0, 8), changed=whole)).value == 1.0
+
+
+def test_a_sacrum_of_which_nothing_is_known_is_not_in_view():
+    unknown = {1: {"below_mm": 4.0, "around": Surroundings(0.5, 0.0)}}
+    assert sign("border", ordinary(changed=unknown)).value == pytest.approx(0.6)
+
+
+def test_a_level_beyond_the_networks_own_has_no_votes():
+    judged = ordinary(range(1, 10), changed={9: {"votes": votes(7)}}, discs=9)
+    assert sign("disagreement", judged).value == pytest.approx(1 / 9)
