@@ -11,39 +11,21 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-
-import numpy as np
-from scipy import ndimage
 
 from ivdjax.config import DataConfig
 from ivdjax.data.channel_names import named_channel
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
+from ivdjax.data.reference_labels import number_reference, on_image, refuse_other_values
 from ivdjax.data.weighting import told_weighting
-from ivdjax.imaging.components import component_list, components
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, source_files, split_suffix
-from ivdjax.imaging.geometry import cropped, resample, view_distance_mm
-from ivdjax.volume import (
-    LEVEL_NAMES,
-    LUMBAR_DISCS,
-    TISSUES,
-    Case,
-    CaseError,
-    Grid,
-    LabelMap,
-    UserError,
-    level_name,
-)
+from ivdjax.volume import Case, CaseError, UserError
 
 LABELS = "labels"
 """Ending of a reference's file name, and the name of the folder that may hold all of them."""
 
 TISSUE_MAP = "tissues"
 """Ending of a tissue map's file name."""
-
-MIN_DISC_MM3 = 200.0
-"""Smaller components of a binary reference mask are no discs."""
 
 _MOST_NAMED = 12
 
@@ -223,121 +205,17 @@ def read_case(files: CaseFiles, channels: Sequence[str], partial: bool = False) 
         read = read_labels(files.labels, files.name, remarks.append)
         numbered, notes = number_reference(read, files.name, files.labels.name)
         remarks += notes
-        labels, notes = _on_image(numbered, volume.grid, volume.native, files.name, files.labels.name)
+        labels, notes = on_image(numbered, volume.grid, volume.native, files.name, files.labels.name)
         remarks += notes
     tissues = None
     if files.tissues is not None:
         found = read_labels(files.tissues, files.name, remarks.append)
-        _refuse_other_values(found, files.name, files.tissues.name)
-        tissues, notes = _on_image(found, volume.grid, volume.native, files.name, files.tissues.name)
+        refuse_other_values(found, files.name, files.tissues.name)
+        tissues, notes = on_image(found, volume.grid, volume.native, files.name, files.tissues.name)
         remarks += notes
     told = {channel: told_weighting(files.channels[channel]) for channel in volume.channels}
     weightings = {channel: kind for channel, kind in told.items() if kind}
     return Case(files.name, files.subject, volume, labels, tuple(remarks), tissues, weightings)
-
-
-def _refuse_other_values(tissues: LabelMap, case: str, file: str) -> None:
-    """A CaseError where a tissue map has a value that no tissue has."""
-    if tissues.levels and tissues.levels[-1] > len(TISSUES):
-        known = ", ".join(f"{value} {name}" for value, name in enumerate(TISSUES, start=1))
-        raise CaseError(
-            f"case {case}: the values of {file} must be 0 or {known}, not {tissues.levels[-1]}; change it to these"
-        )
-
-
-def number_reference(labels: LabelMap, case: str, file: str) -> tuple[LabelMap, list[str]]:
-    """A reference with numbered discs, and remarks: a binary mask's components are numbered from the lowest.
-
-    A mask with one positive value is binary; its components over `MIN_DISC_MM3` become 1, 2, ... upward, smaller ones
-    and those beyond level 15 background. Values of 1 to 15 are taken as they are; a gap between them, and one value in
-    several pieces of a disc's size, are remarked.
-
-    Raises:
-        CaseError: several values, some of them beyond 15, or one that lies below a smaller one.
-    """
-    levels = labels.levels
-    if not levels:
-        return labels, [f"case {case}: {file} outlines no disc"]
-    highest = len(LEVEL_NAMES)
-    if len(levels) > 1:
-        if levels[-1] > highest:
-            raise CaseError(
-                f"case {case}: labels in {file} must be 1 (L5/S1) to {highest} or one value for all discs, not "
-                f"{', '.join(str(v) for v in levels[:20])}; renumber them"
-            )
-        _refuse_falling(labels, case, file)
-        return labels, _numbering_remarks(labels, case, file)
-    numbered = components(labels.array > 0, labels.grid, MIN_DISC_MM3)
-    count = int(numbered.max())
-    remarks = []
-    if count != LUMBAR_DISCS:
-        remarks.append(
-            f"case {case}: {file} is a binary mask of {count} discs over {MIN_DISC_MM3:g} mm3, not {LUMBAR_DISCS}; "
-            "numbered from the lowest"
-        )
-    dropped = int(np.count_nonzero(labels.array[(numbered == 0) | (numbered > highest)]))
-    if dropped:
-        remarks.append(f"case {case}: {dropped * labels.grid.voxel_mm3:.0f} mm3 of {file} in small pieces left out")
-    numbered[numbered > highest] = 0
-    return labels.with_array(numbered.astype(np.uint8)), remarks
-
-
-def _refuse_falling(labels: LabelMap, case: str, file: str) -> None:
-    """A CaseError where a value's centroid lies below that of a smaller one."""
-    heights = [found.centroid_mm[2] for found in component_list(labels.array, labels.grid)]
-    falling = [pair for pair, heights in zip(pairwise(labels.levels), pairwise(heights), strict=True)
-               if heights[1] < heights[0]]  # fmt: skip
-    if not falling:
-        return
-    low, high = falling[0]
-    cause = f"value {high} lies below value {low}"
-    if len(falling) == len(labels.levels) - 1 > 1:
-        cause = "they are numbered from the top, or the header has the image upside down"
-    raise CaseError(
-        f"case {case}: labels in {file} must rise from 1 (L5/S1) upward, but {cause}; renumber them, or "
-        "correct the header"
-    )
-
-
-def _numbering_remarks(labels: LabelMap, case: str, file: str) -> list[str]:
-    """What is unusual about numbered labels: gaps, and values of several discs."""
-    levels, remarks = labels.levels, []
-    gaps = [level for level in range(levels[0], levels[-1]) if level not in levels]
-    if gaps:
-        remarks.append(
-            f"case {case}: {file} outlines no disc for {', '.join(level_name(level) for level in gaps)}, between others"
-        )
-    for level, tight in enumerate(ndimage.find_objects(labels.array), start=1):
-        if tight is not None:
-            d, h, w = tight
-            mask, part = labels.array[d, h, w] == level, cropped(labels.grid, (d, h, w))
-            pieces = int(components(mask, part, MIN_DISC_MM3).max())
-            if pieces > 1:
-                remarks.append(
-                    f"case {case}: value {level} of {file} stands for {pieces} pieces over {MIN_DISC_MM3:g} mm3; a "
-                    "disc is one, are the discs numbered?"
-                )
-    return remarks
-
-
-def _on_image(labels: LabelMap, grid: Grid, native: Grid | None, case: str, file: str) -> tuple[LabelMap, list[str]]:
-    """The labels on the image's grid, by nearest neighbour in world space where theirs is another."""
-    if labels.grid.matches(grid):
-        return LabelMap(labels.array, grid.affine, native), []
-    array = resample(labels.array, labels.grid, grid, order=0)
-    apart_mm = (
-        labels.grid.displacement_mm(grid) if labels.grid.shape == grid.shape else view_distance_mm(labels.grid, grid)
-    )
-    if labels.array.any() and not array.any():
-        raise CaseError(
-            f"case {case}: no label of {file} lies within the image, whose grid is up to {apart_mm:.1f} mm off; "
-            "is it another case's reference?"
-        )
-    remark = (
-        f"case {case}: {file} lies on another grid than the image, displaced by up to {apart_mm:.1f} mm; "
-        "resampled to the image by nearest neighbour"
-    )
-    return LabelMap(array, grid.affine, native), [remark]
 
 
 def _refuse_twins(folders: Sequence[Path]) -> None:
@@ -407,5 +285,5 @@ def _matched_subject(case: str, pattern: str) -> str:
 
 __all__ = [
     "CaseFiles", "assign_subjects", "case_name", "case_names", "find_case", "find_cases", "fold_of", "folded",
-    "hold_out", "is_case", "number_reference", "read_case",
+    "hold_out", "is_case", "read_case",
 ]  # fmt: skip
