@@ -9,6 +9,7 @@ from ivdjax.config import InferenceConfig
 from ivdjax.discs.candidates import find_candidates, level_votes, line_through
 from ivdjax.discs.evidence import Evidence
 from ivdjax.volume import Grid, to_world_mm
+from tests.discs.test_levels import typical
 
 SHAPE = (16, 120, 50)
 AFFINE = np.array([[-2.0, 0, 0, 15], [0, 0, -1.0, 24.5], [0, -1.0, 0, 119], [0, 0, 0, 1]])
@@ -117,3 +118,29 @@ def test_line_leaves_out_what_lies_far_off():
     assert np.abs(line.at(np.array([20.0, 48.0, 90.0]))[:, 1]).max() < 6
     with pytest.raises(ValueError, match="centre line needs"):
         line_through([])
+
+
+def test_a_stray_of_any_size_takes_no_part_in_the_line():
+    discs = [typical(level) for level in range(1, 7)]
+    stray = typical(3, centroid_mm=np.array([0.0, 60.0, discs[2].centroid_mm[2]]), volume_mm3=30000.0)
+    line = line_through([*discs[:3], stray, *discs[3:]])
+    assert np.abs(line.at(np.array([0.0, 60.0, 150.0]))[:, 1]).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "cut"),
+    [
+        ((50, 58), (10, 30), False), ((1, 9), (1, 21), False), ((111, 119), (29, 49), False), ((0, 8), (10, 30), True),
+        ((112, 120), (10, 30), True), ((50, 58), (0, 20), True), ((50, 58), (30, 50), True),
+    ],
+)  # fmt: skip
+def test_a_disc_at_a_border_within_the_plane_is_cut(rows, columns, cut):
+    mask = np.zeros(SHAPE, bool)
+    mask[3:13, slice(*rows), slice(*columns)] = True
+    (disc,) = find_candidates(evidence(mask), SETTINGS)
+    assert disc.cut is cut
+
+
+def test_networks_that_see_nothing_at_all_leave_every_level_open():
+    (low,) = find_candidates(evidence(LOW, votes=constant_votes()), SETTINGS)
+    assert low.votes == pytest.approx([1 / 8] * 8)
