@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from ivdjax.training.jobs.job import PATIENCE_S
-from tests.conftest import ROOT, with_devices
+from tests.conftest import ROOT
 from tests.training_run import MUCH_TO_TEAR, STAGES, Training, assert_same_run, newest_step, rows
 from tests.watched_process import LIMIT_S, WatchedProcess
 
 pytestmark = pytest.mark.soak
 
-TWO_DEVICES = with_devices(2)
+TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 ENDED_WITHIN_S = 30
 
 
