@@ -15,8 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,7 +52,7 @@ class Restored(NamedTuple):
     remarks: tuple[str, ...]
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     """The checkpoints in one folder, which is made if need be; leftovers of interrupted saves are removed.
 
     Use it as a context manager, or call `close`: a save may still be under way when the program ends.
@@ -168,12 +167,7 @@ class Checkpoints:
             with _saving(self.folder):
                 self._checkpointer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _load(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ LOG_EVERY_S = 30.0
 COLUMNS = ("loss", "gradient_norm", "learning_rate", "slices_per_second", "seconds")
 
 
-class Journal:
+class Journal(AbstractContextManager["Journal"]):
     """Progress on the terminal, `journal.csv`, `validation.csv` and TensorBoard events in `<folder>/<stage>/`.
 
     `journal.csv` has one row a logged step: step, loss, gradient_norm, learning_rate, slices_per_second (since the row
@@ -120,12 +120,7 @@ class Journal:
         self._progress.close()
         self._events.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
