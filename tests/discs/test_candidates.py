@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ivdjax.config import InferenceConfig
-from ivdjax.discs.candidates import find_candidates, level_votes, line_through
+from ivdjax.discs.candidates import blinded, find_candidates, level_votes, line_through
+from ivdjax.discs.disc_axes import fit_axes
 from ivdjax.discs.evidence import Evidence
+from ivdjax.discs.surroundings import Surroundings
 from ivdjax.volume import Grid, to_world_mm
 from tests.discs.test_levels import typical
 
@@ -144,3 +146,21 @@ def test_a_disc_at_a_border_within_the_plane_is_cut(rows, columns, cut):
 def test_networks_that_see_nothing_at_all_leave_every_level_open():
     (low,) = find_candidates(evidence(LOW, votes=constant_votes()), SETTINGS)
     assert low.votes == pytest.approx([1 / 8] * 8)
+
+
+@pytest.mark.parametrize("slices", [(3, 13), (0, 10), (6, 16)])
+def test_axes_are_those_of_a_cut_disc_where_a_side_is_out_of_view(slices):
+    x, y, z = np.moveaxis(WORLD, -1, 0)
+    mask = (np.abs(z - 60 - 0.5 * x - 0.2 * y) < 4) & (np.abs(y) < 10 + 0.4 * x)
+    mask[: slices[0]] = mask[slices[1] :] = False
+    (disc,) = find_candidates(evidence(mask), SETTINGS)
+    whole, cut = (fit_axes(to_world_mm(AFFINE, disc.voxels), AFFINE, as_whole).tilt_deg for as_whole in (True, False))
+    assert abs(whole - cut) > 1
+    assert disc.tilt_deg == pytest.approx(whole if slices == (3, 13) else cut, abs=1e-6)
+
+
+def test_what_a_blinded_candidate_keeps_of_its_surroundings():
+    around = Surroundings(0.5, 0.25, s1_below=0.6)
+    disc = blinded(typical(2, votes=np.eye(8)[2], around=around))
+    assert disc.votes is None and disc.around == around.without_levels() != around
+    assert blinded(typical(2)).around is None
