@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ivdjax.config import InferenceConfig
-from ivdjax.discs.numbering import Anchor, number_discs
+from ivdjax.discs.numbering import Anchor, looked_candidates, number_discs
 from ivdjax.discs.verdict import Judgement
 from ivdjax.volume import LabelMap
 from tests.discs.conftest import SpineBuilder
@@ -263,3 +263,11 @@ def test_a_models_own_judgement_calibrates_confidence_and_decides(spine):
     plain, numbering = (number_discs(spine.evidence(vnet=False), SETTINGS, judgement) for judgement in (None, own))
     assert numbering.verdict == "review" and numbering.probability_wrong == pytest.approx(1 / (1 + np.exp(-3.0)))
     assert numbering.confidence == pytest.approx({level: own.confidence(p) for level, p in plain.confidence.items()})
+
+
+def test_what_the_solver_looks_at_has_its_surroundings_and_lies_on_the_line(spine):
+    candidates, line, off_mm = looked_candidates(spine.evidence(), SETTINGS)
+    assert len(candidates) == len(spine.bodies) and off_mm == 0.0
+    assert all(candidate.around is not None for candidate in candidates)
+    assert line is not None and line.distance_mm(np.array([c.centroid_mm for c in candidates])).max() < 15
+    assert looked_candidates(spine.evidence(), replace(SETTINGS, threshold=0.999)) == ([], None, 0.0)
