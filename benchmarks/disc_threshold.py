@@ -30,7 +30,7 @@ from ivdjax.discs.metrics import dice
 from ivdjax.model.model import read_model
 from ivdjax.volume import UserError
 
-THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+THRESHOLDS = (0.35, 0.4, 0.45, 0.475, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65)
 _NEAR_MM = 10.0
 
 
