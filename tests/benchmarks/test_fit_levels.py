@@ -68,7 +68,7 @@ def test_the_fit_goes_to_what_the_cases_show():
     shown = [replace(case, candidates=tuple(blinded(c) for c in case.candidates)) for case in cases(12, tilt_off=24.0)]
     numbers, report = fit(shown, a.NUMBERS, rounds=6)
     row = 1 - a.LOWEST
-    assert numbers["tilt_deg"][row] > a.NUMBERS["tilt_deg"][row] + 1  # the prior holds it back
+    assert numbers["tilt_deg"][row] > a.NUMBERS["tilt_deg"][row] + 0.2  # the prior holds it back
     assert abs(numbers["tilt_deg"][row + 3] - a.NUMBERS["tilt_deg"][row + 3]) < 1
     assert report["after"]["mean_log_probability"] > report["before"]["mean_log_probability"]
     for name in ("vote_right", "shift_up", "lost", "sure_wrong", "side_sd_mm"):  # not fitted

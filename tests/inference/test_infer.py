@@ -14,7 +14,7 @@ from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files import read_labels, write_volume
 from ivdjax.inference.infer import infer
 from ivdjax.inference.request import InferenceRequest
-from ivdjax.volume import Grid, UserError
+from ivdjax.volume import LORDOSIS, Grid, UserError
 from tests.untrained_model import write_untrained
 
 SHAPE = (40, 24, 6)  # of the file, whose axes run to posterior, inferior and left
@@ -60,17 +60,10 @@ def test_cohort_with_a_bad_case_then_a_rerun(model, cohort):
     assert [(row.case, row.status) for row in rows] == [("a", "done"), ("b", "done"), ("bad", "failed")]
     assert "bad_t2.nii.gz" in rows[2].reasons[0]
     assert [row["status"] for row in summary(request)] == ["done", "done", "failed"]
-    assert list(summary(request)[0]) == [
-        "case",
-        "status",
-        "verdict",
-        "reasons",
-        "discs",
-        "seconds",
-        "probability_wrong",
-        "remarks",
-        "corrected",
-    ]
+    columns = list(summary(request)[0])
+    assert columns[:8] == ["case", "status", "verdict", "reasons", "discs", "seconds", "probability_wrong", "remarks"]
+    angles = [f"{name}{kind}" for name in LORDOSIS for kind in ("", "_se")]
+    assert columns[8:] == ["corrected", *angles, "lordosis_not_measured"]
     assert {p.name for p in (request.output / "a").iterdir()} == {name.format("a") for name in OUTPUTS}
     assert not (request.output / "bad").exists()
     labels = read_labels(request.output / "a" / "a_discs.nii.gz", "a")

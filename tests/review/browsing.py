@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ivdjax.reports.viewer import BETWEEN_DASHES
 from tests.reports.chromium import until
 
 READY = "window.ivdjaxReview && ivdjaxReview.ready"
@@ -70,4 +71,4 @@ class Page:
         rows = self.page.evaluate("[...document.querySelectorAll('#discs tbody tr')].map((r) => +r.dataset.level)")
         shown = self.page.evaluate("[...new Set(ivdjaxReview.viewer.nv.volumes[1].img)].filter((v) => v > 0)")
         others = self.page.evaluate("ivdjaxReview.state.left_out.map((one) => one.value)")
-        return rows[::-1], sorted(value for value in shown if value not in others)
+        return rows[::-1], sorted(value for value in shown if value not in (*others, BETWEEN_DASHES))
