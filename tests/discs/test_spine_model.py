@@ -115,6 +115,8 @@ def test_a_network_that_is_sure_of_its_levels_is_seldom_one_off():
     assert unknown == pytest.approx(gain(spine()))
     assert gain(given(0.9)) > unknown + 2
     assert unknown - 1 < gain(given(0.6)) < unknown
+    clutter = replace(typical(9), votes=np.array([0.9, *[0.0125] * 8]))  # no disc to the network, so of no account
+    assert observe([*given(0.9), clutter], LINE).sure[0] == pytest.approx(observe(given(0.9), LINE).sure[0])
 
 
 def test_image_below_the_lowest_disc_speaks_for_its_level():

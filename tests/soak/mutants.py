@@ -127,7 +127,7 @@ def files() -> list[Path]:
     return sorted(path for name in FILES for path in Path("ivdjax").glob(name) if path.name != "__init__.py")
 
 
-def tests_of(path: Path) -> list[str]:
+def near_tests_of(path: Path) -> list[str]:
     """The test files that mirror a file of `ivdjax/`, or stand for it."""
     inside = path.relative_to("ivdjax")
     mirror = Path("tests") / inside.parent / f"test_{inside.name}"
@@ -182,7 +182,7 @@ def try_file(path: Path, number: int, rng: random.Random, folder: Path, workers:
     Raises:
         RuntimeError: its tests fail without any edit.
     """
-    tests, base = tests_of(path), folder / path.stem
+    tests, base = near_tests_of(path), folder / path.stem
     log = base.with_suffix(".log")
     start(lambda: run_tests(tests, base, _QuickestFirst()), log, 600)
     _, status, used = ended()

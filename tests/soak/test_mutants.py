@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.mutants import files, matters, tests_of
+from tests.soak.mutants import files, matters, near_tests_of
 
 pytestmark = pytest.mark.soak
 
@@ -48,7 +48,7 @@ def test_every_file_has_tests_of_its_own(root, monkeypatch):
     monkeypatch.chdir(root)
     assert len(files()) > 30
     for path in files():
-        assert tests_of(path) and all(Path(name).is_file() for name in tests_of(path)), path
+        assert near_tests_of(path) and all(Path(name).is_file() for name in near_tests_of(path)), path
 
 
 def test_nearly_all_wrong_edits_are_noticed(root):
