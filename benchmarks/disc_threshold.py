@@ -61,10 +61,8 @@ def threshold_table(model: str, cases: Sequence[CaseFiles], channels: Sequence[s
     """
     if not cases:
         raise UserError("no case with outlined discs was found; give folders of cases that have a label map")
-    found = []
-    for files, _, path in tqdm(looked_at(model, cases), total=len(cases), desc="thresholds", unit="case"):
-        found.append(_case_scores(files, path, channels))
-    dices, shares = np.array(found).mean(axis=0).T
+    looked = tqdm(looked_at(model, cases), total=len(cases), desc="thresholds", unit="case")
+    dices, shares = np.mean([_case_scores(files, path, channels) for files, _, path in looked], axis=0).T
     rows = ["| threshold | mean Dice | predicted over true volume |", "|---|---|---|"]
     rows += [f"| {at:g} | {dices[i]:.4f} | {shares[i]:.3f} |" for i, at in enumerate(THRESHOLDS)]
     return "\n".join([f"{len(cases)} cases", "", *rows])
@@ -74,7 +72,7 @@ def _case_scores(files: CaseFiles, path: Path, channels: Sequence[str]) -> list[
     looked, labels = read_evidence(path), read_case(files, channels, partial=True).labels
     assert labels is not None
     true = labels.array > 0
-    away_mm = ndimage.distance_transform_edt(~true, sampling=np.linalg.norm(labels.affine[:3, :3], axis=0))
+    away_mm = ndimage.distance_transform_edt(~true, sampling=labels.spacing_mm)
     probability = np.where(away_mm <= _NEAR_MM, restore_probability(looked.evidence.probability, looked.prepared), 0.0)
     masks = [probability > at for at in THRESHOLDS]
     return [(dice(mask, true), float(mask.sum() / true.sum())) for mask in masks]

@@ -54,7 +54,6 @@ _IMPOSSIBLE = -1e9
 _HELD = ("side_", "vote_", "landmark_", "level_", "shift_", "sure_", "lost")
 """Numbers that are not fitted, by how their names begin: the cost of lying off the line, whose cap allows no density,
 and how far the localization network is to be trusted, which its own training patients cannot tell."""
-_FIXED = 1e-9
 _SIZES = (8, 12, 18, 30)
 """Candidates that cases are padded to: one compiled program each."""
 _SHRINK = {"real": 0.35, "positive": 0.35, "share": 0.8}
@@ -145,12 +144,12 @@ def fit(cases: Sequence[LevelCase], start: a.Numbers, rounds: int = 60) -> tuple
     """
     batches = _batches(cases)
     origin = _free(start)
-    names = sorted(origin)
+    names = sorted(name for name in origin if not name.startswith(_HELD))
     sizes = [origin[name].size for name in names]
 
     def unpack(flat: Any) -> dict[str, Any]:
         parts = jnp.split(flat, np.cumsum(sizes)[:-1])
-        return {name: part.reshape(origin[name].shape) for name, part in zip(names, parts, strict=True)}
+        return origin | {name: part.reshape(origin[name].shape) for name, part in zip(names, parts, strict=True)}
 
     loss = jax.jit(jax.value_and_grad(lambda flat, batch: _loss(unpack(flat), batch)))
     shrink = np.concatenate([np.full(origin[name].size, _shrink(name)) for name in names])
@@ -201,8 +200,6 @@ def _bound(free: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shrink(name: str) -> float:
-    if name.startswith(_HELD):
-        return _FIXED
     return _SPREAD.get(name, _SHRINK[a.MEANING[name][0]])
 
 

@@ -92,15 +92,16 @@ def observe(candidates: Sequence[Candidate], line: CentreLine) -> Observations:
     weights = np.exp(volume)
     volume, log_width, certainty = (x - _weighted_median(x, weights) for x in (volume, np.log(width), certainty))
     tilt = np.array([c.tilt_deg for c in candidates])
+    votes = np.array([_votes(c) for c in candidates])
     # Half its height on top of what lies below it is near enough to its centre.
     below = np.array([c.below_mm for c in candidates]) + 0.5 * np.abs(np.sin(np.radians(tilt))) * width + 4.0
     return Observations(
         volume, log_width, certainty, line.distance_mm(centroids), np.array([float(c.cut) for c in candidates]), width,
         tilt,
         np.linalg.norm(centroids[:, None] - centroids[None], axis=2), line.direction(centroids[:, 2])[:, 2], below,
-        np.array([c.above_mm for c in candidates]) + 4.0, np.array([_votes(c) for c in candidates]),
+        np.array([c.above_mm for c in candidates]) + 4.0, votes,
         np.array([_landmarks(c) for c in candidates]), np.array([_beyond(c) for c in candidates]),
-        np.full(len(candidates), _sure(candidates)),
+        np.full(len(candidates), _sure(votes)),
     )  # fmt: skip
 
 
@@ -111,12 +112,11 @@ def _votes(candidate: Candidate) -> Array:
     return found
 
 
-def _sure(candidates: Sequence[Candidate]) -> float:
+def _sure(votes: Array) -> float:
     """Whether a network that tells landmarks gives most of its votes for a disc to one level, in the mean of its discs.
 
     Networks that number by the place in the field of view are as sure where they are wrong.
     """
-    votes = np.array([_votes(c) for c in candidates])
     discs = votes[(votes[:, 0] < 0.5) & ~np.isnan(votes[:, -1]), 1:]
     if not len(discs):
         return float("nan")

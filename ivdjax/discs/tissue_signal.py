@@ -31,6 +31,7 @@ _MOST_VOXELS = 4000
 """Of each tissue, for the fit of the bias."""
 _MOST_BIAS = np.log(4.0)
 _FITS = 3
+"""Each leaves out what lies far from the one before."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def fit_bias(tissues: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64
     """The bias that makes every tissue alike all along the spine; None with too little to fit it to.
 
     The logarithm of the signal is taken as a level of each tissue plus one polynomial of second order from front to
-    back and from top to bottom, fitted with the tenths of each tissue left out that lie
-    furthest above and below the fit.
+    back and from top to bottom, fitted with the tenths of each tissue left out that lie furthest above and below the
+    fit.
 
     Args:
         tissues: points (N, 3) in mm and signal (N,) by tissue.

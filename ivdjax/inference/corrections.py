@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,6 +112,11 @@ class Correction:
         return f"{what}{who}{f': {self.text}' if self.text else ''}"
 
 
+def map_numbers(entries: Iterable[Correction]) -> list[int]:
+    """Numbers of the drawn maps that entries are about, in their order."""
+    return [entry.map_number for entry in entries if entry.action == "outline"]
+
+
 @dataclass(frozen=True)
 class Corrections:
     """All decisions about a case, the oldest first.
@@ -143,7 +148,7 @@ class Corrections:
     @property
     def outlines(self) -> LabelMap | None:
         """The map that the last `outline` entry in force is about; None: nobody has drawn one, or it was taken back."""
-        numbers = [entry.map_number for entry in self.in_force if entry.action == "outline"]
+        numbers = map_numbers(self.in_force)
         return self.drawn[numbers[-1]] if numbers else None
 
     def with_outlines(self, labels: LabelMap, by: str, file: str) -> Corrections:
@@ -154,7 +159,7 @@ class Corrections:
             by: who drew it.
             file: name of the file that it came in.
         """
-        number = 1 + max((entry.map_number for entry in self.history if entry.action == "outline"), default=0)
+        number = 1 + max(map_numbers(self.history), default=0)
         entry = Correction("outline", by=by, text=file, details={"map": number})
         return replace(self.with_entry(entry), drawn={**self.drawn, number: labels})
 

@@ -30,10 +30,7 @@ def connected(address: str) -> Any:
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level="error", namespace="ivdjax")
     except Exception as error:
-        raise UserError(
-            f"--ray {address}: no cluster could be reached ({error_words(error)}); give local, auto (on a node of the "
-            "cluster), or ray://HOST:10001"
-        ) from error
+        raise _unreached(address, error_words(error)) from error
     dashboard = getattr(context, "dashboard_url", "")
     print(f"ray: {_resources(ray)}" + (f"; dashboard: http://{dashboard}" if dashboard else ""), flush=True)
     return ray
@@ -55,10 +52,12 @@ def _refuse_silent(address: str) -> None:
     try:
         socket.create_connection((place.hostname, port), _ANSWER_S).close()
     except OSError as error:
-        raise UserError(
-            f"--ray {address}: no cluster could be reached ({describe_os_error(error)}); give local, auto (on a node "
-            "of the cluster), or ray://HOST:10001"
-        ) from error
+        raise _unreached(address, describe_os_error(error)) from error
+
+
+def _unreached(address: str, why: str) -> UserError:
+    return UserError(f"--ray {address}: no cluster could be reached ({why}); give local, auto (on a node of the "
+                     "cluster), or ray://HOST:10001")  # fmt: skip
 
 
 def room(ray: Any, cores: int) -> int:

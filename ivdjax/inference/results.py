@@ -22,7 +22,7 @@ from ivdjax.imaging.files.probability import write_probability
 from ivdjax.imaging.files.seg_nrrd import write_seg_nrrd
 from ivdjax.imaging.files.source import source_folder
 from ivdjax.imaging.folders import whole_folder, write_whole
-from ivdjax.inference.corrections import Corrections, corrections_text, read_corrections
+from ivdjax.inference.corrections import Corrections, corrections_text, map_numbers, read_corrections
 from ivdjax.inference.disc_segments import disc_segments
 from ivdjax.inference.names import CaseNames, bids_names, bids_sidecar, csv_as_tsv, plain_names
 from ivdjax.inference.stored_evidence import StoredEvidence, write_stored_evidence
@@ -176,9 +176,9 @@ def stored_corrections(output: Path, case: str, options: OutputOptions) -> Corre
 
 def _with_outlines(corrections: Corrections, output: Path, names: CaseNames) -> Corrections:
     """The corrections with all maps that people have drawn; one that was taken back may be gone."""
-    needed = {entry.map_number for entry in corrections.in_force if entry.action == "outline"}
+    needed = map_numbers(corrections.in_force)
     drawn: dict[int, LabelMap] = {}
-    for number in sorted({entry.map_number for entry in corrections.history if entry.action == "outline"}):
+    for number in sorted(set(map_numbers(corrections.history))):
         path = output / names.folder / names.outlines(number)
         if number not in needed and not path.is_file():
             continue

@@ -21,7 +21,6 @@ SCRIPT = "assets/level_sheet.js"
 LEVELS = (6, 5, 4, 3, 2, 1)
 """T12/L1 to L5/S1, from the top down, and those of an image that shows others alone."""
 
-NOT_GIVEN = "not given"
 NO_LORDOSIS = Lordosis()
 
 _NOT_FOUND = "disc not found"
@@ -117,30 +116,30 @@ def level_text(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS, correcte
 
 
 def _text_lordosis(lordosis: Lordosis) -> str:
-    told = [f"{ends} {' '.join(said)}" for ends, said in _lordosis(lordosis)]
+    told = [f"{ends} {angle or 'not given'} {further}".rstrip() for ends, angle, further in _lordosis(lordosis)]
     return f"Lordosis: {'; '.join(told)}."
 
 
 def _html_lordosis(lordosis: Lordosis) -> str:
     """One cell over all levels."""
     told = [
-        f'{ends} <span class="first">{escape(first)}</span> {escape(further)}' if first != NOT_GIVEN
-        else f'<span class="none">{ends} {first} {escape(further)}</span>'
-        for ends, (first, further) in _lordosis(lordosis)
+        f'{ends} <span class="first">{angle}</span> {escape(further)}' if angle
+        else f'<span class="none">{ends} not given {escape(further)}</span>'
+        for ends, angle, further in _lordosis(lordosis)
     ]  # fmt: skip
     return (f'<tr><th scope="row">Lordosis<span class="note">angle between end plates</span></th>'
             f'<td class="spine" colspan="{len(LEVELS)}">{"; ".join(told)}</td></tr>')  # fmt: skip
 
 
-def _lordosis(lordosis: Lordosis) -> list[tuple[str, tuple[str, str]]]:
-    """Between which vertebrae, the angle or that it is not given, and its standard error or the reason."""
+def _lordosis(lordosis: Lordosis) -> list[tuple[str, str, str]]:
+    """Between which vertebrae, the angle or nothing, and in brackets its standard error or why it is not given."""
     told = []
     for name, ends in LORDOSIS.items():
         angle, error = lordosis.measures.get(name), lordosis.measures.get(f"{name}_se")
         if angle is None:
-            told.append((ends, (NOT_GIVEN, f"({lordosis.why(name)})")))
+            told.append((ends, "", f"({lordosis.why(name)})"))
         else:
-            told.append((ends, (f"{angle:.0f}°", "" if error is None else f"(standard error {error:.1f}°)")))
+            told.append((ends, f"{angle:.0f}°", "" if error is None else f"(standard error {error:.1f}°)"))
     return told
 
 

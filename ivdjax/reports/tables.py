@@ -183,12 +183,11 @@ def _lordosis_of(row: Mapping[str, str]) -> Lordosis:
     angles = {name: _number(row.get(name, "")) for name in _ANGLES}
     angles = {name: value for name, value in angles.items() if value is not None or name in LORDOSIS}
     told = dict(text.split(": ", 1) for text in _texts(row.get(_NO_ANGLE, "")) if ": " in text)
-    nothing = Lordosis()
-    if not any(value is not None for value in angles.values()) and all(
-        told.get(name, why) == why for name in LORDOSIS for why in [nothing.why(name)]
-    ):
-        return nothing
-    return Lordosis(angles, {name: why for name, why in told.items() if name in LORDOSIS})
+    found, nothing = Lordosis(angles, {name: why for name, why in told.items() if name in LORDOSIS}), Lordosis()
+    is_nothing = all(value is None for value in angles.values()) and all(
+        found.why(name) == nothing.why(name) for name in LORDOSIS
+    )
+    return nothing if is_nothing else found
 
 
 def _number(text: str) -> float | None:

@@ -90,8 +90,8 @@ def viewer_data(
         `channels`: name and gzipped NIfTI in base64 of each channel, the shown one first; `labels`: likewise of the
         discs, and of what was left out, whose outline is dashed white on black; `colours`: label, red, green and blue
         (0 to 255) of each level and its name; `discs`: level, name and centroid_mm of each disc, and whether its level
-        is unsure;
-        `left_out`: value and name of each; `note`: what a reader must know of the shown image, empty for nothing.
+        is unsure; `left_out`: value and name of each; `note`: what a reader must know of the shown image, empty for
+        nothing.
 
     Raises:
         ValueError: the labels lie on another grid than the volume.

@@ -65,12 +65,13 @@ def test_numbers_without_bounds_come_back():
 @pytest.mark.soak
 def test_the_fit_goes_to_what_the_cases_show():
     """Spines whose L5/S1 slopes as an L4/5 does, so that the numbers that it begins with are in doubt."""
-    shown = [replace(case, candidates=tuple(blinded(c) for c in case.candidates)) for case in cases(12, tilt_off=24.0)]
-    numbers, report = fit(shown, a.NUMBERS, rounds=6)
+    shown = [replace(case, candidates=tuple(blinded(c) for c in case.candidates)) for case in cases(20, tilt_off=18.0)]
+    numbers, report = fit(shown, a.NUMBERS, rounds=8)
     row = 1 - a.LOWEST
-    assert numbers["tilt_deg"][row] > a.NUMBERS["tilt_deg"][row] + 0.2  # the prior holds it back
+    assert numbers["tilt_deg"][row] > a.NUMBERS["tilt_deg"][row] + 0.2  # others move too
     assert abs(numbers["tilt_deg"][row + 3] - a.NUMBERS["tilt_deg"][row + 3]) < 1
-    assert report["after"]["mean_log_probability"] > report["before"]["mean_log_probability"]
+    before, after = (report[when]["mean_log_probability"] for when in ("before", "after"))
+    assert before < 3 * after < 0
     for name in ("vote_right", "shift_up", "lost", "sure_wrong", "side_sd_mm"):  # not fitted
         assert numbers[name] == pytest.approx(a.NUMBERS[name], rel=1e-3)
 
