@@ -2,7 +2,7 @@
 # Finds the discs of a cohort with a Slurm array: every task works on its share of the case folders, on one GPU or, without
 # --gpus-per-task, on its cores. CASES is a folder of case folders, OUT takes one output folder for each task:
 #
-#   sbatch cloud/slurm_array.sh /shared/cases /shared/results --model spider_t2 --timeout 600
+#   sbatch cloud/slurm_array.sh /shared/cases /shared/results --model lumbar --timeout 600
 #
 # What stands behind the two folders goes to infer.py. Once before the first job, on a login node, in the repository,
 # which lies at the same path on every node:

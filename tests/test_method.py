@@ -8,7 +8,7 @@ import pytest
 
 from ivdjax.config import Config, read_config
 
-COLUMNS = ("default", "tiny", "dixon", "lumbar", "spider_t2", "ivdm3seg")
+COLUMNS = ("default", "tiny", "dixon", "lumbar", "ivdm3seg")
 
 
 def table(root) -> list[list[str]]:

@@ -108,6 +108,8 @@ class AugmentationConfig:
         cut_probability: how often each of the four sides is cut.
         overhang: share of its sides by which a box may extend beyond the volume in plane, so that the body may lie
             anywhere in it. Inference then looks for levels with half as much air around the image.
+        calm: factor on all probabilities of changes of contrast and of thick slices, on blur and on noise, once a
+            stage has done `training.calm_after` steps.
     """
 
     rotation_deg: float = 15.0
@@ -132,3 +134,4 @@ class AugmentationConfig:
     cut: tuple[float, float, float, float] = (0.5, 0.35, 0.3, 0.25)
     cut_probability: float = 0.0
     overhang: float = 0.0
+    calm: float = 0.4

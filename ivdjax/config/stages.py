@@ -82,6 +82,7 @@ class TrainingConfig:
         remat: whether values between convolutions are recomputed in the backward pass instead of stored, which takes
             less memory and some more time.
         keep: which parameters become the model: best (those with the best mean validation score) or last.
+        calm_after: step after which changes of contrast are rarer and weaker (`augmentation.calm`); 0: never.
     """
 
     steps: int = 1000
@@ -98,6 +99,7 @@ class TrainingConfig:
     micro_batches: int = 1
     remat: bool = False
     keep: str = "best"
+    calm_after: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,16 @@ class DiscConfig(StageConfig):
         within_region: whether the loss of the discs counts only inside the predicted spine region (paper, section
             2.3).
         outputs: what is outlined: disc (the paper's), or disc, vertebra and canal.
+        coarse_until: step until which the samples are cut from a coarser grid, on which a box shows more of the image
+            and training gets further in the same time; 0: all from the working grid.
+        coarse_spacing_mm: in-plane spacing (H, W) of that grid.
     """
 
     network: DiscNetConfig = field(default_factory=DiscNetConfig)
     within_region: bool = True
     outputs: tuple[str, ...] = ("disc",)
+    coarse_until: int = 0
+    coarse_spacing_mm: tuple[float, float] = (1.25, 1.25)
 
 
 @dataclass(frozen=True)

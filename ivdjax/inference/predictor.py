@@ -1,7 +1,7 @@
 """A model as a Python function: a volume in, named and measured discs out, and no file in between.
 
 from ivdjax import load_model
-model = load_model("models/spider_t2")
+model = load_model("models/lumbar")
 result = model(volume)
 """
 

@@ -9,6 +9,7 @@ Boxes are ([D,] H, W, C) with intensities 0 to 1. Everything is a function of on
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -19,6 +20,11 @@ from ivdjax.config import AugmentationConfig
 AIR, VERTEBRA, CANAL, S1_BLOCK, CLASSES = 0, 2, 3, 4, 9
 """Classes of voxels: 0 air, 1 to 3 the tissues of `ivdjax.volume.TISSUES`, 4 the block of bone below L5/S1, which is
 not outlined and looks like a vertebra, and 5 to 8 clusters of brightness among all that has no outline."""
+
+_CALMED = (
+    "noise", "remap_probability", "blur", "redistribution", "new_means", "inversion", "equalization",
+    "random_convolution", "edges", "slice_probability",
+)  # fmt: skip
 
 _DARK = 0.02
 _REACH = 3
@@ -38,6 +44,15 @@ class Classes(NamedTuple):
     of_voxel: jax.Array
     mean: jax.Array
     sd: jax.Array
+
+
+def calmed(settings: AugmentationConfig) -> AugmentationConfig:
+    """The settings with every random change of contrast and slices made rarer or weaker by `calm`.
+
+    Changes that have a probability become rarer; blur and noise, which every box gets, become weaker. Gamma, bias and
+    all that moves or cuts the image stay as they are.
+    """
+    return replace(settings, **{name: settings.calm * getattr(settings, name) for name in _CALMED})
 
 
 def change_contrast(

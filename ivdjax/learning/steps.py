@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 
 from ivdjax.config import AugmentationConfig, StageConfig
 from ivdjax.learning.augmentation import Crop, DeviceVolumes, Sample, draw_sample
+from ivdjax.learning.contrast import calmed
 from ivdjax.learning.devices import AXIS, SHARED, map_devices, per_device_batch
 from ivdjax.learning.losses import level_loss, level_overlap_sums, overlap_sums, path_losses, tissue_loss
 from ivdjax.learning.optimizer import build_optimizer, learning_rate_schedule
@@ -126,7 +127,14 @@ def build_device_step(
     def draw(step: jax.Array, index: jax.Array, volumes: DeviceVolumes) -> Sample:
         root = jax.random.fold_in(jax.random.key(seed), step)
         keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
-        return jax.vmap(lambda k: draw_sample(k, volumes, crop, augmentation))(keys)
+
+        def drawn(settings: AugmentationConfig) -> Sample:
+            return jax.vmap(lambda k: draw_sample(k, volumes, crop, settings))(keys)
+
+        after = stage.training.calm_after
+        if not after:
+            return drawn(augmentation)
+        return jax.lax.cond(step < after, lambda: drawn(augmentation), lambda: drawn(calmed(augmentation)))
 
     def device_step(state: TrainState, volumes: DeviceVolumes) -> tuple[TrainState, Metrics]:
         def part_sums(index: jax.Array) -> Any:

@@ -45,6 +45,14 @@ def localization_case(prepared: Prepared, config: Config) -> Prepared:
     return regrid(prepared, config.localization.spacing_mm)
 
 
+def coarse_case(prepared: Prepared, config: Config) -> Prepared:
+    """The case on the coarser grid with which training of the disc stage begins, its spine region with it."""
+    coarse = regrid(prepared, (None, *config.disc.coarse_spacing_mm))
+    if prepared.region is None:
+        return coarse
+    return replace(coarse, region=resample(prepared.region, prepared.grid, coarse.grid, order=0))
+
+
 def region_probability(coarse: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
     """Probability (D, H, W) of spine region of a case on the region stage's grid (`region_case`)."""
     box = _flat(config.region.training.crop)

@@ -17,6 +17,7 @@ from ivdjax.learning.augmentation import Crop
 from ivdjax.learning.steps import build_predict
 from ivdjax.model.probabilities import (
     Predict,
+    coarse_case,
     disc_probability,
     level_dice,
     level_probability,
@@ -63,6 +64,8 @@ class StageTask:
         held_out: cases on the stage's grid, to be scored.
         score: of one held-out case with reference discs.
         figure: the name of that score.
+        coarse: the training cases on a coarser grid, from which samples are cut until `coarse_until`.
+        coarse_until: so many steps; 0: none.
     """
 
     name: str
@@ -73,6 +76,8 @@ class StageTask:
     held_out: Sequence[Prepared]
     score: Score
     figure: str
+    coarse: Sequence[Prepared] = ()
+    coarse_until: int = 0
 
     @cached_property
     def predict(self) -> Predict:
@@ -121,7 +126,11 @@ def build_task(config: Config, stage: str, training: Sequence[Prepared], held_ou
                 working_dice(case, probability, threshold), _labels(case), (probability > threshold).astype(np.uint8)
             )
 
-        return StageTask(stage, settings, network, crop, training, held_out, score_discs, "all_discs_dice")
+        until = config.disc.coarse_until
+        coarse = [coarse_case(case, config) for case in training] if until else ()
+        return StageTask(
+            stage, settings, network, crop, training, held_out, score_discs, "all_discs_dice", coarse, until
+        )
     cases = [[localization_target(case, config) for case in part] for part in (training, held_out)]
 
     def score_levels(predict: Predict, params: Any, case: Prepared) -> Scored:

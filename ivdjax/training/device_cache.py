@@ -70,6 +70,10 @@ class DeviceCache:
             self._turn = turn
         return self._current
 
+    def release(self) -> None:
+        """Gives the device's memory back."""
+        self._current = None
+
     @property
     def layout(self) -> dict[str, Any]:
         """What `ReceivedCache` needs to know, in words that JSON can hold."""
@@ -86,19 +90,55 @@ class ReceivedCache:
     """
 
     def __init__(self, layout: dict[str, Any], mesh: Mesh) -> None:
-        self._layout, self._mesh = layout, mesh
+        self.layout, self._mesh = layout, mesh
         self._turn = -1
         self._current: DeviceVolumes | None = None
 
     def at(self, step: int) -> DeviceVolumes:
         """The volumes for a step; they come from the leader when their turn begins."""
-        period = self._layout["period"]
+        period = self.layout["period"]
         turn = step // period if period else 0
         if self._current is None or turn != self._turn:
             self._current = None
-            self._current = share(from_leader(_blank_volumes(self._layout)), self._mesh)
+            self._current = share(from_leader(_blank_volumes(self.layout)), self._mesh)
             self._turn = turn
         return self._current
+
+    def release(self) -> None:
+        """Gives the device's memory back."""
+        self._current = None
+
+
+class PhasedCache:
+    """The volumes of one cache in the first steps, those of another from then on.
+
+    Args:
+        first: for the first steps; its volumes leave the device after them.
+        until: so many.
+        then: for all others.
+    """
+
+    def __init__(self, first: DeviceCache | ReceivedCache, until: int, then: DeviceCache | ReceivedCache) -> None:
+        self._first, self._until, self._then = first, until, then
+
+    def at(self, step: int) -> DeviceVolumes:
+        """The volumes for a step."""
+        if step < self._until:
+            return self._first.at(step)
+        self._first.release()
+        return self._then.at(step)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What `received_cache` needs to know, in words that JSON can hold."""
+        return {"until": self._until, "first": self._first.layout, "then": self._then.layout}
+
+
+def received_cache(layout: dict[str, Any], mesh: Mesh) -> ReceivedCache | PhasedCache:
+    """The leader's cache, on a process that has no cases of its own, by its layout."""
+    if "until" not in layout:
+        return ReceivedCache(layout, mesh)
+    return PhasedCache(ReceivedCache(layout["first"], mesh), layout["until"], ReceivedCache(layout["then"], mesh))
 
 
 def stack_volumes(cases: Sequence[Prepared], shape: tuple[int, ...], levels: bool = False) -> DeviceVolumes:

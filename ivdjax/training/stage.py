@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from ivdjax.commands.stop import Stop, stop_requests
 from ivdjax.config import Config, plain_config
@@ -21,7 +22,7 @@ from ivdjax.learning.steps import Metrics, TrainState, abstract_state, build_tra
 from ivdjax.model.tasks import StageTask
 from ivdjax.model.weights import misfits, shortened
 from ivdjax.training.best import offer_best, read_best
-from ivdjax.training.device_cache import DeviceCache
+from ivdjax.training.device_cache import DeviceCache, PhasedCache
 from ivdjax.training.journal import Journal
 from ivdjax.training.validation import Validation, validate
 from ivdjax.volume import UserError
@@ -181,7 +182,7 @@ def train_stage(
         step_once = build_train_step(network.apply, stage, task.crop, config.augmentation, config.seed, mesh)
     except ValueError as error:
         raise UserError(f"{name}.training.batch_size: {error}") from None
-    cache = DeviceCache(task.training, settings, config.seed, mesh, task.crop.levels)
+    cache = _device_cache(task, config.seed, mesh)
     channels = len(config.data.channels)
     slices = task.crop.box[0] if len(task.crop.box) == 3 else 1
     abstract = abstract_state(network, stage, channels)
@@ -243,6 +244,13 @@ def train_stage(
             stop.carry_out_if_asked()
             seconds = journal.seconds
     return StageResult(jax.tree.map(np.asarray, parameters), found.figures, seconds, total, chosen)
+
+
+def _device_cache(task: StageTask, seed: int, mesh: Mesh) -> DeviceCache | PhasedCache:
+    """The stage's training cases; those on the coarser grid first, if it begins with them."""
+    cases = [task.coarse, task.training] if task.coarse_until else [task.training]
+    caches = [DeviceCache(part, task.settings.training, seed, mesh, task.crop.levels) for part in cases]
+    return caches[0] if len(caches) == 1 else PhasedCache(caches[0], task.coarse_until, caches[1])
 
 
 def is_due(every: int, step: int, total: int) -> bool:

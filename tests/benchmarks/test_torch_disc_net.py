@@ -40,7 +40,7 @@ def both_logits(settings: DiscNetConfig, shape: tuple[int, ...]):
     return jax.jit(build_disc_net(settings).apply)({"params": params}, boxes), found
 
 
-@pytest.mark.parametrize("name", ["spider_t2", "tiny"])
+@pytest.mark.parametrize("name", ["lumbar", "tiny"])
 def test_logits_equal_those_of_flax(root: Path, name: str):
     config = read_config(root / "configs" / f"{name}.yaml")
     shape = (2, *config.disc.training.crop, len(config.data.channels))

@@ -102,7 +102,7 @@ class TestOperations:
     @pytest.mark.parametrize("stage", ["disc", "region"])
     def test_near_to_what_xla_counts(self, root, stage):
         """XLA counts normalisations and interpolations too, and leaves out what reads beyond the edge."""
-        config = read_config(root / "configs" / "spider_t2.yaml")
+        config = read_config(root / "configs" / "lumbar.yaml")
         network = stage_network(config, stage)
         box = jax.ShapeDtypeStruct((1, *stage_crop(config, stage).box, 1), jnp.float32)
         params = jax.eval_shape(network.init, jax.random.key(0), box)

@@ -38,7 +38,7 @@ def test_pods_of_the_ray_job_fit_the_schema_of_kubernetes(job):
 
 def test_the_ray_job_runs_infer_with_options_that_it_knows(job, root):
     program, script, *words = shlex.split(job["spec"]["entrypoint"])
-    assert (program, script) == ("python", "infer.py") and (root / "models" / "spider_t2").is_dir()
+    assert (program, script) == ("python", "infer.py") and (root / "models" / "lumbar").is_dir()
     parser = CommandParser("")
     COMMAND.add_options(parser)
     options = parser.parse_args(words)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ivdjax.config import AugmentationConfig
-from ivdjax.learning.contrast import CLASSES, S1_BLOCK, Classes, change_contrast
+from ivdjax.learning.contrast import CLASSES, S1_BLOCK, Classes, calmed, change_contrast
 from tests.learning.test_augmentation import quick_keys, still
 
 
@@ -27,6 +27,16 @@ def test_gamma_is_an_exponent_of_each_channel():
     np.testing.assert_allclose(exponents, np.broadcast_to(exponents[:, :1, :1], exponents.shape), rtol=1e-3)
     found = exponents[:, 0, 0]
     assert 0.5 <= found.min() < 0.6 and 1.6 < found.max() <= 2 and (np.ptp(found, axis=1) > 0).all()
+
+
+def test_calm_makes_changes_rarer_or_weaker_and_leaves_the_rest():
+    strong = AugmentationConfig(
+        noise=0.1, blur=2.0, redistribution=0.4, edges=0.2, slice_probability=0.5, channel_dropout=0.3, calm=0.5
+    )
+    calm = calmed(strong)
+    assert (calm.noise, calm.blur, calm.redistribution, calm.edges) == (0.05, 1.0, 0.2, 0.1)
+    assert calm.slice_probability == 0.25 and calm.channel_dropout == 0.3
+    assert (calm.gamma, calm.bias, calm.scale, calm.remap) == (strong.gamma, strong.bias, strong.scale, strong.remap)
 
 
 @pytest.mark.parametrize("dropout", [0.5, 1.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from ivdjax.config import (
     TrainingConfig,
 )
 from ivdjax.learning.augmentation import Crop, DeviceVolumes, draw_sample
-from ivdjax.learning.contrast import CLASSES
+from ivdjax.learning.contrast import CLASSES, calmed
 from ivdjax.learning.devices import data_mesh, share
 from ivdjax.learning.losses import level_loss, level_overlap_sums, path_losses
 from ivdjax.learning.steps import TrainState, build_predict, build_train_step, initial_state
@@ -33,7 +34,7 @@ STAGE = DiscConfig(
                           path_layers=(0, 0, 0), groups=4),
     loss=LossConfig(cross_entropy_steps=2, gamma=2.0, alpha=(0.5, 1.0)),
     optimizer=OptimizerConfig(name="sgd", learning_rate=0.1, warmup_steps=0, weight_decay=0.0, average_decay=0.9),
-    training=TrainingConfig(steps=8, batch_size=4, crop=(16, 16)),
+    training=TrainingConfig(steps=8, batch_size=4, crop=(16, 16), calm_after=3),
 )  # fmt: skip
 CROP = Crop((16, 16), (1.25, 1.25), STAGE.training.disc_fraction)
 AUGMENTATION = AugmentationConfig(elastic_mm=0, bias=0)
@@ -99,19 +100,20 @@ def test_first_step_gives_the_golden_numbers(trainer):
     assert 0 <= first["dice"] <= 1
 
 
-def test_samples_depend_on_seed_step_and_index_alone_and_focal_loss_follows_cross_entropy(trainer):
-    @jax.jit
-    def expected(params: Any, step: int, gamma: float) -> jax.Array:
+def test_samples_depend_on_seed_step_and_index_alone_and_calm_and_focal_loss_come_later(trainer):
+    @partial(jax.jit, static_argnames="settings")
+    def expected(params: Any, step: int, gamma: float, settings: AugmentationConfig) -> jax.Array:
         root = jax.random.fold_in(jax.random.key(SEED), step)
         keys = jax.vmap(lambda index: jax.random.fold_in(root, index))(jnp.arange(4))
-        batch = jax.vmap(lambda k: draw_sample(k, device_volumes(), CROP, AUGMENTATION))(keys)
+        batch = jax.vmap(lambda k: draw_sample(k, device_volumes(), CROP, settings))(keys)
         fused, auxiliary = NETWORK.apply({"params": params}, batch.image)
         total, count = path_losses(fused, auxiliary, batch.target, batch.mask, (0.5, 1.0), gamma, 0.3)
         return total / count
 
-    losses = [expected(trainer.states[step].params, step, 0.0 if step < 2 else 2.0) for step in range(4)]
+    settings = [AUGMENTATION] * 3 + [calmed(AUGMENTATION)]
+    losses = [expected(trainer.states[i].params, i, 0.0 if i < 2 else 2.0, settings[i]) for i in range(4)]
     np.testing.assert_allclose([metrics["loss"] for metrics in trainer.metrics], losses, rtol=1e-5)
-    assert trainer.step._cache_size() == 1  # the change of the loss, and all steps, take one compilation
+    assert trainer.step._cache_size() == 1  # changes of loss and contrast, and all steps, take one compilation
     assert [int(state.step) for state in trainer.states] == [0, 1, 2, 3, 4]
 
 

@@ -76,6 +76,20 @@ def test_networks_and_samples_of_the_three_stages():
     ]  # fmt: skip
 
 
+def test_the_disc_stage_may_begin_with_samples_from_a_coarser_grid():
+    assert build_task(CONFIG, "disc", [prepared()], []).coarse == ()
+    config = replace(CONFIG, disc=replace(CONFIG.disc, coarse_until=7, coarse_spacing_mm=(3.0, 2.0)))
+    case = prepared()
+    region = np.zeros(SHAPE, bool)
+    region[:, 8:24, 4:20] = True
+    task = build_task(config, "disc", [replace(case, region=region)], [])
+    (coarse,) = task.coarse
+    assert task.coarse_until == 7 and coarse.grid.spacing_mm == pytest.approx((4.0, 3.0, 2.0))
+    assert coarse.region[:, 4:12, 2:10].all() and coarse.region.sum() == region.sum() / 4
+    assert set(np.unique(coarse.labels)) == {0, 1, 2} and coarse.classes is not None and coarse.ignore_above == 2
+    assert task.training[0].grid.spacing_mm == pytest.approx((4.0, 1.5, 1.0))
+
+
 def test_a_plain_u_net_may_stand_in_for_the_segmentation_network():
     config = replace(CONFIG, disc=replace(CONFIG.disc, network=DiscNetConfig(architecture="unet", stem=8)))
     assert isinstance(stage_network(config, "disc"), UNet)

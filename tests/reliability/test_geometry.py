@@ -165,7 +165,7 @@ def misleading(misleading_folder: Path, root: Path) -> dict[str, CaseSummary]:
     write_channels(folder / "data" / "no_spine", air, volume.affine, volume.channels)
     random = np.random.default_rng(0).normal(200, 40, (1, 20, rows_ // 2, columns // 2))
     write_channels(folder / "data" / "noise", random, volume.affine, volume.channels)
-    model = root / "models" / "spider_t2"
+    model = root / "models" / "lumbar"
     rows = infer(InferenceRequest(model, folder / "out", (str(folder / "data"),)))
     return {row.case: row for row in rows}
 

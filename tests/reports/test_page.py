@@ -15,7 +15,7 @@ from tests.reports.spine_case import spine_report
 REPORT = Report(
     case="case_01", verdict="review", reasons=("6 of 7 discs were found",),
     discs=[Disc(1, 0.62, (0, 0, 0), 7000.0, {"middle_height_mm": 7.53, "lateral_width_mm": None}, 0.91)],
-    overview_png=b"\x89PNG picture", model="spider_t2", validated_on="Mean Dice 0.9 on 6 patients.", synthetic=False,
+    overview_png=b"\x89PNG picture", model="lumbar", validated_on="Mean Dice 0.9 on 6 patients.", synthetic=False,
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_page_says_what_a_reader_needs():
     html = report_page(REPORT)
     for text in ("case_01", "REVIEW", "6 of 7 discs were found", "L5/S1", "<td>7.5</td>",
                  '<td class="unsure">0.62</td>',
-                 "<td>0.91</td>", "spider_t2. Mean Dice 0.9 on 6 patients."):  # fmt: skip
+                 "<td>0.91</td>", "lumbar. Mean Dice 0.9 on 6 patients."):  # fmt: skip
         assert text in html
     assert "<td>–</td>" in html  # noqa: RUF001 - the lateral width that could not be given
     assert "synthetic" not in html

@@ -56,7 +56,7 @@ TOLD = [Phase.explicit, Phase.generate]
 MANY = settings(max_examples=20, deadline=None, database=None, phases=TOLD)
 FEW = settings(max_examples=3, deadline=None, database=None, phases=TOLD)
 
-SHIPPED = pytest.mark.parametrize("name", ["dixon", "spider_t2"])
+SHIPPED = pytest.mark.parametrize("name", ["dixon", "lumbar"])
 SUBJECT = 901
 SUBJECTS = range(901, 905)
 SLICES, SLICE_MM = 70, 1.0
@@ -71,7 +71,7 @@ def model_of(root: Path, name: str) -> DiscModel:
 def scan_of(name: str) -> Volume:
     """A phantom that suits the model: a whole width of four channels, or a slab of one."""
     slab = PhantomOptions(channels=("t2",), field="slab")
-    return make_phantom(SUBJECT, slab if name == "spider_t2" else None).case.volume
+    return make_phantom(SUBJECT, slab if name == "lumbar" else None).case.volume
 
 
 @cache

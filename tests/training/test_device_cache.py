@@ -14,7 +14,14 @@ from ivdjax.data.preparation import Prepared
 from ivdjax.learning.augmentation import COUNTED, OUTLINED
 from ivdjax.learning.devices import data_mesh
 from ivdjax.training import device_cache
-from ivdjax.training.device_cache import MAX_DISCS, DeviceCache, ReceivedCache, stack_volumes
+from ivdjax.training.device_cache import (
+    MAX_DISCS,
+    DeviceCache,
+    PhasedCache,
+    ReceivedCache,
+    received_cache,
+    stack_volumes,
+)
 from ivdjax.volume import Grid, UserError
 
 MIB = 2**20
@@ -194,3 +201,16 @@ def test_a_process_without_cases_has_room_for_the_leader_s_and_asks_for_them_at_
     for step in (0, 10, 20):
         whole.at(step)
     assert len(asked) == 1  # everything fits: one turn for all steps
+
+
+def test_the_first_steps_have_a_cache_of_their_own_and_give_its_memory_back(monkeypatch):
+    asked = []
+    monkeypatch.setattr(device_cache, "from_leader", lambda tree: asked.append(tree) or tree)
+    first = sets([prepared("a", (2, 8, 6), 1)])
+    led = PhasedCache(first, 5, sets([prepared("b", (2, 9, 7), 2)]))
+    followed = received_cache(json.loads(json.dumps(led.layout)), data_mesh())
+    assert [values(led.at(step)) for step in (0, 4, 5, 6)] == [[1], [1], [2], [2]]
+    assert first._current is None
+    assert [followed.at(step).image.shape for step in (0, 4, 5)] == [(1, 2, 8, 6, 1)] * 2 + [(1, 2, 9, 7, 1)]
+    assert len(asked) == 4  # two phases, on both sides
+    assert values(PhasedCache(first, 5, sets([prepared("b", value=2)])).at(7)) == [2]  # resumed in the second

@@ -14,7 +14,7 @@ from ivdjax.learning.hosts import Votes, from_leader, hear
 from ivdjax.learning.steps import abstract_state, build_train_step
 from ivdjax.model.stages import stage_crop, stage_settings
 from ivdjax.model.tasks import stage_network
-from ivdjax.training.device_cache import ReceivedCache
+from ivdjax.training.device_cache import received_cache
 from ivdjax.training.stage import STOP, is_due
 from ivdjax.volume import UserError
 
@@ -51,7 +51,7 @@ def follow_stage(message: dict[str, Any]) -> None:
     step_once = build_train_step(
         network.apply, stage, stage_crop(config, name), config.augmentation, config.seed, mesh
     )  # fmt: skip
-    cache, votes = ReceivedCache(message["layout"], mesh), Votes(mesh)
+    cache, votes = received_cache(message["layout"], mesh), Votes(mesh)
     abstract = abstract_state(network, stage, len(config.data.channels))
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
     state = share(from_leader(blank), mesh)
