@@ -152,7 +152,7 @@ def misleading_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def misleading(misleading_folder: Path, root: Path) -> dict[str, CaseSummary]:
     """What a trained model makes of a phantom whose header names the wrong ends, and of views without a spine."""
     folder = misleading_folder
-    volume = make_phantom(31, PhantomOptions(channels=("t2",), field="slab")).case.volume
+    volume = make_phantom(34, PhantomOptions(channels=("t2",), field="slab")).case.volume
     _, rows_, columns = volume.grid.shape
     middle_mm = to_world_mm(volume.affine, (np.array(volume.grid.shape) - 1) / 2)
     swapped = {"plain": (), "feet_first": (2,), "front_is_back": (1,), "turned_over": (1, 2), "left_is_right": (0,)}
