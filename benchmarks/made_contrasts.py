@@ -36,8 +36,10 @@ _T1: Mapping[int, tuple[float, float]] = {
 """Brightness of a class and the share of its texture that stays: discs show no nucleus, fluid is darker than nerves."""
 
 _FAT_SUPPRESSED: Mapping[int, tuple[float, float]] = {
-    VERTEBRA: (0.15, 0.5), S1_BLOCK: (0.15, 0.5), _MARROW: (0.15, 0.5), _FAT: (0.12, 0.3)
+    _DISC: (0.35, 1.5), VERTEBRA: (0.22, 0.6), S1_BLOCK: (0.22, 0.6), CANAL: (0.8, 0.6),
+    _LIGAMENT: (0.1, 0.6), _MUSCLE: (0.25, 0.6), _MARROW: (0.22, 0.6), _FAT: (0.12, 0.3),
 }  # fmt: skip
+"""With fat out of the way, water spreads over the whole range: discs and muscle stand above marrow."""
 
 
 def inverted(case: Prepared) -> Prepared:
@@ -56,7 +58,7 @@ def like_t1(case: Prepared) -> Prepared:
 
 
 def like_fat_suppressed(case: Prepared) -> Prepared:
-    """Fat and marrow dark, as in a T2 image with fat suppressed; all else as it was.
+    """Each tissue as bright as in a T2 image with fat suppressed: fluid brightest, discs above marrow, fat dark.
 
     Raises:
         UserError: the case has no tissue map.
