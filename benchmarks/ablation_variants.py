@@ -113,13 +113,17 @@ def budgeted(path: Path, overrides: tuple[str, ...], steps: int | None, name: st
 
 
 def recolouring(config: Config) -> tuple[str, ...]:
-    """The contrast augmentation of `RECOLOURED` as overrides; its blur as many millimetres on this working grid."""
+    """The contrast augmentation of `RECOLOURED` as overrides.
+
+    Its blur, in voxels, becomes as many millimetres on this working grid as on the one where that training begins.
+    """
     source = read_config(RECOLOURED, ())
     keys = [setting.partition("=")[0] for settings in GROUPS.values() for setting in settings]
     values = {
         key: plain_config(source)["augmentation"][key] for key in (*keys, "remap_probability", "slice_probability")
     }
-    values["blur"] *= source.preparation.spacing_mm[0] / config.preparation.spacing_mm[0]
+    begun_mm = source.disc.coarse_spacing_mm if source.disc.coarse_until else source.preparation.spacing_mm
+    values["blur"] *= begun_mm[0] / config.preparation.spacing_mm[0]
     return tuple(f"augmentation.{key}={json.dumps(value)}" for key, value in values.items())
 
 

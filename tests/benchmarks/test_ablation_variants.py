@@ -93,8 +93,11 @@ def test_each_group_of_changes_is_left_out_alone(path):
 
 def test_all_groups_are_those_of_the_shipped_model_with_its_blur_in_millimetres(path):
     study = budgeted(path, ("preparation.spacing_mm=[2.5, 2.5]", "augmentation.edges=0.3"), None, "contrast")
-    found, wanted = variant_config(study, ALL_GROUPS, 1).augmentation, read_config(RECOLOURED, ()).augmentation
-    assert found.blur * 2.5 == pytest.approx(wanted.blur * 1.25)
+    source, found = read_config(RECOLOURED, ()), variant_config(study, ALL_GROUPS, 1).augmentation
+    wanted = source.augmentation
+    assert source.disc.coarse_until and found.blur * 2.5 == pytest.approx(
+        wanted.blur * source.disc.coarse_spacing_mm[0]
+    )
     assert (found.gamma, found.new_means, found.slice_probability) == (
         wanted.gamma, wanted.new_means, wanted.slice_probability
     )  # fmt: skip

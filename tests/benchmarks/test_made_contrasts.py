@@ -88,7 +88,6 @@ def test_only_the_image_changes(case):
     for make in CONTRASTS.values():
         made = make(case)
         assert made.image.dtype == np.uint8 and made.image.shape == case.image.shape
-        assert not np.array_equal(made.image, case.image)
         for name in ("labels", "occupancy", "tissues", "classes", "grid", "region"):
             assert getattr(made, name) is getattr(case, name)
 
