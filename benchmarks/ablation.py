@@ -1,10 +1,12 @@
-"""The paper's choices against their alternatives: one small training each, under one budget, on the same cases.
+"""What a choice brings: one small training for it and each alternative, under one budget, on the same cases.
 
-    python benchmarks/ablation.py --config configs/ablation.yaml --set data.root=DATA_ROOT
-        [--steps N] [--seeds 1 2 ...] [--variants NAME ...] [--output DIR]
+    python benchmarks/ablation.py --config configs/ablation.yaml --set data.root=DATA_ROOT [--study NAME]
+        [--steps N] [--seeds 1 2 ...] [--variants NAME ...] [--scans FOLDER] [--output DIR]
 
 The disc stage alone is trained, for each variant and seed, and scored on the held-out cases (data.validation): Dice of
-all discs as one mask on the working grid. A spine region stage is trained once and serves every variant. Variants:
+all discs as one mask on the working grid. A spine region stage is trained once and serves every variant.
+
+--study paper (the default) has the paper's choices against their alternatives:
 
 - paper: DenseNet with three paths, dense atrous pyramid, focal loss after cross-entropy, a loss for each path, all
   within the predicted spine region.
@@ -16,6 +18,21 @@ all discs as one mask on the working grid. A spine region stage is trained once 
 - everywhere: samples and loss from the whole image; scored without the region, and within it, which tells what the
   region does in training from what it does in inference.
 
+--study contrast has the contrast augmentation of configs/lumbar.yaml, with one group of changes left out at a time:
+
+- all_groups: the paper's choices, all groups of changes.
+- no_classes: no tissue changes its brightness against the others (redistribution, new_means).
+- no_inversion, no_random_convolution, no_edges, no_bias: without the change of that name.
+- no_curves: no equalization, remapping or gamma.
+- no_slices: slices as thin as acquired. no_resolution: no blur, no noise.
+- no_contrast: none of these changes.
+
+It scores other contrasts too, made from the held-out cases (benchmarks/made_contrasts.py; they need tissue maps) and
+looked at within the spine region of the scan that they were made from.
+
+--scans names a folder of further cases with outlined discs, as another scanner makes them. They are scored and never
+trained on; only the discs up to the highest outlined one count.
+
 What is done already stays: the same command resumes, and further variants or seeds join the table. --steps shortens or
 lengthens warm-up and cross-entropy in proportion.
 """
@@ -23,12 +40,10 @@ lengthens warm-up and cross-entropy in proportion.
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,23 +51,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
 
-from benchmarks.ablation_variants import (
-    PAPER,
-    VARIANTS,
-    Study,
-    budgeted,
-    flops,
-    parameter_count,
-    variant_config,
-)
+from benchmarks.ablation_scores import HELD_OUT, SCORES, Score, read_scores, table, table_of_sets
+from benchmarks.ablation_variants import STUDIES, Study, budgeted, flops, parameter_count, variant_config
+from benchmarks.made_contrasts import CONTRASTS
 from ivdjax.commands.commands import CommandParser, run_command
 from ivdjax.config import Config, ConfigError, config_differences, parse_config, plain_config
 from ivdjax.data.preparation import Prepared
 from ivdjax.imaging.folders import alone, write_whole
 from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.steps import build_predict
-from ivdjax.model.probabilities import Predict, with_region
-from ivdjax.model.tasks import Scored, build_task, stage_network
+from ivdjax.model.probabilities import with_region
+from ivdjax.model.tasks import build_task, stage_network
 from ivdjax.training.stage import train_stage
 from ivdjax.training.stage_record import read_record, write_record
 from ivdjax.training.training_cases import phantoms_beside, prepared_cases, split_cases
@@ -61,38 +70,7 @@ from ivdjax.volume import UserError
 WITHIN = "everywhere, scored within the region"
 """The second row of the table that the variant `everywhere` gives."""
 
-SCORES, RESOLVED = "scores.json", "config.json"
-
-
-@dataclass(frozen=True)
-class Score:
-    """One training and what it came to.
-
-    Attributes:
-        variant: its row in the table.
-        seed: of everything random in it.
-        parameters: of the network.
-        mflop: millions of floating-point operations of the network forward on one box.
-        step_ms: wall time of a training step, from the fastest rows of the journal.
-        dice: of all discs as one mask, by held-out case.
-    """
-
-    variant: str
-    seed: int
-    parameters: int
-    mflop: float
-    step_ms: float
-    dice: dict[str, float]
-
-    @property
-    def mean(self) -> float:
-        """Mean over the held-out cases."""
-        return statistics.fmean(self.dice.values())
-
-    @property
-    def worst(self) -> float:
-        """Of the worst held-out case."""
-        return min(self.dice.values())
+RESOLVED = "config.json"
 
 
 def main() -> int:
@@ -101,24 +79,40 @@ def main() -> int:
     parser.add_argument("--config", required=True, metavar="FILE", help="configuration in YAML")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value", dest="overrides",
                         help="override one value of the configuration; may be repeated")  # fmt: skip
+    parser.add_argument("--study", choices=list(STUDIES), default="paper", help="default: paper")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of each training (default: the configuration's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="S", help="default: 1")
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME",
-                        help="default: all")  # fmt: skip
-    parser.add_argument("--output", default="runs/ablation", metavar="DIR", help="default: runs/ablation")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="default: all of the study")
+    parser.add_argument("--scans", type=Path, metavar="FOLDER", help="further cases to score (default: none)")
+    parser.add_argument("--output", type=Path, metavar="DIR",
+                        help="default: runs/ablation, and runs/ablation_contrast for that study")  # fmt: skip
     options = parser.parse_args()
+    variants = options.variants or list(STUDIES[options.study])
+    for variant in variants:
+        if variant not in STUDIES[options.study]:
+            parser.error(
+                f"--variants of the study {options.study} are {', '.join(STUDIES[options.study])}, not {variant}"
+            )
+    output = options.output or Path("runs") / ("ablation" if options.study == "paper" else f"ablation_{options.study}")
 
     def run() -> int:
-        study = budgeted(Path(options.config), tuple(options.overrides), options.steps)
-        ablate(study, Path(options.output), options.variants, options.seeds)
-        print(table(read_scores(Path(options.output))))
+        study = budgeted(Path(options.config), tuple(options.overrides), options.steps, options.study)
+        ablate(study, output, variants, options.seeds, options.scans)
+        scores = read_scores(output, list(study.variants))
+        print(table([score for score in scores if score.scans == HELD_OUT], study.reference))
+        if len({score.scans for score in scores}) > 1:
+            print(f"\n{table_of_sets(scores, study.reference)}")
         return 0
 
     return run_command(run)
 
 
-def ablate(study: Study, output: Path, variants: Sequence[str], seeds: Sequence[int]) -> None:
+def ablate(
+    study: Study, output: Path, variants: Sequence[str], seeds: Sequence[int], scans: Path | None = None
+) -> None:
     """Trains and scores every variant with every seed that is not there yet, all variants with the first seed first.
+
+    A training that lacks the score of a set of scans is not done again: its last checkpoint is scored.
 
     Raises:
         UserError: the configuration or its data cannot be used, or `output` holds a study of another one.
@@ -131,124 +125,88 @@ def ablate(study: Study, output: Path, variants: Sequence[str], seeds: Sequence[
         base = study.config("stages=[region, disc]")
         configs = {(v, s): variant_config(study, v, s) for s in seeds for v in variants}
         _claim(base, output)
-        wanted = {key: config for key, config in configs.items() if not (_folder(output, *key) / SCORES).exists()}
+        sets = {HELD_OUT, *(CONTRASTS if study.name == "contrast" else ()), *((scans.name,) if scans else ())}
+        there = {(score.variant, score.seed, score.scans) for score in read_scores(output, variants)}
+        wanted = {key: config for key, config in configs.items() if any((*key, name) not in there for name in sets)}
         if not wanted:
             return
         use_compilation_cache()
-        training, held_out = cases_with_region(base, output)
+        training, held_out = cases_with_region(base, output, scans)
+        if study.name == "contrast":
+            held_out |= {name: [make(case) for case in held_out[HELD_OUT]] for name, make in CONTRASTS.items()}
         for (variant, seed), config in wanted.items():
             found = train_variant(config, variant, seed, training, held_out, _folder(output, variant, seed))
-            print(f"{variant}, seed {seed}: " + "; ".join(f"mean Dice {score.mean:.3f}" for score in found), flush=True)
+            shown = "; ".join(f"{score.scans} {score.mean:.3f}" for score in found)
+            print(f"{variant}, seed {seed}, mean Dice: {shown}", flush=True)
 
 
-def cases_with_region(config: Config, output: Path) -> tuple[list[Prepared], list[Prepared]]:
-    """Cases to train on and held-out ones with a reference, each with its spine region as a network predicts it.
+def cases_with_region(
+    config: Config, output: Path, scans: Path | None = None
+) -> tuple[list[Prepared], dict[str, list[Prepared]]]:
+    """Cases to train on, and sets of cases to score, each case with its spine region as a network predicts it.
 
-    The network is trained in `<output>/region/` unless it has been.
+    The sets are the held-out cases with a reference and, by the name of their folder, those in `scans`. The network is
+    trained in `<output>/region/` unless it has been.
 
     Raises:
-        UserError: no held-out case has a reference.
+        UserError: no held-out case, or none of the scans, has a reference.
     """
     training, held_out = split_cases(config, prepared_cases(config, output), None)
     training += phantoms_beside(config, output)
-    held_out = [case for case in held_out if case.labels is not None and case.labels.any()]
-    if not held_out:
-        raise UserError("no held-out case has outlined discs to score against; name some in data.validation")
+    sets = {HELD_OUT: _outlined(held_out, "held-out case", "name some in data.validation")}
+    if scans is not None:
+        if scans.name in (HELD_OUT, *CONTRASTS):
+            raise UserError(f"--scans: the name of {scans} is that of another set; rename the folder")
+        apart = replace(config.data, root=str(scans), cache="", all_discs_outlined=False, phantom_cases=0,
+                        subject_table="")  # fmt: skip
+        found = prepared_cases(replace(config, data=apart), output / "scans")
+        sets[scans.name] = _outlined(found, f"case in {scans}", "choose another --scans")
     record = read_record(output / "region")
     if record is None:
-        record = train_stage(config, build_task(config, "region", training, held_out), output)
+        record = train_stage(config, build_task(config, "region", training, sets[HELD_OUT]), output)
         write_record(output / "region", record)
-    print(f"region: Dice {record.validation['region_dice']:.3f} on {len(held_out)} held-out cases", flush=True)
+    print(f"region: Dice {record.validation['region_dice']:.3f} on {len(sets[HELD_OUT])} held-out cases", flush=True)
     predict, params = build_predict(stage_network(config, "region").apply), jax.device_put(record.parameters)
     return (
         [with_region(case, predict, params, config) for case in training],
-        [with_region(case, predict, params, config) for case in held_out],
+        {name: [with_region(case, predict, params, config) for case in cases] for name, cases in sets.items()},
     )
 
 
-def train_variant(
-    config: Config, variant: str, seed: int, training: Sequence[Prepared], held_out: Sequence[Prepared], folder: Path
-) -> list[Score]:
-    """Trains the disc stage in `folder`, scores the held-out cases and keeps the scores there.
+def _outlined(cases: Sequence[Prepared], what: str, remedy: str) -> list[Prepared]:
+    """Those of the cases that have a reference; a UserError without any."""
+    found = [case for case in cases if case.labels is not None and case.labels.any()]
+    if not found:
+        raise UserError(f"no {what} has outlined discs to score against; {remedy}")
+    return found
 
-    All cases carry their predicted spine region, and the held-out ones a reference.
+
+def train_variant(
+    config: Config, variant: str, seed: int, training: Sequence[Prepared], sets: Mapping[str, Sequence[Prepared]],
+    folder: Path,
+) -> list[Score]:  # fmt: skip
+    """Trains the disc stage in `folder`, scores each set of cases and keeps the scores there.
+
+    All cases carry their predicted spine region, and those to score a reference.
     """
     everywhere = not config.disc.within_region
     if everywhere:
         training = [replace(case, region=None) for case in training]
     size, mflop = parameter_count(config), flops(config) / 1e6
-    task = build_task(config, "disc", training, held_out)
-    dice: dict[str, dict[str, float]] = {}
-
-    def score(predict: Predict, params: Any, case: Prepared) -> Scored:
-        within = task.score(predict, params, case)
-        if not everywhere:
-            dice.setdefault(variant, {})[case.name] = within.score
-            return within
-        without = task.score(predict, params, replace(case, region=None))
-        dice.setdefault(variant, {})[case.name] = without.score
-        dice.setdefault(WITHIN, {})[case.name] = within.score
-        return without
-
-    train_stage(config, replace(task, score=score), folder)
+    task = build_task(config, "disc", training, ())
+    params = jax.device_put(train_stage(config, task, folder).parameters)
+    dice: dict[tuple[str, str], dict[str, float]] = {}
+    for name, cases in sets.items():
+        for case in cases:
+            rows = {variant: replace(case, region=None), WITHIN: case} if everywhere else {variant: case}
+            for row, seen in rows.items():
+                dice.setdefault((row, name), {})[case.name] = task.score(task.predict, params, seen).score
     # The pace of the best row: others hold the compilation, a checkpoint, or what else the machine was at.
     pace = np.genfromtxt(folder / "disc" / "journal.csv", delimiter=",", names=True)["slices_per_second"]
     step_ms = 1000.0 * config.disc.training.batch_size / float(np.max(pace))
-    found = [Score(row, seed, size, mflop, step_ms, cases) for row, cases in dice.items()]
+    found = [Score(row, seed, size, mflop, step_ms, cases, name) for (row, name), cases in dice.items()]
     write_whole(folder / SCORES, json.dumps([vars(row) for row in found], indent=2) + "\n")
     return found
-
-
-def read_scores(output: Path) -> list[Score]:
-    """The scores of every training that is finished, in the order of `VARIANTS` and by seed.
-
-    Raises:
-        UserError: a file of scores is damaged.
-    """
-    found = []
-    for variant in VARIANTS:
-        for path in output.glob(f"{variant}/seed_*/{SCORES}"):
-            try:
-                found += [Score(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(f"{path} cannot be read ({error}); remove its folder to train it again") from error
-    rows = [*VARIANTS, WITHIN]
-    return sorted(found, key=lambda score: (rows.index(score.variant), score.seed))
-
-
-def table(scores: Sequence[Score]) -> str:
-    """One row a variant, in markdown: mean Dice (worst case) of each seed, their mean and spread, and a comparison.
-
-    The spread is the largest less the smallest mean of a seed. `against paper` is the mean difference of Dice case by
-    case, over the seeds that both have, and in how many cases the variant is the better one.
-    """
-    seeds = sorted({score.seed for score in scores})
-    lines = [
-        f"| variant | parameters | Mflop a box | ms a step | {' | '.join(f'seed {s}: mean (worst)' for s in seeds)} "
-        "| mean of seeds | spread | against paper |",
-        "|---" * (7 + len(seeds)) + "|",
-    ]
-    paper = [score for score in scores if score.variant == PAPER]
-    for variant in dict.fromkeys(score.variant for score in scores):
-        rows = {score.seed: score for score in scores if score.variant == variant}
-        means = [row.mean for row in rows.values()]
-        first = next(iter(rows.values()))
-        cells = [variant, f"{first.parameters:,}", f"{first.mflop:.0f}"]
-        cells += [f"{statistics.fmean(row.step_ms for row in rows.values()):.0f}"]
-        cells += [f"{rows[s].mean:.3f} ({rows[s].worst:.3f})" if s in rows else "-" for s in seeds]
-        cells += [f"{statistics.fmean(means):.3f}", f"{max(means) - min(means):.3f}" if len(means) > 1 else "-"]
-        cells += ["-" if variant == PAPER else compared(list(rows.values()), paper)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def compared(rows: Sequence[Score], paper: Sequence[Score]) -> str:
-    """The mean difference from the paper's variant and in how many cases it is above 0; "-" without common seeds."""
-    pairs = [(row.dice, other.dice) for row in rows for other in paper if row.seed == other.seed]
-    if not pairs:
-        return "-"
-    gains = [statistics.fmean(dice[case] - other[case] for dice, other in pairs) for case in pairs[0][0]]
-    return f"{statistics.fmean(gains):+.3f}, better in {sum(gain > 0 for gain in gains)} of {len(gains)}"
 
 
 def _folder(output: Path, variant: str, seed: int) -> Path:

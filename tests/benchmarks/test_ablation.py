@@ -1,8 +1,7 @@
-"""The ablation's course with a training that costs nothing, its scores by hand, and its table."""
+"""The ablation's course with a training that costs nothing, and its scores by hand."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation
-from benchmarks.ablation import WITHIN, Score, ablate, read_scores, table
-from benchmarks.ablation_variants import budgeted
+from benchmarks.ablation import WITHIN, ablate
+from benchmarks.ablation_scores import HELD_OUT, read_scores
+from benchmarks.ablation_variants import VARIANTS, budgeted
+from benchmarks.made_contrasts import CONTRASTS
 from ivdjax.config import Config, ConfigError
 from ivdjax.data.preparation import Prepared
 from ivdjax.imaging.folders import alone
@@ -38,8 +39,9 @@ def prepared(name: str) -> Prepared:
     labels[:, :4] = 1
     grid = Grid(labels.shape, np.eye(4))
     return Prepared(
-        name, name, ("t2",), np.zeros((1, *labels.shape), np.uint8), labels, labels * np.uint8(255), 0, grid, grid, grid
-    )
+        name, name, ("t2",), np.zeros((1, *labels.shape), np.uint8), labels, labels * np.uint8(255), 0, grid, grid,
+        grid, tissues=labels,
+    )  # fmt: skip
 
 
 def half(case: Prepared, *args: Any) -> Prepared:
@@ -50,22 +52,25 @@ def half(case: Prepared, *args: Any) -> Prepared:
 
 
 class Trainings:
-    """Stands for `train_stage`: what it was called with; its network takes every voxel for disc."""
+    """Stands for `train_stage` and for reading: what they were called with; the network takes every voxel for disc."""
 
     def __init__(self) -> None:
         self.tasks: list[StageTask] = []
+        self.roots: list[str] = []
         self.folders: list[str] = []
+
+    def read(self, config: Config, folder: Path) -> list[Prepared]:
+        self.roots.append(config.data.root)
+        return [prepared("a"), prepared("b")] if config.data.root == "" else [prepared("c")]
 
     def train(self, config: Config, task: StageTask, folder: Path) -> StageResult:
         self.tasks.append(task)
         self.folders.append(folder.name if task.name == "region" else f"{folder.parent.name} {folder.name}")
-        (folder / task.name).mkdir(parents=True)
+        (folder / task.name).mkdir(parents=True, exist_ok=True)
         rows = "step,slices_per_second\n1,1\n2,20\n3,15\n"
         (folder / task.name / "journal.csv").write_text(rows, encoding="utf-8")
         if task.name == "region":
             return StageResult({"w": np.zeros(1, np.float32)}, {"region_dice": 0.9}, 1.0, 1, 1)
-        for case in task.held_out:
-            task.score(lambda params, boxes: np.ones(boxes.shape[:3], np.float32), None, case)
         return StageResult(None, {}, 1.0, 1, 1)
 
 
@@ -73,8 +78,11 @@ class Trainings:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     made = Trainings()
     monkeypatch.setattr(ablation, "train_stage", made.train)
-    monkeypatch.setattr(ablation, "prepared_cases", lambda *args: [prepared("a"), prepared("b")])
+    monkeypatch.setattr(StageTask, "predict", staticmethod(lambda params, boxes: np.ones(boxes.shape[:3], np.float32)))
+    monkeypatch.setattr(ablation, "prepared_cases", made.read)
     monkeypatch.setattr(ablation, "with_region", half)
+    monkeypatch.setattr(ablation, "flops", lambda config: 2e6)
+    monkeypatch.setattr(ablation, "parameter_count", lambda config: 1000)
     monkeypatch.setattr(ablation, "use_compilation_cache", lambda: None)
     return made
 
@@ -97,7 +105,7 @@ def test_each_variant_is_trained_with_each_seed_and_one_region(trainings, study,
 def test_scores_are_dice_within_the_region_and_everywhere(trainings, study, tmp_path):
     """Four rows are disc: 2 x 4 / (8 + 4) where eight rows are found, 2 x 4 / (16 + 4) where all sixteen are."""
     ablate(study, tmp_path, ["paper", "everywhere"], [1])
-    found = {score.variant: score for score in read_scores(tmp_path)}
+    found = {score.variant: score for score in read_scores(tmp_path, list(VARIANTS))}
     assert {name: score.dice for name, score in found.items()} == {
         "paper": {"b": pytest.approx(2 / 3)},
         "everywhere": {"b": pytest.approx(0.4)},
@@ -140,26 +148,26 @@ def test_nobody_to_score_is_refused(trainings, study, tmp_path):
         ablate(nobody, tmp_path, ["paper"], [1])
 
 
-def test_damaged_scores_are_named(tmp_path):
-    place = tmp_path / "serial" / "seed_1"
-    place.mkdir(parents=True)
-    (place / "scores.json").write_text(json.dumps([{"variant": "serial"}]), encoding="utf-8")
-    with pytest.raises(UserError, match=r"serial/seed_1/scores.json cannot be read .* remove its folder"):
-        read_scores(tmp_path)
+def test_the_study_of_contrast_scores_made_contrasts_and_further_scans(trainings, study, tmp_path):
+    ablate(
+        budgeted(study.path, (), None, "contrast"), tmp_path / "out", ["all_groups"], [1], scans=tmp_path / "elsewhere"
+    )
+    scores = read_scores(tmp_path / "out", ["all_groups"])
+    assert [score.scans for score in scores] == [HELD_OUT, "elsewhere", *CONTRASTS]
+    assert [list(score.dice) for score in scores] == [["b"], ["c"], *[["b"]] * len(CONTRASTS)]
+    assert [case.name for case in trainings.tasks[1].training] == ["a"], "further scans train nothing"
 
 
-def test_the_table_shows_means_worst_cases_spread_and_paired_differences():
-    scores = [
-        Score("paper", 1, 1000, 2.0, 10.0, {"a": 0.5, "b": 0.7}),
-        Score("paper", 2, 1000, 2.0, 20.0, {"a": 0.6, "b": 0.8}),
-        Score("serial", 1, 900, 1.6, 8.0, {"a": 0.6, "b": 0.66}),
-        Score("unet", 3, 1100, 0.6, 4.0, {"a": 0.5, "b": 0.5}),
-    ]
-    assert table(scores).splitlines() == [
-        "| variant | parameters | Mflop a box | ms a step | seed 1: mean (worst) | seed 2: mean (worst) "
-        "| seed 3: mean (worst) | mean of seeds | spread | against paper |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        "| paper | 1,000 | 2 | 15 | 0.600 (0.500) | 0.700 (0.600) | - | 0.650 | 0.100 | - |",
-        "| serial | 900 | 2 | 8 | 0.630 (0.600) | - | - | 0.630 | - | +0.030, better in 1 of 2 |",
-        "| unet | 1,100 | 1 | 4 | - | - | 0.500 (0.500) | 0.500 | - | - |",
-    ]
+def test_a_set_of_scans_named_later_is_scored_without_another_variant(trainings, study, tmp_path):
+    ablate(study, tmp_path / "out", ["paper", "serial"], [1])
+    ablate(study, tmp_path / "out", ["paper"], [1], scans=tmp_path / "elsewhere")
+    assert trainings.folders[3:] == ["paper seed_1"], "its last checkpoint is taken up"
+    found = read_scores(tmp_path / "out", ["paper", "serial"])
+    assert [(score.variant, score.scans) for score in found] == [
+        ("paper", HELD_OUT), ("paper", "elsewhere"), ("serial", HELD_OUT)
+    ]  # fmt: skip
+
+
+def test_scans_in_a_folder_named_like_another_set_are_refused(trainings, study, tmp_path):
+    with pytest.raises(UserError, match="--scans: the name of .*blurred is that of another set; rename the folder"):
+        ablate(study, tmp_path / "out", ["paper"], [1], scans=tmp_path / "blurred")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from benchmarks import ablation_variants
 from benchmarks.ablation_variants import (
+    ALL_GROUPS,
+    GROUPS,
+    NO_CONTRAST,
     PAPER,
+    RECOLOURED,
     VARIANTS,
     Study,
     budgeted,
@@ -17,7 +23,8 @@ from benchmarks.ablation_variants import (
     unet_width,
     variant_config,
 )
-from ivdjax.config import ConfigError, config_differences
+from ivdjax.config import AugmentationConfig, ConfigError, config_differences, read_config
+from ivdjax.learning.contrast import change_contrast
 from ivdjax.volume import UserError
 
 YAML = """
@@ -74,6 +81,34 @@ def test_a_budget_of_no_steps_is_refused(path):
 def test_a_variant_differs_from_paper_in_one_choice(study, variant, keys):
     changes = config_differences(variant_config(study, PAPER, 3), variant_config(study, variant, 3))
     assert [change.partition(":")[0] for change in changes] == keys
+
+
+def test_each_group_of_changes_is_left_out_alone(path):
+    study = budgeted(path, (), None, "contrast")
+    for group, settings in GROUPS.items():
+        changes = config_differences(variant_config(study, ALL_GROUPS, 3), variant_config(study, f"no_{group}", 3))
+        keys = {setting.partition("=")[0] for setting in settings}
+        assert {change.partition(":")[0] for change in changes} == {f"augmentation.{key}" for key in keys}
+
+
+def test_all_groups_are_those_of_the_shipped_model_with_its_blur_in_millimetres(path):
+    study = budgeted(path, ("preparation.spacing_mm=[2.5, 2.5]", "augmentation.edges=0.3"), None, "contrast")
+    source, found = read_config(RECOLOURED, ()), variant_config(study, ALL_GROUPS, 1).augmentation
+    wanted = source.augmentation
+    assert source.disc.coarse_until and found.blur * 2.5 == pytest.approx(
+        wanted.blur * source.disc.coarse_spacing_mm[0]
+    )
+    assert (found.gamma, found.new_means, found.slice_probability) == (
+        wanted.gamma, wanted.new_means, wanted.slice_probability
+    )  # fmt: skip
+    assert found.edges == 0.3, "what the user sets comes last"
+    assert found.rotation_deg == AugmentationConfig().rotation_deg, "geometry is not contrast"
+
+
+def test_without_any_change_of_contrast_a_box_keeps_its_intensities(path):
+    settings = variant_config(budgeted(path, (), None, "contrast"), NO_CONTRAST, 1).augmentation
+    image = jnp.linspace(0.1, 0.9, 16 * 16).reshape(16, 16, 1)
+    assert jnp.allclose(change_contrast(jax.random.key(0), image, settings), image, atol=1e-6)
 
 
 def test_every_variant_trains_the_disc_stage_alone_with_its_seed(study, monkeypatch):

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks import numbering
-from benchmarks.numbering import FULL, Outcome, numbering_faults, table
+from benchmarks.numbering import FULL, Outcome, numbering_faults, table, variants
+from ivdjax.config import Config, InferenceConfig
 from ivdjax.discs.metrics import CaseScore, DiscScore
+from ivdjax.model.model import Model
 from ivdjax.volume import LabelMap
 
 
@@ -78,3 +82,35 @@ def test_details_of_the_full_setting(monkeypatch, tmp_path, capsys):
     assert row == {"case": "a", "verdict": "review", "levels_right": "1", "levels_total": "1", "wrong_numbers": "0",
                    "missing_levels": "1", "mean_dice": "0.75", "reasons": "why"}  # fmt: skip
     assert capsys.readouterr().out.startswith("| setting |")
+
+
+@pytest.mark.parametrize(
+    ("networks", "wanted", "referenced", "left_out"),
+    [
+        (("disc", "localization"), True, True, ["without localization", "without registration"]),
+        (("disc", "localization"), False, True, ["without registration"]),
+        (("disc",), True, False, []),
+    ],
+)
+def test_only_steps_that_a_model_has_are_left_out(networks, wanted, referenced, left_out):
+    config = replace(Config("a"), inference=InferenceConfig(localization=wanted))
+    model = Model(config, {network: {} for network in networks}, reference=REFERENCE if referenced else None)
+    assert list(variants(model))[3:] == left_out
+
+
+def test_settings_are_judged_as_the_model_judges(monkeypatch):
+    """Of one case: every setting by the model's own calibration, from the evidence that was kept."""
+    model = Model(Config("a"), {"disc": {}}, meta={"levels": "its own"})
+    kept = SimpleNamespace(prepared="prepared", evidence="evidence")
+    monkeypatch.setattr(numbering, "read_model", lambda name: model)
+    monkeypatch.setattr(numbering, "read_evidence", lambda path: kept)
+    monkeypatch.setattr(numbering, "read_case", lambda files, channels: SimpleNamespace(labels=REFERENCE))
+    monkeypatch.setattr(numbering, "judgement_of", lambda facts: f"judged by {facts}")
+    monkeypatch.setattr(numbering, "judge", lambda *seen: seen)
+    found = numbering.measure_case("m", (None, None))
+    assert {name: seen[3].numbering for name, seen in found.items()} == {
+        FULL: "solver", "numbering=line": "line", "numbering=bottom": "bottom",
+    }  # fmt: skip
+    assert {seen[:3] + seen[4:] for seen in found.values()} == {
+        ("prepared", REFERENCE, "evidence", "judged by its own")
+    }
