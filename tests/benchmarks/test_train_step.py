@@ -198,6 +198,7 @@ class TestCommand:
             (["--steps", "0"], "--steps must be 1 or more, not 0"),
             (["--cases", "0"], "--cases must be 1 or more, not 0"),
             (["--torch", "--stage", "region"], "only the disc stage is written in PyTorch, not region"),
+            (["--torch", "--set", "disc.outputs=[disc, vertebra, canal]"], "PyTorch outlines discs alone"),
         ],
     )
     def test_options_that_cannot_be(self, path, capsys, arguments, message):
