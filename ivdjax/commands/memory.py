@@ -15,9 +15,9 @@ def keep_freed_memory() -> None:
     """Lets this process keep what it frees, up to 1 GiB, for what it allocates next; for a process of our own only.
 
     XLA allocates the work space of a program on a CPU anew at each call. By default glibc takes blocks of this size
-    from the kernel and gives them back, so that every page of them is cleared again at each call: a sixth of a
-    prediction's time, a quarter of a training step's. To be called before there are threads; elsewhere than on glibc
-    nothing happens.
+    from the kernel and gives them back, so that every page of them is cleared again at each call: a seventh of a
+    prediction's time, and more than a quarter of a training step's. To be called before there are threads; elsewhere
+    than on glibc nothing happens.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt

@@ -13,7 +13,10 @@ _SLOW_CHANNELS = range(9, 17)
 """Channels that XLA leaves to a kernel of a third of the matrix rate; fewer are fast enough, more go to YNNPACK."""
 
 _FAST_CHANNELS = 20
-"""To which those are filled up with zeros, which saves a fifth to a half of the time (24 channels save less)."""
+"""To which those are filled up with zeros, which saves a quarter to a half of the time (24 channels save less)."""
+
+_WIDE = 32
+"""Channels from which on the gradient of a kernel can be faster as a product of matrices."""
 
 
 class PlaneConv(nn.Module):
@@ -66,13 +69,13 @@ def _backward(dilation: int, kept: tuple[jax.Array, jax.Array], g: jax.Array) ->
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
-    """XLA's own; where maps have far more channels than the result, a product with shifted copies of its gradient.
+    """XLA's own; where wide maps have far more channels than the result, a product with shifted copies of its gradient.
 
-    XLA copies the maps once for each tap, so that the fewer channels of the gradient are better copied: 3.5 instead of
-    6.3 ms from 160 to 24 channels of 4 x 48 x 32 voxels, 5.9 instead of 10.4 from 64 to 16 of 4 x 96 x 64.
+    XLA copies the maps once for each tap, so that the fewer channels of the gradient are better copied: 3.6 instead of
+    6.4 ms from 160 to 24 channels of 4 x 48 x 32 voxels, 7.7 instead of 10.2 from 64 to 16 of 4 x 96 x 64.
     """
     channels, features = kernel.shape[2:]
-    if channels <= 2 * features:
+    if channels < _WIDE or channels <= 2 * features:
         (own,) = jax.linear_transpose(lambda k: _plain(x, k, dilation), kernel)(g)
         return own
     h, w = g.shape[1:3]

@@ -10,7 +10,7 @@ from flax import linen as nn
 from ivdjax.networks.convolution import PlaneConv, convolved
 
 # Maps as they are, filled up with zeros, and with far more channels than the result.
-SHAPES = [(3, 4, 1), (12, 5, 2), (16, 16, 1), (24, 8, 3), (9, 4, 24)]
+SHAPES = [(3, 4, 1), (12, 5, 2), (16, 16, 1), (24, 8, 3), (9, 4, 24), (32, 4, 2)]
 
 
 @pytest.mark.parametrize(("channels", "features", "dilation"), SHAPES)
