@@ -67,8 +67,9 @@ class TorchTraining:
         self.network = TorchDiscNet(stage.network, batch.image.shape[-1])
         self.network.load_flax(params)
         self.network.to(device=device, memory_format=memory)
-        image, target, mask = (torch.from_numpy(np.array(part)).to(device) for part in batch)
-        self._sample = Sample(image.permute(0, 3, 1, 2).contiguous(memory_format=memory), target, mask)
+        image, target, mask = (torch.from_numpy(np.array(part)).to(device) for part in batch[:3])
+        image = image.permute(0, 3, 1, 2).contiguous(memory_format=memory)
+        self._sample = batch._replace(image=image, target=target, mask=mask)
         self._stage, self._rates, self.steps = stage, [float(rate) for rate in rates], 0
         # Tensors, so that the end of the warm-up needs no second compilation.
         self._gammas = tuple(torch.tensor(gamma, device=device) for gamma in (0.0, stage.loss.gamma))

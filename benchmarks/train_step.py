@@ -38,6 +38,7 @@ from benchmarks.flax_programs import WORKS, FlaxTraining, product_rate_call, wit
 from benchmarks.flop_count import forward_flops, step_flops
 from benchmarks.stopwatch import Contestant, Timing, race
 from ivdjax.commands.commands import CommandParser, run_command
+from ivdjax.commands.memory import keep_freed_memory
 from ivdjax.config import STAGES, Config, ConfigError, read_config
 from ivdjax.imaging.folders import write_whole
 from ivdjax.learning.optimizer import learning_rate_schedule
@@ -108,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def run() -> int:
+        keep_freed_memory()
         print(report(measure(read_config(options.config, options.set), options)))
         return 0
 
@@ -172,6 +174,8 @@ def _torch_step(config: Config, options: argparse.Namespace, results: Results) -
         return None
     if options.stage != "disc":
         raise UserError(f"--torch: only the disc stage is written in PyTorch, not {options.stage}; leave out --torch")
+    if len(config.disc.outputs) > 1:
+        raise UserError("--torch: the network in PyTorch outlines discs alone; add --set disc.outputs=[disc]")
     try:
         import torch
     except ModuleNotFoundError:

@@ -337,6 +337,11 @@ def _network_rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
             len(crop) == 2 and all(side >= stride and side % stride == 0 for side in crop),
             f"{stage}.training.crop must be two sizes divisible by {stride}, the network's stride, not {shown(crop)}",
         )
+    box = values["inference.box"]
+    yield (
+        not box or (len(box) == 2 and all(side >= stride and side % stride == 0 for side in box)),
+        f"inference.box must be empty, or two sizes divisible by {stride}, the disc network's stride, not {shown(box)}",
+    )
     widths, layers, pooling = (values[f"localization.network.{key}"] for key in ("widths", "layers", "slice_pooling"))
     yield (
         len(widths) == len(layers) == len(pooling) + 1 >= 2,

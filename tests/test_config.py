@@ -98,6 +98,7 @@ def test_differences_name_the_keys():
         ("preparation: {spacing_mm: [1.0, 0.0]}", r"preparation.spacing_mm\[1\] must be above 0, not 0.0"),
         ("data: {channels: []}", r"data.channels needs one or more different names, not \[\]"),
         ("data: {channels: [fat, fat]}", "data.channels needs one or more different names"),
+        ("inference: {box: [256, 90]}", r"box must be empty, or two sizes divisible by 4, .* not \[256, 90\]"),
         ("inference: {overlap: 1.0}", "inference.overlap must be at least 0 and below 1, not 1.0"),
         ("disc: {optimizer: {name: adam}}", "disc.optimizer.name must be adamw or sgd, not 'adam'"),
         ("disc: {training: {crop: [190, 128]}}", r"two sizes divisible by 4, the network's stride, not \[190, 128\]"),

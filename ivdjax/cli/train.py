@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ivdjax.commands.command import Command
+from ivdjax.commands.memory import keep_freed_memory
 from ivdjax.config import Config, config_differences, read_config, shaped_like
 from ivdjax.model.shipped import model_folder
 from ivdjax.training.jobs.job import end_process, job_of, joined
@@ -48,6 +49,7 @@ def run(options: Namespace) -> int:
     config = read_config(options.config, options.overrides)
     if init is not None:
         config = _like_model(config, options, init)
+    keep_freed_memory()
     job = job_of(os.environ, options.coordinator, options.processes, options.process)
     # After the options are known to be right: importing JAX takes a second.
     from ivdjax.training.train import train

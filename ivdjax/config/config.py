@@ -24,6 +24,8 @@ class InferenceConfig:
 
     Attributes:
         batch_size: boxes that the segmentation network sees at once.
+        box: their rows and columns; empty: those of `disc.training.crop`. One box as high as most images, in place of
+            two that overlap, takes less time.
         overlap: smallest share of a box that neighbouring boxes share.
         slice_smoothing_mm: standard deviation of a Gaussian that smooths probabilities across slices; 0: none.
         threshold: probability above which a voxel is disc.
@@ -43,6 +45,7 @@ class InferenceConfig:
     """
 
     batch_size: int = 8
+    box: tuple[int, ...] = ()
     overlap: float = 0.25
     slice_smoothing_mm: float = 0.0
     threshold: float = 0.5

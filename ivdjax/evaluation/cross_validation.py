@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ivdjax.commands.commands import FAILED, INTERRUPTED, REFUSED, TERMINATED, run_command, spoken
+from ivdjax.commands.memory import keep_freed_memory
 from ivdjax.config import Config
 from ivdjax.data.datasets import CaseFiles, find_cases
 from ivdjax.data.folds import fold_of
@@ -192,6 +193,7 @@ def run_training(config: Config, output: Path, fold: int) -> int:
 def _train(config: Config, output: Path, fold: int) -> None:
     """In the process of a training."""
     end_with_parent()
+    keep_freed_memory()
 
     def run() -> int:
         from ivdjax.training.train import train

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ivdjax.commands.commands import describe_os_error
+from ivdjax.commands.memory import keep_freed_memory
 from ivdjax.imaging.files.dicom_file import ignore_header_words
 from ivdjax.volume import CaseError, UserError
 
@@ -98,6 +99,7 @@ def serve(pipeline: Pipeline, line: Connection, log: Path | None) -> None:
     """Answers the tasks that come over the line, each a number, a case's name and a payload, until it is closed."""
     end_with_parent()
     _offer_to_memory_killer()
+    keep_freed_memory()
     desk = _Desk(line, log)
     try:
         if log is not None:

@@ -17,6 +17,7 @@ from ivdjax.discs.region import whole_region, widened
 from ivdjax.imaging.blocks import blend_blocks, block_origins, cut_blocks
 from ivdjax.imaging.boxes import Origin, blend_boxes, box_origins, cut_boxes, region_origins
 from ivdjax.imaging.geometry import resample
+from ivdjax.model.stages import predicted_box
 from ivdjax.volume import LUMBAR_DISCS, Grid
 
 Predict = Callable[[Any, NDArray[np.uint8]], jax.Array]
@@ -55,7 +56,7 @@ def coarse_case(prepared: Prepared, config: Config) -> Prepared:
 
 def region_probability(coarse: Prepared, predict: Predict, params: Any, config: Config) -> NDArray[np.float32]:
     """Probability (D, H, W) of spine region of a case on the region stage's grid (`region_case`)."""
-    box = _flat(config.region.training.crop)
+    box = _flat(predicted_box(config, "region"))
     return _tiled(coarse, box_origins(coarse.grid.shape, box, _OVERLAP), box, REGION_BATCH, predict, params)[0]
 
 
@@ -87,8 +88,8 @@ def outline_probability(prepared: Prepared, predict: Predict, params: Any, confi
 
     That of disc, the first, is 0 outside of the spine region, if the case has one; the others go as far as the boxes.
 
-    Boxes of the size the network was trained with cover each slice, or the region alone; the compiled shape depends on
-    the configuration, never on the case. Batches are sent ahead while the one before is computed.
+    Boxes (`predicted_box`) cover each slice, or the region alone; the compiled shape depends on the configuration,
+    never on the case. Batches are sent ahead while the one before is computed.
 
     Args:
         prepared: the case, with the model's channels in the model's order.
@@ -96,7 +97,7 @@ def outline_probability(prepared: Prepared, predict: Predict, params: Any, confi
         params: parameters on the device.
         config: the model's configuration.
     """
-    settings, box = config.inference, _flat(config.disc.training.crop)
+    settings, box = config.inference, _flat(predicted_box(config, "disc"))
     shape = prepared.grid.shape
     if prepared.region is None:
         origins = box_origins(shape, box, settings.overlap)
@@ -118,7 +119,7 @@ def level_probability(coarse: Prepared, predict: Predict, params: Any, config: C
     half as broad as the boxes stood out at most: a border of the image on that of a box is what it saw least. Air that
     the image has above and below is cut off first, so that how much of it there is changes nothing.
     """
-    d, h, w = config.localization.training.crop
+    d, h, w = predicted_box(config, "localization")
     if not config.augmentation.overhang:
         return _level_blocks(coarse.image, (d, h, w), predict, params)
     rows, columns = (round(config.augmentation.overhang / 2 * side) for side in (h, w))

@@ -20,7 +20,7 @@ from jax import export
 from ivdjax.config import Config, plain_config
 from ivdjax.imaging.folders import write_whole
 from ivdjax.model.probabilities import Predict
-from ivdjax.model.stages import stage_crop
+from ivdjax.model.stages import predicted_box, stage_crop
 
 FOLDER = "programs"
 """In the folder of compiled programs."""
@@ -40,7 +40,7 @@ def predict_program(config: Config, stage: str, params: Any, batch: int, cache: 
         batch: number of boxes.
         cache: folder of compiled programs, in which exported ones are looked for and kept; None: traced anew.
     """
-    boxes = jax.ShapeDtypeStruct((batch, *stage_crop(config, stage).box, len(config.data.channels)), jnp.uint8)
+    boxes = jax.ShapeDtypeStruct((batch, *predicted_box(config, stage), len(config.data.channels)), jnp.uint8)
     exported = _exported(config, stage, params, boxes, cache)
     program: Predict = jax.jit(exported.call).lower(params, boxes).compile()
     return program

@@ -12,6 +12,13 @@ def stage_settings(config: Config, stage: str) -> StageConfig:
     return settings
 
 
+def predicted_box(config: Config, stage: str) -> tuple[int, ...]:
+    """Size of the boxes that a stage's network sees at inference, without the channels."""
+    if stage == "disc" and config.inference.box:
+        return config.inference.box
+    return tuple(stage_settings(config, stage).training.crop)
+
+
 def stage_crop(config: Config, stage: str) -> Crop:
     """What the samples of a stage are like."""
     training = stage_settings(config, stage).training

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from ivdjax.networks.convolution import PlaneConv
+
 PRODUCT = "product"
 """Name, for rematerialisation, of what convolutions and products over channels give: dear to compute, and few."""
 
@@ -46,13 +48,7 @@ class ConvUnit(nn.Module):
         if self.kernel == 1:
             x = nn.Dense(self.features, use_bias=False, name="Dense_0")(x)
         else:
-            x = nn.Conv(
-                self.features,
-                (self.kernel, self.kernel),
-                kernel_dilation=(self.dilation, self.dilation),
-                use_bias=False,
-                name="Conv_0",
-            )(x)
+            x = PlaneConv(self.features, self.dilation, name="Conv_0")(x)
         x = GroupNorm(self.groups, name="GroupNorm_0")(checkpoint_name(x, PRODUCT))
         # A slope of zero would give the same but for rounding, and another derivative at zero.
         return nn.leaky_relu(x, self.slope) if self.slope else nn.relu(x)

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from ivdjax.config import VNetConfig
+from ivdjax.networks.convolution import convolved
 from ivdjax.networks.layers import PRODUCT, GroupNorm
 from ivdjax.volume import LUMBAR_DISCS
 
@@ -180,14 +181,7 @@ class SliceConv(nn.Module):
     def _in_plane(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """(N, D, H, W, C), each slice convolved with (3, 3, C, features)."""
         n, d, *plane, channels = x.shape
-        y = jax.lax.conv_general_dilated(
-            x.reshape(n * d, *plane, channels),
-            kernel,
-            (1, 1),
-            "SAME",
-            rhs_dilation=(self.dilation, self.dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = convolved(x.reshape(n * d, *plane, channels), kernel, self.dilation)
         return y.reshape(n, d, *plane, self.features)
 
 

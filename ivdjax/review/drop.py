@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
+from ivdjax.commands.memory import keep_freed_memory
 from ivdjax.inference.worker import end_with_parent
 from ivdjax.inference.worker_process import describe_exit
 from ivdjax.model.model import read_model
@@ -268,6 +269,7 @@ def _safe(name: str) -> PurePosixPath:
 def _work(model_folder: Path, line: Connection) -> None:
     """The process: works on the images whose folders come over the line, until it is closed."""
     end_with_parent()
+    keep_freed_memory()
     with contextlib.suppress(EOFError, OSError):
         home, output = line.recv()
         try:

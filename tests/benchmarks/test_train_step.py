@@ -198,6 +198,7 @@ class TestCommand:
             (["--steps", "0"], "--steps must be 1 or more, not 0"),
             (["--cases", "0"], "--cases must be 1 or more, not 0"),
             (["--torch", "--stage", "region"], "only the disc stage is written in PyTorch, not region"),
+            (["--torch", "--set", "disc.outputs=[disc, vertebra, canal]"], "PyTorch outlines discs alone"),
         ],
     )
     def test_options_that_cannot_be(self, path, capsys, arguments, message):
@@ -224,7 +225,7 @@ def test_pytorch_takes_the_same_steps(config, training):
     rates = np.array([learning_rate_schedule(stage.optimizer, stage.training.steps)(step) for step in range(3)])
     theirs = TorchTraining(stage, ours.params, ours.batch, rates)
     optimizer = build_optimizer(stage.optimizer, stage.training.steps)
-    image, target, mask = ours.batch
+    image, target, mask = ours.batch[:3]
 
     def loss_of(params, gamma):
         fused, auxiliary = ours.network.apply({"params": params}, image)

@@ -28,6 +28,7 @@ from ivdjax.model.probabilities import (
     with_region,
     working_dice,
 )
+from ivdjax.model.stages import predicted_box
 from ivdjax.volume import Grid
 
 
@@ -62,6 +63,22 @@ def test_each_voxel_gets_its_own_probability(shape, channels):
     probability = disc_probability(case, last_channel, "parameters", settings())
     assert probability.shape == shape and probability.dtype == np.float32
     np.testing.assert_allclose(probability, case.image[-1] / 255, rtol=1e-5)
+
+
+def test_boxes_at_inference_may_have_another_shape_than_in_training():
+    case, seen = prepared((2, 40, 8)), []
+
+    def network(params: Any, boxes: np.ndarray) -> Any:
+        seen.append(boxes.shape)
+        return boxes[..., -1].astype(np.float32) / 255
+
+    config = settings()
+    config = replace(config, inference=replace(config.inference, box=(40, 8)))
+    np.testing.assert_allclose(disc_probability(case, network, "", config), case.image[-1] / 255, rtol=1e-5)
+    assert seen == [(4, 40, 8, 1)], "one box a slice, in one batch"
+    assert [predicted_box(config, stage) for stage in ("region", "disc", "localization")] == [
+        (16, 16), (40, 8), (4, 8, 8)
+    ]  # fmt: skip
 
 
 def test_smoothing_lies_across_slices_and_is_given_in_mm():
