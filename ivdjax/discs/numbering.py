@@ -19,7 +19,7 @@ from ivdjax.discs.candidates import Candidate, blinded, find_candidates
 from ivdjax.discs.centre_line import CentreLine
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.discs.levels import Chain, solve_levels
-from ivdjax.discs.orientation import turned_gain
+from ivdjax.discs.orientation import slope_off_deg, turned_gain
 from ivdjax.discs.signs import FEW, Answer, Sign, left_out_below, signs_of, transitional
 from ivdjax.discs.spine_line import SpineLine, own_line, paper_line, predicted_levels
 from ivdjax.discs.surroundings import surroundings
@@ -169,7 +169,7 @@ def judge_candidates(
     off_mm = line.distance_mm(np.array([c.centroid_mm for c in candidates]))
     return Answer(
         candidates, given, chain, blind, [float(off) for off in off_mm], guide_off_mm, pinned is not None,
-        settings.discs, turned_gain(candidates) if many else {},
+        settings.discs, turned_gain(candidates) if many else {}, slope_off_deg(candidates),
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ _ROOM_MM = 50.0
 mm tell 28 patients and 20 phantoms apart as well."""
 
 
+_SPECK = 0.25
+"""Share of the median volume below which a candidate's slope means nothing."""
+
+
 def turned_gain(candidates: Sequence[Candidate]) -> dict[str, float]:
     """Gain in log evidence, for each of `WAYS`, of candidates seen the other way round, under the model of a spine.
 
@@ -32,6 +36,24 @@ def turned_gain(candidates: Sequence[Candidate]) -> dict[str, float]:
     bare = _bare(candidates)
     as_it_is = _log_evidence(bare)
     return {way: _log_evidence(_turned(bare, *ends)) - as_it_is for way, ends in WAYS.items()}
+
+
+def slope_off_deg(candidates: Sequence[Candidate]) -> float:
+    """How far candidates are from lying across the spine's course, in degrees, as a mean over all but specks.
+
+    Discs lie across the spine whichever way round it is seen. Networks that have learned what a disc's slope is where
+    in the body, however, may outline discs in a turned image as they would slope in a proper one.
+
+    Args:
+        candidates: from the lowest centroid up; none gives 0.
+    """
+    if not candidates:
+        return 0.0
+    least_mm3 = _SPECK * float(np.median([candidate.volume_mm3 for candidate in candidates]))
+    discs = [candidate for candidate in candidates if candidate.volume_mm3 > least_mm3]
+    up = line_through(discs).direction(np.array([disc.centroid_mm[2] for disc in discs]))
+    across_deg = -np.degrees(np.arctan2(up[:, 1], up[:, 2]))
+    return float(np.abs(np.array([disc.tilt_deg for disc in discs]) - across_deg).mean())
 
 
 def _bare(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -35,6 +35,9 @@ FEW = 3
 LIKELIER = 1.0
 """Gain in log evidence from which the other way round is the likelier one: at most -5 in 28 patients and 20 phantoms as
 they are, at least 5 upside down."""
+_NEARLY, _ACROSS_DEG = -3.0, 10.0
+"""The same gain, from which the other way round is nearly as likely, where discs lie this far from across the spine's
+course: one of 176 views of the training patients is both, and no scan of others."""
 _LOST_MM = 15.0
 """A registered line this far off most of the candidates has not found the spine."""
 _SURE = 0.999
@@ -72,6 +75,7 @@ class Answer:
         anchored: whether the user has pinned a level.
         discs: how many discs are wanted, from the lowest.
         turned: gain in log evidence of the candidates seen the other way round (`ivdjax.discs.orientation`).
+        slope_off_deg: how far the candidates are from lying across the spine's course.
     """
 
     candidates: Sequence[Candidate]
@@ -83,6 +87,7 @@ class Answer:
     anchored: bool
     discs: int
     turned: Mapping[str, float] = field(default_factory=dict)
+    slope_off_deg: float = 0.0
 
     @cached_property
     def places(self) -> Mapping[int, int]:
@@ -361,7 +366,7 @@ def _turned(answer: Answer) -> Sign:
         return Sign(0.0)
     way = max(answer.turned, key=lambda way: answer.turned[way])
     gain = answer.turned[way]
-    if gain <= LIKELIER:
+    if gain <= (_NEARLY if answer.slope_off_deg > _ACROSS_DEG else LIKELIER):
         return Sign(float(np.clip(1 + gain / 10, 0, 1)))
     return Sign(
         1.0, f"The image may be stored {way}: the sacrum should be at its bottom and the belly on its left", 0.9

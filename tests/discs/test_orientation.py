@@ -9,7 +9,7 @@ import pytest
 
 from ivdjax.config import InferenceConfig
 from ivdjax.discs.numbering import number_discs
-from ivdjax.discs.orientation import WAYS, turned_gain
+from ivdjax.discs.orientation import WAYS, slope_off_deg, turned_gain
 from ivdjax.discs.signs import LIKELIER
 from tests.discs.test_levels import typical
 
@@ -78,3 +78,29 @@ def test_a_spine_upside_down_is_sent_to_review_even_where_the_networks_agree_on_
     numbering = number_discs(over, InferenceConfig())
     assert numbering.verdict == "review"
     assert numbering.reasons[0].startswith("The image may be stored upside down: ")
+
+
+def test_discs_across_the_course_of_the_spine_are_not_off_and_those_of_another_course_are():
+    straight = [replace(typical(level), centroid_mm=np.array([0.0, 0.0, 35.0 * level])) for level in range(1, 8)]
+    assert slope_off_deg([replace(c, tilt_deg=0.0) for c in straight]) == pytest.approx(0.0, abs=1e-6)
+    assert slope_off_deg([replace(c, tilt_deg=20.0) for c in straight]) == pytest.approx(20.0)
+    # A course that runs forward by 10 mm in 35 is crossed by discs that slope down at the front.
+    forward = [
+        replace(c, centroid_mm=c.centroid_mm + np.array([0, 10.0 * level, 0])) for level, c in enumerate(straight)
+    ]
+    across = float(np.degrees(np.arctan2(10, 35)))
+    assert slope_off_deg([replace(c, tilt_deg=-across) for c in forward]) == pytest.approx(0.0, abs=0.1)
+    assert slope_off_deg([replace(c, tilt_deg=across) for c in forward]) == pytest.approx(2 * across, abs=0.1)
+    assert slope_off_deg([]) == 0.0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_turned_spine_still_lies_across_its_course(way):
+    spine = [typical(level) for level in range(1, 9)]
+    assert slope_off_deg(turned(spine, way)) == pytest.approx(slope_off_deg(spine), abs=0.1)
+
+
+def test_a_speck_has_no_say_in_slopes():
+    spine = [typical(level) for level in range(1, 8)]
+    speck = replace(spine[3], volume_mm3=0.1 * spine[3].volume_mm3, tilt_deg=80.0)
+    assert slope_off_deg([*spine, speck]) == pytest.approx(slope_off_deg(spine))

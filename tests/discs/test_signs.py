@@ -205,6 +205,11 @@ def test_a_spine_that_fits_better_turned_over_is_a_contradiction():
     assert sign("turned", replace(ordinary(), turned=dict.fromkeys(gain, -15.0))) == Sign(0.0)
     assert sign("turned", replace(ordinary(), turned=dict.fromkeys(gain, -5.0))) == Sign(pytest.approx(0.5))
     assert sign("turned", replace(ordinary(range(1, 3)), turned=gain)) == Sign(0.0)  # two discs fit any way round
+    # Nearly as likely is enough where the discs do not lie across the spine's course.
+    nearly = replace(ordinary(), turned=dict.fromkeys(gain, -2.0))
+    assert sign("turned", nearly) == Sign(pytest.approx(0.8)) == sign("turned", replace(nearly, slope_off_deg=9.0))
+    assert sign("turned", replace(nearly, slope_off_deg=11.0)).sentence.startswith("The image may be stored ")
+    assert sign("turned", replace(ordinary(), slope_off_deg=30.0, turned=dict.fromkeys(gain, -4.0))).sentence == ""
 
 
 def test_regions_that_cut_and_lines_that_are_lost():
