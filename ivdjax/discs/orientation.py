@@ -18,7 +18,7 @@ _ROOM_MM = 50.0
 mm tell 28 patients and 20 phantoms apart as well."""
 
 
-_SPECK = 0.25
+_LEAST_VOLUME = 0.25
 """Share of the median volume below which a candidate's slope means nothing."""
 
 
@@ -49,7 +49,7 @@ def slope_off_deg(candidates: Sequence[Candidate]) -> float:
     """
     if not candidates:
         return 0.0
-    least_mm3 = _SPECK * float(np.median([candidate.volume_mm3 for candidate in candidates]))
+    least_mm3 = _LEAST_VOLUME * float(np.median([candidate.volume_mm3 for candidate in candidates]))
     discs = [candidate for candidate in candidates if candidate.volume_mm3 > least_mm3]
     up = line_through(discs).direction(np.array([disc.centroid_mm[2] for disc in discs]))
     across_deg = -np.degrees(np.arctan2(up[:, 1], up[:, 2]))
