@@ -169,7 +169,7 @@ def judge_candidates(
     off_mm = line.distance_mm(np.array([c.centroid_mm for c in candidates]))
     return Answer(
         candidates, given, chain, blind, [float(off) for off in off_mm], guide_off_mm, pinned is not None,
-        settings.discs, turned_gain(candidates) if many else {}, slope_off_deg(candidates),
+        settings.discs, turned_gain(candidates) if many else {}, slope_off_deg(candidates) if many else 0.0,
     )  # fmt: skip
 
 
