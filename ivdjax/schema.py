@@ -211,7 +211,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], dict[str, str]], ...] = (
     ("at least 0", lambda v: v >= 0, {
         "": "seed",
         "data.": "phantom_cases phantom_seed",
-        "augmentation.": "rotation_deg elastic_mm noise bias blur slice_mm",
+        "augmentation.": "rotation_deg elastic_mm bend_deg noise bias blur slice_mm",
         "region.": "dilation_mm margin_mm",
         "disc.": "coarse_until",
         "disc.network.": "layers bottleneck path_layers",

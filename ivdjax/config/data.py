@@ -88,6 +88,8 @@ class AugmentationConfig:
         scale: factors (smallest, largest) of size.
         elastic_mm: standard deviation of the displacement at the control points of the 3D deformation.
         elastic_step_mm: distance between those control points.
+        bend_deg: standard deviation of a turn in the sagittal plane that changes along the spine, where levels are
+            learned: what slope a disc has shall not tell its level.
         noise: largest standard deviation of the Gaussian noise, on intensities of 0 to 1.
         gamma: exponents (smallest, largest), drawn on a logarithmic scale.
         remap: strength, 0 to 1, of a random monotone or non-monotone remapping of intensities.
@@ -116,6 +118,7 @@ class AugmentationConfig:
     scale: tuple[float, float] = (0.85, 1.2)
     elastic_mm: float = 2.0
     elastic_step_mm: float = 32.0
+    bend_deg: float = 0.0
     noise: float = 0.05
     gamma: tuple[float, float] = (0.7, 1.4)
     remap: float = 0.0

@@ -24,6 +24,9 @@ COUNTED, OUTLINED = 1, 2
 _TISSUES = (VERTEBRA, CANAL)
 """Classes that a network may outline beside the discs: vertebrae and canal."""
 
+_BEND_STEP_MM = 80.0
+"""Distance between the heights whose angles a random bend draws: two vertebrae or so."""
+
 _LEAST_VIEW_MM = 90.0
 """Height and depth that a random cut of the field of view leaves at least."""
 
@@ -116,6 +119,9 @@ def draw_sample(key: jax.Array, volumes: DeviceVolumes, crop: Crop, settings: Au
     case = jax.random.randint(keys[0], (), 0, volumes.image.shape[0])
     centre = _draw_centre(keys[1], volumes, case, solid, settings.overhang)
     where = _deformed_positions(keys[2], centre, volumes.spacing_mm[case], solid, settings)
+    if crop.levels and settings.bend_deg > 0:
+        middle = volumes.centres[case, :, 2].mean()
+        where = _bent(jax.random.fold_in(keys[2], 1), where, middle, volumes.spacing_mm[case], solid, settings.bend_deg)
     view = _draw_view(keys[4], volumes, case, centre, settings)
     thick = flat and settings.slice_mm > 0
     reach = _draw_reach(keys[5], volumes.spacing_mm[case], settings) if thick else jnp.zeros(())
@@ -220,6 +226,23 @@ def _deformed_positions(
         control = settings.elastic_mm * jax.random.normal(keys[3], (*points, 3))
         moved_mm = moved_mm + jax.image.resize(control, (*crop.box, 3), "cubic")
     return centre[None, None, None] + moved_mm / spacing_mm[None, None, None]
+
+
+def _bent(
+    key: jax.Array, where: jax.Array, middle: jax.Array, spacing_mm: jax.Array, crop: Crop, bend_deg: float
+) -> jax.Array:
+    """Positions (D, H, W, 3) at which a spine is read so that it appears more or less bent in the sagittal plane.
+
+    Each row turns by an angle of its own, which changes smoothly along the spine, about the mean column `middle` of
+    the discs. There nothing is stretched; in front of and behind the spine the rows' distance changes by some per cent.
+    """
+    height_mm = crop.box[1] * crop.spacing_mm[1]
+    control = jnp.deg2rad(bend_deg) * jax.random.normal(key, (round(height_mm / _BEND_STEP_MM) + 2,))
+    angle = jax.image.resize(control, (crop.box[1],), "cubic")[None, :, None]
+    shift_mm = jnp.cumsum(angle, axis=1) * spacing_mm[1]
+    column = where[..., 2] - (shift_mm - shift_mm.mean()) / spacing_mm[2]
+    row = where[..., 1] + angle * (column - middle) * spacing_mm[2] / spacing_mm[1]
+    return jnp.stack([where[..., 0], row, column], axis=-1)
 
 
 def _rotation(angles: jax.Array) -> jax.Array:

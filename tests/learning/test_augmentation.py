@@ -350,6 +350,30 @@ def test_a_solid_box_is_turned_scaled_and_bent_in_all_directions():
     assert ((bent - still).std(axis=1).mean(axis=(0, 1, 2)) > 0.3).all()  # neighbouring slices move differently
 
 
+def test_where_levels_are_learned_a_spine_turns_row_by_row_about_its_discs():
+    volume = ramps((6, 90, 80))
+    volumes = device_volumes(volume, volume[..., 1] // 30, centres=[(3, 40, 30), (3, 60, 50)])
+    keys = quick_keys(7, 256)
+    drawn = samples(keys, volumes, still(bend_deg=8), SOLID, levels=True)
+    read = 255 * drawn.image[:, 3]
+    inner = (read[..., 1:] > 1).all(axis=(1, 2, 3)) & (read[..., 1:] < [88, 78]).all(axis=(1, 2, 3))
+    assert inner.sum() > 100
+    read = read[inner]
+    down, across = np.diff(read, axis=1)[:, :, :-1], np.diff(read, axis=2)[:, 1:]
+    angle = across[..., 1] / across[..., 2]
+    np.testing.assert_allclose(angle, angle[:, :, :1] + np.zeros(angle.shape), atol=1e-3)  # a whole row turns alike
+    turned = -down[..., 2]  # the next row begins further in front
+    np.testing.assert_allclose(turned, turned[:, :, :1] + np.zeros(turned.shape), atol=1e-3)
+    np.testing.assert_allclose(turned, angle, atol=0.02)
+    assert np.rad2deg(angle).std() == pytest.approx(8, rel=0.2)
+    # In the discs' mean column rows keep their distance.
+    there = read[:, 1:, 1:, 1] - angle * (read[:, 1:, 1:, 2] - np.asarray(volumes.centres)[0, :, 2].mean())
+    distance = np.diff(there, axis=1)
+    np.testing.assert_allclose(distance, distance[:, :1, :1] + np.zeros(distance.shape), atol=2e-3)
+    for same in (samples(keys, volumes, still(bend_deg=8), SOLID), samples(keys, volumes, STILL, SOLID)):
+        np.testing.assert_array_equal(same.image, samples(keys, volumes, STILL, SOLID).image)
+
+
 def test_a_cut_field_of_view_is_empty_counts_for_nothing_and_leaves_the_box_s_centre():
     shape = (2, 160, 120)  # 200 by 150 mm
     image = np.full((*shape, 1), 255, np.uint8)
