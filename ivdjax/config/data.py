@@ -89,7 +89,7 @@ class AugmentationConfig:
         elastic_mm: standard deviation of the displacement at the control points of the 3D deformation.
         elastic_step_mm: distance between those control points.
         bend_deg: standard deviation of a turn in the sagittal plane that changes along the spine, where levels are
-            learned: what slope a disc has shall not tell its level.
+            learned, so that a disc's slope alone does not give away its level.
         noise: largest standard deviation of the Gaussian noise, on intensities of 0 to 1.
         gamma: exponents (smallest, largest), drawn on a logarithmic scale.
         remap: strength, 0 to 1, of a random monotone or non-monotone remapping of intensities.

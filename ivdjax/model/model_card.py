@@ -10,7 +10,7 @@ from ivdjax.volume import ASSUMPTION, READERS
 
 GENERAL_LIMITS = (
     "A transitional vertebra, surgery, a collapsed vertebra, or a field of view without the sacrum can shift every "
-    "level by one. What the program sees of this it tells by the confidence of each level and by the verdict `review`; "
+    "level by one. As far as the program can see this, the confidence of each level and the verdict `review` show it; "
     "the verdict `ok` is no guarantee.",
     f"{ASSUMPTION} The confidence of a level does not say how well the disc is outlined.",
     "Images unlike the training data (other sequences, resolutions, implants, fractures, children) may fail silently; "
@@ -220,9 +220,14 @@ def _levels(facts: Mapping[str, Any] | None) -> str:
     signs = ", ".join(sorted(facts["weights"], key=lambda name: -facts["weights"][name])) or "none"
     return (
         f"## Levels and verdict\n\n{ASSUMPTION} The confidence of a level is calibrated: its log odds are "
-        f"{_cell(confidence['slope'])} times those of the model of a spine, plus {_cell(confidence['offset'])}. The "
+        f"{_cell(confidence['slope'])} times those of the model of a spine, {_added(confidence['offset'])}. The "
         f"verdict rests on these signs, the weightiest first: {signs}."
     )
+
+
+def _added(number: float) -> str:
+    """A summand in words."""
+    return f"{'minus' if number < 0 else 'plus'} {_cell(abs(number))}"
 
 
 def _outline_confidence(facts: Mapping[str, Any] | None) -> str:
@@ -235,7 +240,7 @@ def _outline_confidence(facts: Mapping[str, Any] | None) -> str:
     text = (
         "## Outline confidence\n\nEach disc gets the Dice that its outline is expected to have with a careful one, "
         f"1 - {_cell(facts['scale'])} (1 - e)^{_cell(facts['power'])} with e from the disc network's probabilities. "
-        "What the network is sure of and wrong about, it does not see."
+        "It does not see errors of which the network is sure."
     )
     sets = {name: facts[name] for name in ("fitted", "checked") if facts.get(name)}
     if "checked" not in sets:
