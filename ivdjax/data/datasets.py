@@ -17,7 +17,7 @@ from ivdjax.config import DataConfig
 from ivdjax.data.channel_names import named_channel
 from ivdjax.data.folds import fold_of, hold_out, read_subject_table
 from ivdjax.data.reference_labels import number_reference, on_image, refuse_other_values
-from ivdjax.data.weighting import told_weighting
+from ivdjax.data.weighting import told_weightings
 from ivdjax.imaging.files import IMAGE_SUFFIXES, Source, read_labels, read_volume, source_files, split_suffix
 from ivdjax.volume import Case, CaseError, UserError
 
@@ -213,8 +213,7 @@ def read_case(files: CaseFiles, channels: Sequence[str], partial: bool = False) 
         refuse_other_values(found, files.name, files.tissues.name)
         tissues, notes = on_image(found, volume.grid, volume.native, files.name, files.tissues.name)
         remarks += notes
-    told = {channel: told_weighting(files.channels[channel]) for channel in volume.channels}
-    weightings = {channel: kind for channel, kind in told.items() if kind}
+    weightings = told_weightings({channel: files.channels[channel] for channel in volume.channels})
     return Case(files.name, files.subject, volume, labels, tuple(remarks), tissues, weightings)
 
 

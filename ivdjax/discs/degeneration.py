@@ -30,7 +30,7 @@ from ivdjax.discs.vertebra import Body, EndPlate, fit_body, reaches_disc
 from ivdjax.imaging.geometry import covering_box
 from ivdjax.volume import TISSUES, LabelMap, to_world_mm
 
-NOT_T2 = "the image is not known to be T2-weighted"
+NOT_T2 = "the image is not known to be T2-weighted without fat suppression"
 NO_BODY_ABOVE = "the vertebra above is not outlined whole"
 NO_BODIES = "a vertebra beside the disc is not outlined whole"
 NO_SACRUM = "the sacrum is not outlined"

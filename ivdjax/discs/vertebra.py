@@ -102,7 +102,10 @@ def fit_body(
     if section is None:
         return None
     heights = section.sum(axis=1, dtype=float) * STEP_MM
-    inside = anterior[heights >= 0.5 * float(np.median(heights[heights > 1.0]))]
+    high = heights[heights > 1.0]
+    if not high.size:
+        return None
+    inside = anterior[heights >= 0.5 * float(np.median(high))]
     back, front = float(inside[0]), float(inside[-1])
     if front - back < _LEAST_DEPTH_MM:
         return None

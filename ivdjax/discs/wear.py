@@ -17,7 +17,7 @@ _HEIGHTS = ("anterior_height_mm", "middle_height_mm", "posterior_height_mm")
 
 
 def t2_image(case: Case, contrast: str = "told") -> NDArray[np.floating] | None:
-    """The channel (D, H, W) of a case that is T2-weighted; None where none is known to be.
+    """The channel (D, H, W) of a case that is T2-weighted, fat included; None where none is known to be.
 
     Args:
         case: with what its files tell of its channels (`weightings`).

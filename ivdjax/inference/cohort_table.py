@@ -107,12 +107,14 @@ def _not_measured(disc: Mapping[str, Any], own: Any) -> str:
 def _visits(cases: list[str], subjects: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, int]]:
     """Subject and number of the visit of each case."""
     known = {case: (subject, number) for subject, own in subjects.items() for number, case in enumerate(own, start=1)}
-    sessions: dict[str, list[str]] = {}
+    sessions: dict[str, dict[str, list[str]]] = {}
     for case in cases:
         if case not in known and (match := re.match(r"sub-([0-9A-Za-z]+)(?:_ses-([0-9A-Za-z]+))?(?:_|$)", case)):
-            sessions.setdefault(match[1], []).append(case)
-    for subject, own in sessions.items():
-        known |= {case: (subject, number) for number, case in enumerate(sorted(own, key=natural), start=1)}
+            sessions.setdefault(match[1], {}).setdefault(match[2] or "", []).append(case)
+    for subject, found in sessions.items():
+        # Several acquisitions of one session are one visit.
+        for number, session in enumerate(sorted(found, key=natural), start=1):
+            known |= dict.fromkeys(found[session], (subject, number))
     return {case: known.get(case, (case, 1)) for case in cases}
 
 

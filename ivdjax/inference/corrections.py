@@ -248,6 +248,8 @@ def read_corrections(path: Path, case: str) -> Corrections:
         if document["case"] != case:
             raise ValueError(f"it is about case {document['case']!r:.100}, not {case}")
         return Corrections(case, tuple(_parsed(entry) for entry in document["corrections"]))
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {describe_os_error(error)}; {advice}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -303,7 +305,8 @@ def corrected_outlines(corrections: Corrections) -> LabelMap:
         steps = (entry.level or 1) - level
         if min(labels.levels) + steps < 1 or max(labels.levels) + steps > LARGEST_LEVEL:
             raise ValueError(f"{what}: levels must stay within 1 to {LARGEST_LEVEL}, and would be moved by {steps:+d}")
-        labels = labels.with_array(np.where(labels.array > 0, labels.array + steps, 0).astype(np.uint8))
+        moved = labels.array.astype(np.int16) + steps  # in uint8 no level could go down
+        labels = labels.with_array(np.where(labels.array > 0, moved, 0).astype(np.uint8))
     return labels
 
 

@@ -18,7 +18,7 @@ from ivdjax.data.datasets import CaseFiles
 from ivdjax.imaging.folders import whole_folder
 from ivdjax.imaging.geometry import from_canonical
 from ivdjax.inference.case_result import CaseResult
-from ivdjax.inference.names import KINDS
+from ivdjax.inference.names import KINDS, is_folder_name
 from ivdjax.inference.results import OutputOptions, refuse_foreign, write_result
 from ivdjax.inference.stored_evidence import StoredEvidence
 from ivdjax.model.model import Model
@@ -87,7 +87,8 @@ class DiscResult:
             overwrite: whether a result that is there already is replaced.
 
         Raises:
-            UserError: an unknown part, a result of that name that is there, or a folder that holds anything else.
+            UserError: an unknown part, a name that no folder can have, a result of that name that is there or that a
+                person has corrected, or a folder that holds anything else.
             OSError: the disk is full or not writable.
         """
         if self._found is None:
@@ -95,8 +96,15 @@ class DiscResult:
         unknown = [part for part in parts or () if part not in SAVED_PARTS]
         if unknown:
             raise UserError(f"there is no part {', '.join(unknown)}; parts are {', '.join(SAVED_PARTS)}")
+        if not is_folder_name(self.name):
+            raise UserError(f"{self.name!r} cannot be the name of a folder; pass another name to the model")
         options = OutputOptions(bids, "probability" in (parts or ()), anonymous)
-        folder = Path(output) / options.names(self.name).folder
+        names = options.names(self.name)
+        folder = Path(output) / names.folder
+        decided = folder / names.name("corrections")
+        if decided.exists():
+            raise UserError(f"{decided} holds what people decided about this case, and is not replaced; choose another "
+                            "output, or let `ivdjax infer --overwrite` keep it")  # fmt: skip
         if not overwrite and folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder} is there already; pass overwrite=True, or another output or name")
         self._found.write(Path(output), self, options, parts)

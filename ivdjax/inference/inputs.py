@@ -20,6 +20,7 @@ from ivdjax.imaging.files.dicom_file import is_dicom
 from ivdjax.imaging.files.dicom_folder import channel_series, holds_dicom
 from ivdjax.inference.folder_cases import InputCase, folder_cases, input_case, laid_cases
 from ivdjax.inference.layouts import case_of, listed_cases
+from ivdjax.inference.names import is_folder_name
 from ivdjax.volume import CaseError, UserError
 
 LONGEST_NAME = 200
@@ -147,8 +148,7 @@ def _renamed(case: InputCase, name: str) -> InputCase:
 
 
 def _refuse_name(name: str) -> None:
-    hidden = not name.strip() or name.startswith(".")
-    if hidden or "/" in name or "\\" in name or "\0" in name or not is_utf8(name):
+    if not is_folder_name(name):
         raise UserError(f"--case {name!r} cannot be the name of a folder; use letters, digits, '_' and '-'")
 
 
@@ -159,6 +159,11 @@ def _with_sound_name(case: InputCase) -> InputCase:
         return InputCase(
             shown, problem=f"case {shown}: the name is no valid UTF-8; rename it, or set a locale of UTF-8"
         )
+    if not is_folder_name(case.name):
+        return InputCase(case.name, problem=(
+            f"case {case.name}: results are stored in a folder of this name, which must not begin with a dot or have a "
+            "slash in it; choose another name"
+        ))  # fmt: skip
     if case.files is not None and len(case.name.encode()) > LONGEST_NAME:
         return InputCase(case.name, problem=(
             f"case {case.name}: the name has {len(case.name.encode())} bytes, and results could not be stored under "

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
+from ivdjax.commands.commands import is_utf8
 from ivdjax.data.datasets import folded
 from ivdjax.volume import UserError
 
@@ -221,10 +222,16 @@ def csv_as_tsv(text: str) -> str:
     return stream.getvalue()
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether results can be stored in a folder of that name: one part of a path, not hidden, valid UTF-8."""
+    hidden = not name.strip() or name.startswith(".")
+    return not hidden and not set("/\\\0") & set(name) and is_utf8(name)
+
+
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """A key that sorts names with numbers in them by those numbers: visit2 before visit10."""
     parts = re.split(r"([0-9]+)", name)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
+    return tuple((0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts if part)
 
 
 def _entities(case: str) -> dict[str, str] | None:

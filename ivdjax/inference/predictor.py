@@ -8,6 +8,7 @@ result = model(volume)
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ivdjax.commands.anchor import parse_anchor
 from ivdjax.data.channel_names import named_channel, split_channel
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.data.preparation import Prepared
+from ivdjax.data.weighting import told_weightings
 from ivdjax.discs.evidence import Anchor, Evidence
 from ivdjax.imaging.arrays import volume_of
 from ivdjax.imaging.files import read_volume, split_suffix
@@ -118,22 +119,23 @@ class DiscModel:
             reading = self._submit(reader, source)
             writing: tuple[str, Future[DiscResult]] | None = None
             while reading is not None or writing is not None:
-                looked = None
+                looked, unread = None, None
                 if reading is not None:
                     (name, future), reading = reading, self._submit(reader, source)
                     try:
                         looked = name, writer.submit(self._conclude, *self._look(future.result()), None)
                     except (CaseError, UserError) as error:
-                        if on_error is None:
-                            raise
-                        on_error(name, error)
+                        unread = name, error
+                # The volume before comes first, and is not lost where this one cannot be used.
                 if writing is not None:
                     try:
-                        yield writing[1].result()
+                        found = writing[1].result()
                     except (CaseError, UserError) as error:
-                        if on_error is None:
-                            raise
-                        on_error(writing[0], error)
+                        _leave_out(writing[0], error, on_error)
+                    else:
+                        yield found
+                if unread is not None:
+                    _leave_out(*unread, on_error)
                 writing = looked
 
     def __repr__(self) -> str:
@@ -149,7 +151,7 @@ class DiscModel:
         """A volume as a case that is ready for the networks, and the files that it came from."""
         remarks: list[str] = []
         volume, sources = self._volume(given, name, remarks)
-        case = Case(name, name, volume, warnings=tuple(remarks))
+        case = Case(name, name, volume, warnings=tuple(remarks), weightings=told_weightings(sources))
         return _Work(CaseFiles(name, name, sources), case, prepare_case(self._segmenter.model, case))
 
     def _look(self, work: _Work) -> tuple[_Work, Evidence]:
@@ -220,6 +222,15 @@ class DiscModel:
             model.name, model.config.data.synthetic, validation_words(model), found.probability, whole,
             found.probability_wrong, found.remarks, found.findings,
         )  # fmt: skip
+
+
+def _leave_out(
+    name: str, error: CaseError | UserError, on_error: Callable[[str, CaseError | UserError], None] | None
+) -> None:
+    """Tells of a volume that cannot be used; raises the error where nobody wants to be told."""
+    if on_error is None:
+        raise error
+    on_error(name, error)
 
 
 def _name_of(given: Any, channels: Sequence[str]) -> str:
@@ -306,6 +317,8 @@ def load_model(model: str | Path | None = None, **settings: Any) -> DiscModel:
     Raises:
         UserError: no such model, a damaged one, one that cannot outline discs, or a setting that does not exist.
     """
-    overrides = [f"inference.{key}={yaml.safe_dump(value).partition(chr(10))[0]}" for key, value in settings.items()]
+    # JSON is YAML on one line; numbers may be NumPy's own.
+    texts = {key: json.dumps(value, default=lambda other: other.item()) for key, value in settings.items()}
+    overrides = [f"inference.{key}={text}" for key, text in texts.items()]
     folder = default_model() if model is None else model_folder(model)
     return DiscModel(load_segmenter(folder, overrides), folder)

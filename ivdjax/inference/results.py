@@ -83,7 +83,9 @@ def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
         )
     if not folder.exists() or (folder / names.name("json")).is_file():
         return
-    if not folder.is_dir() or any(folder.iterdir()):
+    # A result that was saved in parts may lack the JSON.
+    own = set(names.files.values())
+    if not folder.is_dir() or any(path.name not in own for path in folder.iterdir()):
         raise UserError(
             f"{folder} exists and holds no result of case {files.name}: it is not replaced; choose another --output"
         )

@@ -43,11 +43,11 @@ _NO_SECTION = "the mid-sagittal part is cut, or may be out of view"
 _NO_WIDTH = "the disc is cut at left, right, top or bottom, or beside its widest part"
 _NO_SIGNAL = "no voxel of the disc has a finite value"
 
-_NO_GRADE = ("the model estimates no grades or was told not to, the image is not known to be T2-weighted, the outline "
-             "is unsure, or a measure that it rests on is missing")  # fmt: skip
+_NO_GRADE = ("the model estimates no grades or was told not to, the image is not known to be T2-weighted without fat "
+             "suppression, the outline is unsure, or a measure that it rests on is missing")  # fmt: skip
 _NO_BODY = "no whole vertebra above, or the model outlines discs alone"
 _NO_BODIES = "a vertebra beside the disc is not outlined whole (the sacrum never is)"
-_NOT_T2 = "the image is not known to be T2-weighted, or the tissue is not outlined"
+_NOT_T2 = "the image is not known to be T2-weighted without fat suppression, or the tissue is not outlined"
 _NO_CANAL = "the canal is not outlined at this level, or the field of view cuts it"
 
 WEAR_COLUMNS: tuple[Column, ...] = (

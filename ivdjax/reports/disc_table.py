@@ -87,7 +87,7 @@ def number_text(value: Any, digits: int) -> str:
     """A number with so many decimals, a text escaped, a dash for None."""
     if value is None or value == "":
         return _DASH
-    return f"{value:.{digits}f}" if isinstance(value, (int, float)) else escape(str(value))
+    return f"{value:z.{digits}f}" if isinstance(value, (int, float)) else escape(str(value))
 
 
 def level_dot(level: int) -> str:

@@ -12,8 +12,9 @@ from ivdjax.imaging.files import DicomSeries
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("018_t2.nii.gz", "t2"), ("t2.nii", "t2"), ("a_T2w.mha", "t2"), ("a_t2_fs.nii.gz", "t2"), ("a_t1.nii.gz", "t1"),
-        ("a_stir.nrrd", "stir"), ("scan.nii.gz", ""), ("a_wat.nii.gz", ""), ("t2star_a.nii.gz", ""),
+        ("018_t2.nii.gz", "t2"), ("t2.nii", "t2"), ("a_T2w.mha", "t2"), ("a_t2_fs.nii.gz", "t2_fs"),
+        ("a_t1.nii.gz", "t1"), ("a_stir.nrrd", "stir"), ("scan.nii.gz", ""), ("a_wat.nii.gz", ""),
+        ("t2star_a.nii.gz", ""),
     ],
 )  # fmt: skip
 def test_a_files_name_tells_its_weighting_in_its_last_words(name, kind):

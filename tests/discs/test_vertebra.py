@@ -56,3 +56,4 @@ def test_what_is_too_small_is_no_body():
     assert fit_body(block(0, 11, LOW_MM, HIGH_MM), AFFINE, axes(-16.0), axes(16.0)) is None
     assert fit_body(block(BACK_MM, FRONT_MM, -2, 3), AFFINE, axes(-8.0), axes(8.0)) is None
     assert fit_body(np.zeros(SHAPE, bool), AFFINE, axes(-16.0), axes(16.0)) is None
+    assert fit_body(block(BACK_MM, FRONT_MM, 0, 1), AFFINE, axes(-8.0), axes(8.0)) is None

@@ -77,7 +77,8 @@ def test_an_image_counts_as_t2_only_where_something_tells_it():
     known = Case("a", "a", volume, weightings={"t2": "t2"})
     assert t2_image(known, "stir") is None
     np.testing.assert_array_equal(t2_image(known), volume.array[0])
-    assert t2_image(Case("a", "a", volume, weightings={"t2": "t1"})) is None
+    for other in ("t1", "t2_fs"):  # where fat is suppressed, marrow is dark
+        assert t2_image(Case("a", "a", volume, weightings={"t2": other})) is None
 
 
 def test_errors_come_from_the_best_figures_that_there_are():

@@ -57,6 +57,10 @@ def test_what_was_not_measured_is_named_with_its_reason_and_no_column_is_empty_t
     [
         (("P1_v2", "P1_v10", "P2", "x"), [("P1", "1"), ("P1", "2"), ("Q", "1"), ("x", "1")]),
         (("sub-01_ses-02", "sub-01_ses-01", "sub-02"), [("01", "2"), ("01", "1"), ("02", "1")]),
+        (
+            ("sub-01_ses-1_acq-sag", "sub-01_ses-1_acq-iso", "sub-01_ses-2"),  # two acquisitions are one visit
+            [("01", "1"), ("01", "1"), ("01", "2")],
+        ),
     ],
 )
 def test_subjects_and_visits_come_from_the_last_comparison_or_from_bids_names(tmp_path, cases, visits):

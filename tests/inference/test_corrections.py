@@ -11,10 +11,11 @@ from ivdjax.inference.corrections import (
     Correction,
     Corrections,
     corrected_numbering,
+    corrected_outlines,
     corrections_text,
     read_corrections,
 )
-from ivdjax.volume import Grid, UserError
+from ivdjax.volume import Grid, LabelMap, UserError
 
 PIN = Anchor(2, (1.0, 2.0, 3.0))
 BOTTOM_UP = InferenceConfig(numbering="bottom", registration=False, min_disc_mm3=1.0)
@@ -62,7 +63,7 @@ def test_an_acceptance_holds_until_the_result_changes():
     [
         ({"case": "b"}, "it is about case 'b', not a"),
         ({"kind": "cake"}, "kind is 'cake'"),
-        ({"schema_version": 99}, "use a newer ivdjax"),
+        ({"schema_version": 99}, r"a_corrections.json has schema version 99, but this ivdjax .* use a newer ivdjax$"),
         ({"corrections": [{"action": "eat"}]}, "action must be one of anchor"),
         ({"corrections": [{"action": "anchor", "level": 2}]}, "anchor needs a point_mm"),
         ({"corrections": [{"action": "anchor", "level": 0, "point_mm": [1, 2, 3]}]}, "level must be 1 to"),
@@ -118,3 +119,25 @@ def test_a_point_in_no_disc_is_refused():
         ValueError, match=r"the deleted disc at \(0, 0, 90\) mm is not there: the nearest disc is 65 mm"
     ):
         corrected_numbering(stack(4), BOTTOM_UP, far)
+
+
+@pytest.mark.parametrize(("level", "steps"), [(2, -1), (3, 0), (5, 2)])
+def test_drawn_outlines_move_with_a_level_that_is_pinned_later(level, steps):
+    """The middle one of three drawn discs is L3/4; it becomes what is pinned, and the others follow."""
+    drawn = LabelMap(np.zeros((3, 12, 3), np.uint8), np.eye(4))
+    for row, own in ((2, 4), (6, 3), (10, 2)):
+        drawn.array[:, row, :] = own
+    pinned = Correction("anchor", level=level, point_mm=(1.0, 6.0, 1.0))
+    made = decided().with_outlines(drawn, "Ada", "map.nii.gz").with_entry(pinned)
+    moved = corrected_outlines(made)
+    assert moved.levels == (2 + steps, 3 + steps, 4 + steps)
+    np.testing.assert_array_equal(moved.array, np.where(drawn.array > 0, drawn.array.astype(int) + steps, 0))
+
+
+def test_drawn_outlines_do_not_move_below_the_lowest_level():
+    drawn = LabelMap(np.zeros((3, 6, 3), np.uint8), np.eye(4))
+    drawn.array[:, 1], drawn.array[:, 4] = 2, 1
+    made = decided().with_outlines(drawn, "Ada", "m.nii.gz").with_entry(
+        Correction("anchor", level=1, point_mm=(1.0, 1.0, 1.0)))  # fmt: skip
+    with pytest.raises(ValueError, match="levels must stay within 1 to"):
+        corrected_outlines(made)

@@ -275,3 +275,13 @@ def test_no_file_of_a_folder_of_named_cases_is_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", lambda path, *_: opened.append(path))
     assert len(find_inputs([str(tmp_path)], DIXON)) == 5
     assert opened == []
+
+
+@pytest.mark.parametrize("name", ["site1/001", "../x", "/tmp/x", ".hidden"])
+def test_a_listed_case_whose_name_is_no_folders_is_its_own_problem(tmp_path, name):
+    image = touch(tmp_path / "P1_t2.nii.gz")
+    table = tmp_path / "worklist.csv"
+    table.write_text(f"case,channel,path\n{name},t2,{image}\nfine,t2,{image}\n")
+    bad, fine = find_inputs([str(table)], ("t2",))
+    assert bad.files is None and "which must not begin with a dot or have a slash in it" in bad.problem
+    assert fine.name == "fine" and fine.files is not None

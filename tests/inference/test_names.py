@@ -16,6 +16,8 @@ from ivdjax.inference.names import (
     bids_names,
     bids_sidecar,
     csv_as_tsv,
+    is_folder_name,
+    natural,
     plain_names,
     refuse_shared_folders,
 )
@@ -113,3 +115,13 @@ def test_tables_as_bids_writes_them() -> None:
     text = 'level,level_name,fat_fraction\n1,"L5/S1, lowest",0.25\n2,L4/5,\n'
     assert csv_as_tsv(text) == "level\tlevel_name\tfat_fraction\n1\tL5/S1, lowest\t0.25\n2\tL4/5\tn/a\n"
     assert csv_as_tsv("") == ""
+
+
+def test_numbers_in_names_count_as_numbers_and_other_digits_as_letters():
+    names = ["visit10", "visit2", "m\u00b2", "P1\u2460", "visit1"]
+    assert sorted(names, key=natural) == ["P1\u2460", "m\u00b2", "visit1", "visit2", "visit10"]
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", ".hidden", "site/001", "/tmp/x", "a\\b", "a\0", "a\udcff"])
+def test_what_cannot_be_a_folder(name):
+    assert not is_folder_name(name) and is_folder_name("S01_1 (second)")

@@ -89,6 +89,13 @@ def test_a_model_of_several_channels_wants_their_names_and_answers_to_some(image
     assert "Channel fat is missing" in result.remarks[0]
 
 
+def test_settings_may_be_lists_and_numbers_of_numpy(tmp_path):
+    folder = write_untrained(tmp_path / "untrained", ["t2"])
+    settings = load_model(folder, box=(16, 32), review_above=np.float64(0.2), region=np.False_)._segmenter.model.config
+    assert settings.inference.box == (16, 32) and settings.inference.review_above == 0.2
+    assert settings.inference.region is False
+
+
 def test_settings_that_do_not_exist_and_models_that_are_none_are_refused(tmp_path):
     with pytest.raises(UserError, match="no model"):
         load_model(tmp_path / "nowhere")
@@ -152,6 +159,18 @@ def test_a_result_is_saved_as_infer_writes_it_or_in_parts(model, image, tmp_path
     assert sorted(p.name for p in parts.iterdir()) == ["scan_discs.nii.gz", "scan_probability.nii.gz"]
     with pytest.raises(UserError, match="no part picture; parts are labels, csv"):
         memory.save(tmp_path / "parts", ["picture"])
+    memory.save(tmp_path / "parts", ["labels"], overwrite=True)  # parts may be saved again
+    assert [p.name for p in parts.iterdir()] == ["scan_discs.nii.gz"]
+    with pytest.raises(UserError, match="cannot be the name of a folder"):
+        model((image, AFFINE), name="../scan").save(tmp_path / "saved")
+    # What a person has decided is not thrown away.
+    decided = folder / "scan_corrections.json"
+    decided.write_text("{}")
+    with pytest.raises(UserError, match="scan_corrections.json holds what people decided"):
+        result.save(tmp_path / "saved", overwrite=True)
+    assert decided.is_file()
+    decided.unlink()
+    assert result.save(tmp_path / "saved", overwrite=True) == folder
 
 
 @pytest.mark.slow
@@ -165,8 +184,10 @@ def test_a_batch_gives_the_results_of_single_calls_in_order_and_leaves_out_what_
     results = list(model.batch(given, lambda name, error: failed.append(f"{name}: {type(error).__name__}")))
     assert [result.name for result in results] == ["volume_1", "volume_3"]
     assert failed == ["volume_2: CaseError", "volume_4: UserError"]
+    results = model.batch(given)
+    assert next(results).name == "volume_1"  # what was found before is not lost
     with pytest.raises(CaseError, match="nowhere"):
-        list(model.batch(given))
+        next(results)
 
 
 @pytest.mark.slow
@@ -175,4 +196,6 @@ def test_a_volume_that_nobody_names_is_called_after_its_file(model, image, tmp_p
     nibabel.save(opened, path)
     assert model(path).name == model({"t2": str(path)}).name == "S01_1"
     assert model(path, name="mine").name == "mine"
+    # The name tells the weighting too, as it does to `ivdjax infer`.
+    assert model(path)._found.result.case.weightings == {"t2": "t2"} != model(opened)._found.result.case.weightings
     assert model(opened).name == "volume"

@@ -64,4 +64,5 @@ def test_tables_of_no_disc_say_so():
 
 def test_texts_in_cells_are_escaped():
     assert number_text("<b>", 1) == "&lt;b&gt;" and number_text(1.25, 1) == "1.2"
+    assert number_text(-0.2, 0) == "0" and number_text(-0.6, 0) == "-1"
     assert "<b>" not in disc_table_html([Disc(1, 0.5, (0, 0, 0), None, cut_at="<b>")])

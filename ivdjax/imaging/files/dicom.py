@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ivdjax.imaging.files.dicom_file import raise_if_of_the_disk, silent_pydicom
 from ivdjax.imaging.files.dicom_headers import Slice, slices_of
 from ivdjax.imaging.files.dicom_pixels import stored_values
+from ivdjax.imaging.files.dixon import parts_of
 from ivdjax.imaging.files.image import FileImage, checked_affine, checked_shape, checked_values
 from ivdjax.imaging.files.weighting import weighting_of
 from ivdjax.volume import CaseError
@@ -47,7 +48,9 @@ class DicomSeries:
         frames: of each Enhanced file, the indices (from 0) of the frames that are of the volume, in slice order; else
             empty.
         frame_of_reference: FrameOfReferenceUID; empty where the headers give none.
-        weighting: "t1", "t2", "pd", "stir" or "flair" by the header (`weighting_of`); empty where that does not tell.
+        weighting: "t1", "t2", "pd", "stir" or "flair" by the header (`weighting_of`), with "_fs" where fat is
+            suppressed; empty where that does not tell, or where the image is the water, the fat or the opposed phase of
+            a Dixon scan, which no weighting describes.
     """
 
     folder: Path
@@ -75,9 +78,10 @@ def series_of(slices: Sequence[Slice], folder: Path, case: str) -> DicomSeries:
         tuple(item.frame for item in slices if item.path == path and item.frame is not None) for path in files
     )
     told = weighting_of(slices[0])
+    whole = parts_of(slices[0]) <= {"inn"}
     return DicomSeries(
         folder, slices[0].series, files, frames if any(frames) else (), slices[0].frame_of_reference,
-        told.kind if told is not None else "",
+        told.code if told is not None and whole else "",
     )  # fmt: skip
 
 

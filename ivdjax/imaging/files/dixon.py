@@ -28,6 +28,8 @@ _PART_OF_TOKEN = {token: part for part, tokens in _TOKENS.items() for token in t
 
 _PART_OF_SCAN_OPTION = {"DIXW": "wat", "DIXF": "fat"}
 
+_WEIGHTED = re.compile(r"\b(t1|t2|pd) w\b")
+"""T2_W is a weighting, not the water of a T2."""
 _SUPPRESSED = re.compile(r"\b(fat|water) ?(sat|sup|free|null|exc|sel|only sat)\w*\b")
 _ENDING = re.compile(r"( (nd|norm|dis2d|dis3d|\d+))+$")
 _WORDS = {
@@ -66,7 +68,7 @@ def parts_of(image: Slice) -> frozenset[str]:
     text = " ".join(words_of(image.description))
     if _WORDS[MAP].search(text):
         return frozenset({MAP})
-    text = _ENDING.sub("", _SUPPRESSED.sub(" ", text)).strip()
+    text = _ENDING.sub("", _SUPPRESSED.sub(" ", _WEIGHTED.sub(" ", text))).strip()
     return frozenset(part for part, pattern in _WORDS.items() if pattern.search(text))
 
 

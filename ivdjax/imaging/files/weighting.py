@@ -41,6 +41,11 @@ class Weighting:
     kind: str
     fat_suppressed: bool = False
 
+    @property
+    def code(self) -> str:
+        """In one word: the kind, with "_fs" where fat is suppressed."""
+        return self.kind + ("_fs" if self.fat_suppressed else "")
+
     def __str__(self) -> str:
         return _NAMES[self.kind] + (" with fat suppression" if self.fat_suppressed else "")
 

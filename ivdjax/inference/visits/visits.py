@@ -80,6 +80,8 @@ def read_visit(path: Path) -> StoredVisit:
         # What ivdjax infer writes is finite and valid Unicode, and so must be what is made of it.
         json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
         return _parsed(path, document)
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path} is no disc table of ivdjax ({type(error).__name__}: {str(error)[:300]}); give a folder that "

@@ -262,6 +262,13 @@ def test_a_water_image_that_is_wanted_as_such_is_not_the_t2_image_too(tmp_path):
     assert values(channels_in(tmp_path / "P", ("t2", "wat"), "P")) == {"t2": 2, "wat": 1}
 
 
+def test_of_a_t2_dixon_scan_the_in_phase_image_alone_is_t2_weighted(tmp_path):
+    for value, part in enumerate(SIEMENS, start=1):
+        add(tmp_path / "P", value, image_type=SIEMENS[part], **acquired(97, 3800))
+    found = channels_in(tmp_path / "P", tuple(SIEMENS), "P").channels
+    assert {part: series.weighting for part, series in found.items()} == {"inn": "t2", "opp": "", "wat": "", "fat": ""}
+
+
 STRIPPED = ("SOPClassUID", "Modality", "Manufacturer", "ImageType", "StudyDate", "StudyTime", "SeriesNumber",
             "MagneticFieldStrength", "ScanningSequence", "PatientName", "PatientID")  # fmt: skip
 

@@ -66,6 +66,8 @@ def test_image_types(image_type, part):
         ("T1 water excitation", None),
         ("pd fs sag", None),
         ("t2_tse_sag", None),
+        ("T2_W sag", None),
+        ("Sag T1 W", None),
         ("in vivo protocol", None),
         ("", None),
     ],
