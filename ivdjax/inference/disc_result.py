@@ -161,15 +161,12 @@ class Found:
     source: Mapping[str, Any]
 
     def write(self, output: Path, shown: DiscResult, options: OutputOptions, parts: Sequence[str] | None) -> None:
-        """Writes the case's folder, or some of its files."""
-        if parts is None:
-            write_result(output, self.files, self.result, self.model, self.source, options, kept=self.kept)
-            return
+        """Writes the case's folder, or some of its files; an earlier result may have been saved in parts too."""
         names = options.names(shown.name)
-        refuse_foreign(output, self.files, names)
+        refuse_foreign(output, self.files, names, parts=True)
         with tempfile.TemporaryDirectory() as whole, whole_folder(output / names.folder) as part:
             write_result(Path(whole), self.files, self.result, self.model, self.source, options, kept=self.kept)
-            for kind in parts:
+            for kind in KINDS if parts is None else parts:
                 made = Path(whole) / names.folder / names.files.get(kind, "")
                 if made.is_file():
                     shutil.copyfile(made, part / made.name)

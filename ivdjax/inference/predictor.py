@@ -318,7 +318,10 @@ def load_model(model: str | Path | None = None, **settings: Any) -> DiscModel:
         UserError: no such model, a damaged one, one that cannot outline discs, or a setting that does not exist.
     """
     # JSON is YAML on one line; numbers may be NumPy's own.
-    texts = {key: json.dumps(value, default=lambda other: other.item()) for key, value in settings.items()}
+    texts = {
+        key: json.dumps(value, default=lambda other: getattr(other, "item", other.__str__)())
+        for key, value in settings.items()
+    }
     overrides = [f"inference.{key}={text}" for key, text in texts.items()]
     folder = default_model() if model is None else model_folder(model)
     return DiscModel(load_segmenter(folder, overrides), folder)

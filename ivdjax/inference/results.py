@@ -69,8 +69,14 @@ class OutputOptions:
         return (*kinds, "probability") if self.probabilities else tuple(kinds)
 
 
-def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
+def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames, parts: bool = False) -> None:
     """Makes sure that a case's output folder may be replaced: it is absent, empty, or holds an earlier result.
+
+    Args:
+        output: the folder of all cases.
+        files: of the case.
+        names: of its outputs.
+        parts: whether a folder without the JSON, with nothing but files of the case's own names, counts as a result.
 
     Raises:
         UserError: it holds the case's own images, or anything else that no inference wrote.
@@ -83,8 +89,7 @@ def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames) -> None:
         )
     if not folder.exists() or (folder / names.name("json")).is_file():
         return
-    # A result that was saved in parts may lack the JSON.
-    own = set(names.files.values())
+    own = set(names.files.values()) if parts else set()
     if not folder.is_dir() or any(path.name not in own for path in folder.iterdir()):
         raise UserError(
             f"{folder} exists and holds no result of case {files.name}: it is not replaced; choose another --output"

@@ -161,6 +161,11 @@ def test_a_result_is_saved_as_infer_writes_it_or_in_parts(model, image, tmp_path
         memory.save(tmp_path / "parts", ["picture"])
     memory.save(tmp_path / "parts", ["labels"], overwrite=True)  # parts may be saved again
     assert [p.name for p in parts.iterdir()] == ["scan_discs.nii.gz"]
+    assert len(list(memory.save(tmp_path / "parts", overwrite=True).iterdir())) > 1
+    (parts / "notes.txt").write_text("mine")
+    (parts / "scan_discs.json").unlink()
+    with pytest.raises(UserError, match="holds no result of case scan"):
+        memory.save(tmp_path / "parts", ["labels"], overwrite=True)
     with pytest.raises(UserError, match="cannot be the name of a folder"):
         model((image, AFFINE), name="../scan").save(tmp_path / "saved")
     # What a person has decided is not thrown away.
