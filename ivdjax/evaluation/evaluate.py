@@ -71,13 +71,17 @@ def evaluate(job: Evaluation) -> int:
         The exit code: 0, or 1 if a file of some case could not be read.
 
     Raises:
-        UserError: a folder is missing, no reference or no prediction is found, or `cases` names an unknown one.
+        UserError: a folder is missing, no reference or no prediction is found, `cases` names an unknown one, or
+            `output` holds results of an inference.
         OSError: a result cannot be written.
     """
     started = time.monotonic()
     found, failures = _find_references(job)
     found = _given_to_inference(job, found)
     _check_predictions(job, found)
+    if (job.output / SUMMARY).is_file():
+        raise UserError(f"--output {job.output} holds results of ivdjax infer, whose discs.csv the scores would "
+                        "replace; choose another folder")  # fmt: skip
     make_output(job.output)
     scored: list[_Scored] = []
     for files in tqdm(found, desc="scoring", unit="case"):

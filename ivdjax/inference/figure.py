@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ivdjax.data.datasets import read_case
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.case_result import structures_left_out
@@ -15,7 +14,7 @@ from ivdjax.inference.corrections import read_corrections
 from ivdjax.inference.names import bids_names, natural, plain_names
 from ivdjax.inference.results import read_document, result_documents
 from ivdjax.inference.selection import selected
-from ivdjax.inference.stored_evidence import read_stored_evidence
+from ivdjax.inference.stored_evidence import images_of, read_stored_evidence
 from ivdjax.inference.visits.visits import result_paths
 from ivdjax.reports.canvas import DARK, WHITE, figure_bytes
 from ivdjax.reports.overview import PANELS, Heading, overview_figure
@@ -63,7 +62,7 @@ def draw_figure(request: FigureRequest) -> Path:
     case = str(document["case"])
     names = plain_names(case) if request.result.name.endswith("_discs.json") else bids_names(case)
     kept = read_stored_evidence(folder / names.name("evidence"), case)
-    volume = read_case(kept.files, tuple(kept.files.channels)).volume
+    volume = images_of(kept).volume
     labels = read_labels(folder / names.name("labels"), case)
     discs = [_disc(row) for row in document["discs"]]
     heading = Heading(case, str(document["verdict"]), tuple(document["reasons"])) if request.badge else None

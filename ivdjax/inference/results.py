@@ -4,6 +4,7 @@ reading it again."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,9 +139,11 @@ def write_result(
         if options.probabilities and result.probability is not None:
             native = result.labels.native or result.labels.grid
             write_probability(part / names.name("probability"), result.probability, native)
+        elif options.probabilities and (earlier := output / names.path("probability")).is_file():
+            shutil.copyfile(earlier, part / earlier.name)  # a review changes nothing of it
         if kept is not None:
             write_stored_evidence(part / names.name("evidence"), kept)
-        _write_report(part, names, result, model, source, corrected)
+        _write_report(part, names, result, model, source, corrections or Corrections(files.name))
         if own is not None:
             _write_own(part, names, own, source)
         if corrections is not None and corrections.history:
@@ -325,9 +328,9 @@ def _write_dicom(
 
 
 def _write_report(
-    part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any], corrected: bool
+    part: Path, names: CaseNames, result: CaseResult, model: Model, source: Mapping[str, Any], decided: Corrections
 ) -> None:
-    case = result.case
+    case, corrected = result.case, decided.changes_result
     overview = overview_png(
         case.volume, result.labels, result.discs, case.name, result.verdict, result.reasons, result.left_out
     )
@@ -338,6 +341,7 @@ def _write_report(
         warnings=result.warnings, probability_wrong=result.probability_wrong, remarks=result.remarks,
         findings=result.findings, volume=case.volume, labels=result.labels, left_out=result.left_out,
         provenance=source, detectable=detectable_changes(model.meta.get("repeatability")), lordosis=result.lordosis,
+        corrected=corrected, accepted_by=decided.accepted_by,
     )  # fmt: skip
     write_report(part / names.name("report"), report)
     write_whole(part / names.name("text"), level_text(result.discs, result.lordosis, corrected))

@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ivdjax.config import parse_stored, plain_config
-from ivdjax.data.datasets import CaseFiles
+from ivdjax.data.datasets import CaseFiles, read_case
 from ivdjax.data.preparation import Prepared
 from ivdjax.discs.evidence import Evidence
 from ivdjax.imaging.files import Source
 from ivdjax.imaging.files.dicom import DicomSeries
+from ivdjax.imaging.files.source import source_name, source_sha256
 from ivdjax.imaging.folders import write_whole
 from ivdjax.model.model import Model
 from ivdjax.model.weights import read_arrays
-from ivdjax.volume import CaseError, Grid, LabelMap
+from ivdjax.volume import Case, CaseError, Grid, LabelMap
 
 VERSION = 1
 
@@ -140,6 +141,25 @@ def _read(arrays: dict[str, NDArray[Any]], facts: dict[str, Any], case: str) -> 
         missing=tuple(facts["missing"]), region=region,
     )  # fmt: skip
     return StoredEvidence(files, model, prepared, evidence, facts["source"])
+
+
+def images_of(kept: StoredEvidence) -> Case:
+    """The images that a case was inferred from.
+
+    Raises:
+        CaseError: they are not where they were, cannot be read, or are others: what is measured in them would not
+            belong to the outlines, nor to the checksums that the result tells.
+    """
+    for channel, told in (kept.source.get("input") or {}).items():
+        source = kept.files.channels.get(channel)
+        if source is None:
+            raise CaseError(f"case {kept.files.name}: there is no image for channel {channel} any more")
+        if source_sha256(source) != told["sha256"]:
+            raise CaseError(
+                f"case {kept.files.name}: {source_name(source)} is not the image that was inferred; put that one back, "
+                "or infer the case again"
+            )
+    return read_case(kept.files, kept.model.channels, partial=True)
 
 
 def moved(kept: StoredEvidence, files: CaseFiles) -> StoredEvidence:

@@ -32,7 +32,8 @@ SCHEMA_VERSION = 2
 KIND = "ivdjax model"
 _OWN_FACTS = {
     "kind", "schema_version", "ivdjax_version", "name", "channels", "networks", "precision", "weights_sha256",
-    "reference_sha256", "credit", "licence", "synthetic", "config", "validation", "training", "limits",
+    "reference_sha256", "credit", "licence", "synthetic", "config", "validation", "training", "limits", "descent",
+    "held_out_seen_before",
 }  # fmt: skip
 DESCRIPTION, WEIGHTS, REFERENCE, CARD = "model.json", "weights.npz", "reference.npz", "README.md"
 
@@ -142,20 +143,31 @@ def annotate_model(folder: str | Path, facts: Mapping[str, Any]) -> None:
             replaced.
 
     Raises:
-        UserError: as `read_model`; or a fact that the model's own description holds.
+        UserError: as `read_model`; or a fact that the model's own description holds, or with which no model could be
+            read.
     """
     folder = model_folder(folder)
     read_model(folder)
     own = facts.keys() & _OWN_FACTS
     if own:
         raise UserError(f"{', '.join(sorted(own))} of {folder} are written with the model and cannot be annotated")
+    if wrong := _wrong_fact(facts):
+        raise UserError(f"{folder} is not annotated: {wrong}")
     description = _read_description(folder) | dict(facts)
     lacking = [key for key in ("name", "channels", "ivdjax_version") if key not in description]
     if lacking:
         raise UserError(f"{folder / DESCRIPTION} lacks {', '.join(lacking)}; copy the whole folder again")
-    text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder} is not annotated: a fact is no JSON ({error})") from error
     write_whole(folder / CARD, model_card(description))
     write_whole(folder / DESCRIPTION, text + "\n")
+
+
+def annotated_facts(model: Model) -> dict[str, Any]:
+    """The facts of a model that `annotate_model` has added."""
+    return {key: value for key, value in model.meta.items() if key not in _OWN_FACTS}
 
 
 def _check_digest(path: Path, wanted: str) -> None:
@@ -261,11 +273,17 @@ def _read_description(folder: Path) -> dict[str, Any]:
     missing = [key for key in ("weights_sha256", "networks", "config") if key not in description]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; copy the whole folder again")
-    for key, (holds, words) in _FACTS.items():
-        if key in description and not holds(description[key]):
-            raise UserError(f"{path}: {key} must be {words}, not {description[key]!r:.100}; copy the whole folder "
-                            "again")  # fmt: skip
+    if wrong := _wrong_fact(description):
+        raise UserError(f"{path}: {wrong}; copy the whole folder again")
     return description
+
+
+def _wrong_fact(facts: Mapping[str, Any]) -> str:
+    """What is wrong with the first fact that cannot be used; empty where all can."""
+    for key, (holds, words) in _FACTS.items():
+        if key in facts and not holds(facts[key]):
+            return f"{key} must be {words}, not {facts[key]!r:.100}"
+    return ""
 
 
 def _is_text(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 
 from ivdjax.volume import level_name
@@ -18,7 +18,10 @@ Course = Sequence[float | None]
 """A measure's value at each visit, the first being the baseline; None where it was not measured."""
 
 
-def course_svg(title: str, unit: str, courses: Mapping[int, Course], detectable: float | None) -> str:
+def course_svg(
+    title: str, unit: str, courses: Mapping[int, Course], detectable: float | None,
+    unjudged: Collection[tuple[int, int]] = (),
+) -> str:  # fmt: skip
     """Dots by visit for each disc, the highest level at the left, on one axis.
 
     The band reaches the smallest detectable change to both sides of the disc's first visit. A later visit outside of it
@@ -29,6 +32,8 @@ def course_svg(title: str, unit: str, courses: Mapping[int, Course], detectable:
         unit: of the values, for the reader.
         courses: by level.
         detectable: smallest detectable change; None: no band, and no visit is set off.
+        unjudged: levels and visits (0 is the first) whose change is not judged; they are not set off either, and a disc
+            without any other later visit has no band.
 
     Returns:
         An <svg> element; empty where nothing was measured.
@@ -54,17 +59,23 @@ def course_svg(title: str, unit: str, courses: Mapping[int, Course], detectable:
         parts.append(f'<text x="{_LEFT - 6}" y="{y_of(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for slot, level in enumerate(sorted(courses, reverse=True)):
         left = _LEFT + slot * _SLOT
-        parts += _disc(left, courses[level], detectable, y_of)
+        doubted = {visit for own, visit in unjudged if own == level}
+        parts += _disc(left, courses[level], detectable, y_of, doubted)
         parts.append(
             f'<text x="{left + _SLOT / 2}" y="{bottom + 16}" text-anchor="middle">{escape(level_name(level))}</text>'
         )
     return "\n".join([*parts, "</svg>"])
 
 
-def _disc(left: float, course: Course, detectable: float | None, y_of: Callable[[float], float]) -> list[str]:
+def _disc(
+    left: float, course: Course, detectable: float | None, y_of: Callable[[float], float], doubted: Collection[int]
+) -> list[str]:
     """The band, line and dots of one disc."""
     parts = []
     first = course[0]
+    later = {visit for visit, value in enumerate(course) if visit and value is not None}
+    if doubted and later <= set(doubted):
+        detectable = None
     if first is not None and detectable is not None:
         top, below = y_of(first + detectable), y_of(first - detectable)
         parts.append(
@@ -77,7 +88,8 @@ def _disc(left: float, course: Course, detectable: float | None, y_of: Callable[
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
     parts.append(f'<polyline points="{line}" fill="none" stroke="{_LINE}" stroke-width="1.3"/>')
     for x, y, value, visit in points:
-        beyond = visit > 0 and first is not None and detectable is not None and abs(value - first) > detectable
+        known = visit > 0 and visit not in doubted
+        beyond = known and first is not None and detectable is not None and abs(value - first) > detectable
         words = f"<title>visit {visit + 1}: {value:.6g}</title>"
         if beyond:
             parts.append(f'<path d="M{x:.1f} {y - 5.5:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5z" fill="{BEYOND}">{words}</path>')

@@ -191,7 +191,8 @@ def _pictures(rows: Sequence[Row], names: Sequence[str]) -> str:
         unit, limit = str(own[0]["unit"]), own[0]["smallest_detectable_change"]
         if all(row["beyond_noise"] == "unknown" for row in own):
             limit = None
-        svg = course_svg(_heading(measure, unit), _SIGNS.get(unit, unit), _courses(own, names), limit)
+        unjudged = {(row["level"], names.index(row["visit_to"])) for row in own if row["beyond_noise"] == "unknown"}
+        svg = course_svg(_heading(measure, unit), _SIGNS.get(unit, unit), _courses(own, names), limit, unjudged)
         figures.append(f"<figure><figcaption>{escape(_heading(measure, unit))}</figcaption>{svg}</figure>")
     if not figures:
         return ""

@@ -63,12 +63,13 @@ _LINES: tuple[_Line, ...] = (
 )  # fmt: skip
 
 
-def level_sheet(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
+def level_sheet(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS, corrected: bool = False) -> str:
     """The sheet as HTML, with its text and the buttons that copy and print; empty without a disc.
 
     Args:
         discs: from the lowest level up.
         lordosis: of the spine.
+        corrected: whether a person has changed levels or outlines; a sentence says so.
     """
     if not discs:
         return ""
@@ -76,6 +77,7 @@ def level_sheet(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
     heads = "".join(f'<th scope="col">{_head(level, rows.get(level))}</th>' for level in LEVELS)
     body = "\n".join([*(_html_line(line, rows) for line in _LINES), _html_lordosis(lordosis)])
     notes = " ".join([READERS] if has_grades(rows.values()) else [])
+    measured = f"Measured {_by('a program', corrected)} for research, not a medical device."
     return f"""<section class="sheet" aria-label="Levels">
 <h2>Levels</h2>
 <div class="wide"><table class="levels">
@@ -83,11 +85,11 @@ def level_sheet(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS) -> str:
 <tbody>
 {body}
 </tbody></table></div>
-<p class="small">{escape(notes)} Measured by a program for research, not a medical device. {ASSUMPTION}</p>
+<p class="small">{escape(notes)} {escape(measured)} {ASSUMPTION}</p>
 <p class="buttons" hidden><button type="button" id="copy-levels">Copy as text</button>
 <button type="button" id="print-levels">Print</button> <output id="levels-said" aria-live="polite"></output></p>
 <details class="text"><summary>The same as text</summary>
-<pre id="levels-text">{escape(level_text(discs, lordosis))}</pre></details>
+<pre id="levels-text">{escape(level_text(discs, lordosis, corrected))}</pre></details>
 </section>"""
 
 
@@ -110,9 +112,12 @@ def level_text(discs: Sequence[Disc], lordosis: Lordosis = NO_LORDOSIS, correcte
     lines += [f"{line.heading}: not given ({_why(line, found[0])})." for line in blank]  # said once for all levels
     lines.append(_text_lordosis(lordosis))
     notes = [READERS] if has_grades(rows.values()) else []
-    by = "by a program (ivdjax), after a person's correction," if corrected else "by a program (ivdjax)"
-    notes += [f"Measured {by} for research, not a medical device. {ASSUMPTION}"]
+    notes += [f"Measured {_by('a program (ivdjax)', corrected)} for research, not a medical device. {ASSUMPTION}"]
     return "\n".join([*lines, *notes]) + "\n"
+
+
+def _by(program: str, corrected: bool) -> str:
+    return f"by {program}, after a person's correction," if corrected else f"by {program}"
 
 
 def _text_lordosis(lordosis: Lordosis) -> str:

@@ -65,6 +65,8 @@ class Report:
         detectable: smallest change between two scans that lies beyond the measurement's own noise, by column of the
             disc table; empty: not known.
         lordosis: of the spine.
+        corrected: whether a person has changed levels or outlines.
+        accepted_by: who has accepted the case.
     """
 
     case: str
@@ -85,6 +87,8 @@ class Report:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     detectable: Mapping[str, float] = field(default_factory=dict)
     lordosis: Lordosis = field(default_factory=Lordosis)
+    corrected: bool = False
+    accepted_by: Sequence[str] = ()
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -106,9 +110,10 @@ def report_page(report: Report) -> str:
     parts = [
         "<main>",
         f'<div class="head"><h1>{escape(report.case)}</h1>{badge(report.verdict)}</div>',
-        f"<p>{escape(_WORDS.get(report.verdict, ''))} {escape(_chance(report.probability_wrong))} {ASSUMPTION}</p>",
+        f"<p>{escape(_verdict_words(report))} {escape(_chance(report.probability_wrong))} {ASSUMPTION}</p>",
         items(report.reasons), items(report.findings), _synthetic_notice(report.synthetic),
-        level_sheet(report.discs, report.lordosis), "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
+        level_sheet(report.discs, report.lordosis, report.corrected),
+        "<h2>Overview</h2>", _picture(report), "<h2>Discs</h2>",
     ]  # fmt: skip
     if report.volume is not None and report.labels is not None:
         parts += [
@@ -124,6 +129,12 @@ def report_page(report: Report) -> str:
     body = "\n".join(part for part in parts if part)
     scripts = (*(SCRIPTS if "viewer-data" in body else ()), *([SHEET_SCRIPT] if report.discs else ()))
     return html_document(f"Discs of {report.case}", body, _STYLE, scripts)
+
+
+def _verdict_words(report: Report) -> str:
+    if report.accepted_by:
+        return f"Accepted by {', '.join(report.accepted_by)}."
+    return _WORDS.get(report.verdict, "")
 
 
 def _chance(wrong: float | None) -> str:

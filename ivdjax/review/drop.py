@@ -7,12 +7,14 @@ its run is cancelled. Nothing leaves this machine, and all of it goes when the s
 from __future__ import annotations
 
 import contextlib
+import lzma
 import multiprocessing
 import shutil
 import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
@@ -253,7 +255,7 @@ def unpack(archive: Path, folder: Path) -> None:
                         if left < 0:
                             raise CaseError(f"{archive.name} is damaged: a file in it is longer than it says")
                         target.write(part)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError) as error:
         raise CaseError(f"{archive.name} cannot be unpacked ({error}); pack it again as plain zip") from error
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ivdjax.commands.commands import spoken
-from ivdjax.data.datasets import CaseFiles, read_case
+from ivdjax.data.datasets import CaseFiles
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import alone
 from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.cohort import UNDER_REVIEW, cohort_rows
 from ivdjax.inference.names import CaseNames
 from ivdjax.inference.results import OutputOptions, read_document
-from ivdjax.inference.stored_evidence import StoredEvidence, moved, read_stored_evidence
+from ivdjax.inference.stored_evidence import StoredEvidence, images_of, moved, read_stored_evidence
 from ivdjax.reports.cohort import CohortRow
 from ivdjax.reports.tables import SUMMARY
 from ivdjax.volume import Case, CaseError, Disc, Lordosis, UserError
@@ -68,13 +68,13 @@ class ResultFolder:
         """The images of a case.
 
         Raises:
-            CaseError: they are not where they were, or cannot be read.
+            CaseError: they are not where they were, cannot be read, or are not those that were inferred.
         """
         try:
-            return read_case(kept.files, kept.model.channels, partial=True)
+            return images_of(kept)
         except (CaseError, OSError) as error:
             raise CaseError(
-                f"the images cannot be read: {error}; if they have moved, start the review with --images FOLDER"
+                f"the images cannot be used: {error}; if they have moved, start the review with --images FOLDER"
             ) from error
 
     def stored(self, case: str, images: Case, own: bool = False) -> CaseResult:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ivdjax.data.preparation import restore_tissues
 from ivdjax.imaging.files import write_labels
 from ivdjax.imaging.folders import write_whole
-from ivdjax.inference.case_result import CaseResult, structures_left_out
+from ivdjax.inference.case_result import CaseResult, conclude, structures_left_out
 from ivdjax.inference.corrections import Corrections, corrections_text
 from ivdjax.inference.results import follows, read_document, stored_corrections, write_result
 from ivdjax.inference.stored_evidence import StoredEvidence
@@ -43,8 +43,9 @@ class OpenCase:
         self._folder = folder
         self._kept: StoredEvidence = folder.kept(name)
         images = folder.images_of(self._kept)
-        self.own: CaseResult = _whole(folder.stored(name, images, own=True), self._kept)
         self._corrections = stored_corrections(folder.path, name, folder.options(name))
+        own = _whole(folder.stored(name, images, own=True), self._kept)
+        self.own: CaseResult = _as_judged(own, self._kept) if self._is_marked() else own
         self._result = resulting(self._kept, self.own, self._corrections)
         self._written = self._is_on_disk()
         self._lock = threading.Lock()
@@ -170,9 +171,20 @@ class OpenCase:
         write_whole(path, corrections_text(corrections))
         self._corrections = corrections
 
+    def _is_marked(self) -> bool:
+        """Whether the stored result is the program's own but for what people said of it beside its discs."""
+        has_own = (self._folder.path / self._folder.names(self.name).path("own_json")).is_file()
+        return bool(self._corrections.in_force) and not has_own
+
     def _is_on_disk(self) -> bool:
         document = read_document(self._folder.path / self._folder.names(self.name).path("json"))
         return follows(document, self._corrections)
+
+
+def _as_judged(stored: CaseResult, kept: StoredEvidence) -> CaseResult:
+    """A result with the program's own verdict in the place of a person's acceptance, marks and notes."""
+    own = conclude(kept.model, stored.case, kept.prepared, kept.evidence)
+    return replace(stored, verdict=own.verdict, reasons=own.reasons, remarks=own.remarks)
 
 
 def _whole(stored: CaseResult, kept: StoredEvidence) -> CaseResult:

@@ -26,6 +26,9 @@ from ivdjax.review.server import review_app
 from ivdjax.review.session import Session
 from ivdjax.volume import CaseError, UserError
 
+_HTTP = 80
+"""The port that addresses leave out."""
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -114,7 +117,7 @@ def serve(serving: Serving, app_for: Callable[[Access], Starlette], what: str) -
     listener = _listener(serving)
     port = listener.getsockname()[1]
     beyond = not _is_loopback(serving.host)
-    access = Access(_hosts(serving.host, port, beyond), beyond)
+    access = Access(host_names(serving.host, port, beyond), beyond)
     app = app_for(access)
     address = f"http://{_shown(serving.host)}:{port}/"
     if beyond:
@@ -166,12 +169,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _hosts(host: str, port: int, beyond: bool) -> frozenset[str]:
-    """Names, with the port, that a browser may know the server by."""
+def host_names(host: str, port: int, beyond: bool) -> frozenset[str]:
+    """Names, with the port, that a browser may know the server by; it leaves out port 80."""
     names = {*LOOPBACK, _shown(host)}
     if beyond:
         names |= {socket.gethostname().lower(), socket.getfqdn().lower(), *_own_addresses()}
-    return frozenset(f"{name}:{port}" for name in names)
+    return frozenset(f"{name}:{port}" for name in names) | frozenset(names if port == _HTTP else ())
 
 
 def _own_addresses() -> set[str]:

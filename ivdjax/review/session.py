@@ -130,8 +130,8 @@ class Session:
             try:
                 case = self.opened(name)
                 row = None if case.is_written else case.write()
-            except (CaseError, UserError, OSError, KeyError) as error:
-                self._say(name, describe_os_error(error) if isinstance(error, OSError) else str(error))
+            except Exception as error:
+                self._say(name, _words(error))
                 continue
             with self._lock:
                 self._troubles.pop(name, None)
@@ -172,6 +172,8 @@ class Session:
         except OSError as error:
             self._changed = changed | self._changed
             self._say("", f"the summary was not written: {describe_os_error(error)}")
+        except Exception as error:
+            self._say("", f"the summary was not written: {_words(error)}")
 
     def _say(self, name: str, words: str) -> None:
         print(printable(f"{name}: {words}" if name else words), file=sys.stderr, flush=True)
@@ -191,6 +193,12 @@ class Session:
                 continue
             if not follows(read_document(self.folder.path / names.path("json")), corrections):
                 yield row.case
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return describe_os_error(error)
+    return str(error) if isinstance(error, (CaseError, UserError)) else f"{type(error).__name__}: {error}"
 
 
 def _renewed(row: CaseSummary, changed: CaseSummary | None) -> CaseSummary:

@@ -22,7 +22,7 @@ from ivdjax.learning.devices import use_compilation_cache
 from ivdjax.learning.hosts import announce, leads
 from ivdjax.learning.optimizer import first_falling_step
 from ivdjax.learning.steps import build_predict
-from ivdjax.model.model import Model, read_model, write_model
+from ivdjax.model.model import Model, annotated_facts, read_model, write_model
 from ivdjax.model.model_card import CHOSEN
 from ivdjax.model.probabilities import with_region
 from ivdjax.model.stages import stage_settings
@@ -36,7 +36,7 @@ from ivdjax.training.stage_record import read_record, write_record
 from ivdjax.training.training_cases import check_fold, phantoms_beside, prepared_cases, split_cases
 from ivdjax.volume import LabelMap, UserError
 
-RESOLVED = "config.json"
+RESOLVED, MODEL = "config.json", "model"
 
 
 def train(
@@ -110,7 +110,7 @@ class _Run:
     @property
     def model(self) -> Path:
         """The folder of the model that comes of it."""
-        return self.folder / "model"
+        return self.folder / MODEL
 
     @property
     def place(self) -> str:
@@ -173,7 +173,9 @@ def _train_alone(run: _Run, init: Path | None, stage: str | None) -> Path | None
         print(f"{config.name}: {still} (--stage {missing[0]}, or all without --stage)")
         return None
     results = {name: done[name] for name in config.stages}
-    write_model(run.model, _model(config, results, reference, training, beside, held_out, descent), config.weights)
+    model = _model(config, results, reference, training, beside, held_out, descent)
+    # What was measured of these networks holds on, where only a threshold or the precision of the weights has changed.
+    write_model(run.model, replace(model, meta={**model.meta, **_measured_before(run.model, model)}), config.weights)
     _say_what_was_reached(run, results)
     return run.model
 
@@ -267,6 +269,16 @@ def _published(config: Config) -> Config:
     return replace(config, data=replace(config.data, root="", cache="", subject_table=""))
 
 
+def _measured_before(folder: Path, model: Model) -> dict[str, Any]:
+    """The facts that were added to the model in a folder, if that is of the same training; else none."""
+    try:
+        former = read_model(folder)
+    except UserError:
+        return {}
+    same = former.meta.get("training") == model.meta["training"] and former.networks == model.networks
+    return annotated_facts(former) if same else {}
+
+
 def _is_finished(model: Path, config: Config) -> bool:
     """Whether the run's model is there, whole, and of this configuration."""
     try:
@@ -288,6 +300,9 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
     begun = any(folder.glob("*/journal.csv"))
     if begun and not path.exists():
         raise ConfigError(f"{folder} holds a run without its {RESOLVED}; choose another --output, or remove the folder")
+    if not begun and (folder / MODEL).is_dir() and any((folder / MODEL).iterdir()):
+        raise ConfigError(f"{folder / MODEL} is there without the training that made it, and would be replaced; choose "
+                          "another --output, or move it away")  # fmt: skip
     if not begun:
         write_whole(path, json.dumps(wanted, indent=2) + "\n")
         return

@@ -251,3 +251,11 @@ def test_command_line(job, root):
     assert run(*folders[:4]).returncode == 2
     refused = run(*folders, "--cases", "z")
     assert refused.returncode == 2 and "no case z" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_scores_do_not_replace_what_inference_wrote(job):
+    (job.predictions / "summary.csv").write_text("case,status\na,done\n")
+    (job.predictions / "discs.csv").write_text("measures")
+    with pytest.raises(UserError, match="holds results of ivdjax infer"):
+        evaluate(Evaluation(job.predictions, job.references, job.predictions))
+    assert (job.predictions / "discs.csv").read_text() == "measures"

@@ -240,3 +240,21 @@ def test_a_description_that_gives_no_card_is_not_annotated(tmp_path, model):
     with pytest.raises(UserError, match="lacks ivdjax_version; copy the whole folder again"):
         annotate_model(folder, {"later": 1})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"repeatability": {"a_mm": {"smallest_detectable_change": -1.0}}}, "repeatability must be keys and values"),
+        ({"grades": {}}, "grades must be"),
+        ({"levels": {"confidence": {}}}, "levels must be"),
+        ({"later": float("nan")}, "a fact is no JSON"),
+    ],
+)
+def test_a_fact_that_would_spoil_the_model_is_refused(tmp_path, model, facts, words):
+    folder = tmp_path / "m"
+    write_model(folder, model)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError, match=words):
+        annotate_model(folder, facts)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -68,3 +68,10 @@ def test_ticks_are_round_and_enclose_the_values(low, high, ticks):
 def test_equal_values_still_have_an_axis():
     first, *_, last = _ticks(8.0, 8.0)
     assert first <= 8.0 <= last and first < last
+
+
+def test_a_change_that_is_not_judged_is_not_set_off():
+    courses = {1: [8.0, 9.0], 2: [8.0, 9.0, 9.0]}
+    svg = ET.fromstring(course_svg("Height", "mm", courses, 0.5, {(1, 1), (2, 1)}))
+    assert kinds(svg) == {"rect": 1, "circle": 4, "path": 1, "polyline": 2}
+    assert svg.find("path/title").text == "visit 3: 9"

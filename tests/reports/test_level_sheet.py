@@ -97,3 +97,9 @@ def test_a_canal_that_a_slab_cuts_says_why_it_has_no_area():
     assert canal[2] == "11.0 mm||140 mm²" and canal[3] == "12.0 mm||no area: the field of view cuts the canal"
     text = level_text(discs)
     assert "canal 12.0 mm (no area: the field of view cuts the canal)." in text and "canal 11.0 mm (140 mm²)." in text
+
+
+def test_page_and_text_say_that_a_person_corrected():
+    for said in (level_sheet(DISCS, corrected=True), level_text(DISCS, corrected=True)):
+        assert said.count("after a person") == (2 if "<section" in said else 1)
+    assert "after a person" not in level_sheet(DISCS)

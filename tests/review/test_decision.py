@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from ivdjax.imaging.files import read_labels
+from ivdjax.imaging.files import read_labels, read_volume, write_volume
+from ivdjax.inference.cohort import write_summary
 from ivdjax.inference.results import OutputOptions, stored_corrections
 from ivdjax.inference.visits.compare import write_changes
 from ivdjax.review.decision import Decision, moved_levels
@@ -14,7 +15,7 @@ from ivdjax.review.folder import ResultFolder
 from ivdjax.review.open_case import OpenCase, Outdated
 from ivdjax.review.session import Session
 from ivdjax.volume import CaseError
-from tests.review.results import store_cases
+from tests.review.results import store_case, store_cases
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +205,61 @@ def test_the_comparison_of_visits_follows_a_correction(tmp_path):
     session.note_changed(case)
     session.stop()
     assert lost() == set()
+
+
+@pytest.fixture
+def doubtful(tmp_path) -> ResultFolder:
+    """A case without L5/S1 in view, which the program itself sends to review."""
+    (tmp_path / "out").mkdir()
+    write_summary(tmp_path / "out", [store_case(tmp_path, "short", levels=range(2, 9))], OutputOptions())
+    return ResultFolder(tmp_path / "out", False, {})
+
+
+def test_an_acceptance_that_is_undone_in_a_later_review_brings_the_verdict_back(doubtful):
+    case = OpenCase(doubtful, "short")
+    before = case.own
+    assert before.verdict == "review" and before.reasons
+    decide(case, Decision("accept"), Decision("note", text="odd"))
+    case.write()
+    again = OpenCase(doubtful, "short")
+    accepted = again.state()[2]
+    assert accepted.verdict == "ok" and sum("Accepted by Ada" in remark for remark in accepted.remarks) == 1
+    assert again.state("Grace")[2].verdict == "review", "a blind reader sees the program's own result"
+    decide(again, Decision("undo"), Decision("undo"))
+    again.write()
+    after = doubtful.stored("short", before.case)
+    assert (after.verdict, after.reasons, after.remarks) == (before.verdict, before.reasons, before.remarks)
+
+
+def test_the_map_of_probabilities_stays(doubtful):
+    path = doubtful.path / "short" / "short_probability.nii.gz"
+    path.write_bytes(b"as it was")
+    case = OpenCase(doubtful, "short")
+    decide(case, Decision("accept"))
+    case.write()
+    assert path.read_bytes() == b"as it was"
+
+
+def test_another_image_in_the_place_of_the_inferred_one_is_refused(doubtful, tmp_path):
+    image = tmp_path / "data" / "short" / "short_t2.nii.gz"
+    volume = read_volume({"t2": image}, "short")
+    write_volume(image, volume.array[0] + 1, volume.grid)
+    with pytest.raises(CaseError, match=r"short_t2\.nii\.gz is not the image that was inferred.*--images FOLDER"):
+        OpenCase(doubtful, "short")
+
+
+def test_a_case_that_cannot_be_written_does_not_keep_the_others_from_it(tmp_path, monkeypatch):
+    out = store_cases(tmp_path, a=0, b=0)
+    session = Session(ResultFolder(out, False, {}))
+    cases = {name: session.opened(name) for name in "ab"}
+    for case in cases.values():
+        decide(case, Decision("accept"))
+
+    def fail() -> None:
+        raise ValueError("labels lie on another grid")
+
+    monkeypatch.setattr(cases["a"], "write", fail)
+    session.start()
+    session.stop()
+    assert session.trouble("a") == "ValueError: labels lie on another grid" and not session.trouble("b")
+    assert OpenCase(session.folder, "b").is_written and "Accepted by Ada" in (out / "summary.csv").read_text()

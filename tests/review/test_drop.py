@@ -118,3 +118,13 @@ def test_a_bad_image_fails_a_good_one_is_done_and_a_run_is_cancelled(box):
     assert box.progress.state == "cancelled" and box.report is None
     box.run()  # the next one starts a process of its own
     assert wait({"done", "failed"}) == "done", box.progress
+
+
+def test_a_damaged_archive_is_refused_in_words(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a", bytes(range(256)) * 40)
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[40:60] = b"\xff" * 20
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(CaseError, match="a.zip cannot be unpacked"):
+        unpack(tmp_path / "a.zip", tmp_path / "in")

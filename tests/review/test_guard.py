@@ -8,6 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from ivdjax.review.guard import COOKIE, PAGE_TOKEN, Access, Guard
+from ivdjax.review.serving import host_names
 
 HOST = "127.0.0.1:8000"
 NEAR = Access(frozenset({HOST, "localhost:8000"}), page_token="page", access_token="visit")
@@ -74,3 +75,8 @@ def test_every_answer_forbids_what_the_page_does_not_need():
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert headers["cross-origin-resource-policy"] == "same-origin" and headers["cache-control"] == "no-store"
+
+
+def test_browsers_leave_out_port_80():
+    assert {"127.0.0.1", "127.0.0.1:80"} <= host_names("127.0.0.1", 80, False)
+    assert "127.0.0.1" not in host_names("127.0.0.1", 8080, False)

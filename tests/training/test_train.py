@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from ivdjax.data.cache import write_prepared
 from ivdjax.data.preparation import Prepared
 from ivdjax.imaging.folders import alone
 from ivdjax.model import tasks
-from ivdjax.model.model import Model, read_model, write_model
+from ivdjax.model.model import Model, annotate_model, read_model, write_model
 from ivdjax.model.tasks import StageTask
 from ivdjax.model.weights import read_weights
 from ivdjax.networks.layers import ConvUnit
@@ -412,6 +413,23 @@ def test_a_finished_run_may_store_its_weights_in_half_precision_and_take_another
     assert half == whole and (half / "weights.npz").stat().st_size < size
     assert stage.names == STAGES, "nothing is trained again"
     assert json.loads((half / "model.json").read_text())["precision"] == "float16"
+
+
+def test_what_was_measured_of_a_model_outlives_another_threshold(tmp_path, stage, config):
+    model = train(config, tmp_path / "run")
+    calibration = {"scale": 1.5, "power": 2.0}
+    annotate_model(model, {"outline_calibration": calibration})
+    again = train(replace(config, inference=replace(config.inference, review_above=0.05)), tmp_path / "run")
+    assert read_model(again).meta["outline_calibration"] == calibration
+    assert read_model(again).config.inference.review_above == 0.05
+
+
+def test_a_model_that_lies_alone_in_the_run_folder_is_not_replaced(tmp_path, stage, config):
+    model = train(config, tmp_path / "run")
+    shutil.copytree(model, tmp_path / "other" / "model")
+    with pytest.raises(ConfigError, match="without the training that made it"):
+        train(config, tmp_path / "other")
+    assert len(stage.names) == len(STAGES), "nothing is trained"
 
 
 def test_a_run_begun_with_a_model_goes_on_with_it(tmp_path, stage, config):
