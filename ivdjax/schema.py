@@ -286,6 +286,11 @@ def _every_stage(key: str) -> Iterator[str]:
 
 def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     """What no single number shows: whether it holds, and the message if it does not."""
+    name = values["name"]
+    yield (
+        bool(name.strip()) and not name.startswith(".") and not set("/\\\0") & set(name),
+        f"name is that of a folder, without slashes and without a dot in front, not {shown(name)}",
+    )
     channels = values["data.channels"]
     yield (
         len(set(channels)) == len(channels) > 0,

@@ -107,6 +107,7 @@ def test_differences_name_the_keys():
         ("localisation: {}", "unknown key 'localisation'; did you mean 'localization'"),
         ("disc: {network: {architecture: 1}}", "architecture must be densenet or unet, not '1'"),
         ("stages: discs", r"stages must be one or more of region, disc, localization"),
+        ("name: ../x", "name is that of a folder, without slashes and without a dot in front, not '../x'"),
         ("data: {folds: 1}", r"data.folds must be 0 \(none\) or at least 2, not 1"),
     ],
 )  # fmt: skip

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from ivdjax.commands.command import Command
-from ivdjax.commands.commands import local_output
+from ivdjax.commands.commands import given_folder, local_output
 
 DESCRIPTION = """\
 Scores predictions against references.
@@ -34,8 +33,10 @@ def run(options: Namespace) -> int:
 
     cases = tuple(dict.fromkeys(name.strip() for name in options.cases.split(",") if name.strip()))
     output = local_output(options.output)
-    return evaluate(Evaluation(Path(options.predictions), Path(options.references), output, cases,
-                               options.subject_pattern, options.subject_table))  # fmt: skip
+    predictions = given_folder(options.predictions, "--predictions")
+    references = given_folder(options.references, "--references")
+    job = Evaluation(predictions, references, output, cases, options.subject_pattern, options.subject_table)
+    return evaluate(job)
 
 
 COMMAND = Command(DESCRIPTION, add_options, run)

@@ -112,9 +112,8 @@ def read_anchors(path: Path) -> dict[str, Anchor]:
         if mark == ";":
             point = [cell.replace(",", ".") for cell in point]
         try:
-            anchors[case] = Anchor(
-                parse_level(level), parse_point((" " if point[0][:1].isalpha() else ",").join(point))
-            )
+            lettered = re.match(r"[A-Za-z]\s*[-+.0-9]", point[0])
+            anchors[case] = Anchor(parse_level(level), parse_point((" " if lettered else ",").join(point)))
         except (ValueError, UserError) as error:
             raise UserError(f"{where}, case {case}: {error}") from None
     if not anchors:

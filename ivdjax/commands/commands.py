@@ -109,6 +109,17 @@ def local_output(text: str) -> Path:
     return Path(text)
 
 
+def given_folder(text: str, option: str) -> Path:
+    """The folder that an option names.
+
+    Raises:
+        UserError: it is empty, and would stand for the current folder.
+    """
+    if not text.strip():
+        raise UserError(f"{option} is empty; give a folder (is a variable unset?)")
+    return Path(text)
+
+
 def make_output(folder: Path) -> None:
     """Makes the folder that an option --output names, where it is not there.
 

@@ -27,7 +27,7 @@ from ivdjax.volume import Case, CaseError, LabelMap, UserError
 _SHOWN_FIRST = ("t2", "wat", "inn")
 """Channels that the pictures prefer, in this order; any other dataset shows its first by name."""
 
-_NO_CHANNELS = ("labels", "discs")
+_NO_CHANNELS = ("labels", "discs", "tissues")
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,10 @@ def _is_passed_over(path: Path, output: Path | None) -> bool:
     if output is not None and output.exists() and path.exists() and path.samefile(output):
         return True
     try:
-        return _has_summary(path) or any(is_result_file(entry.name) for entry in path.iterdir())
+        if any(is_result_file(entry.name) for entry in path.iterdir()):
+            return True
+        # The folder of a case stays one where somebody has made it the output of a run.
+        return _has_summary(path) and not any(_looks_like_image(entry) for entry in path.iterdir() if entry.is_file())
     except OSError:
         return False
 

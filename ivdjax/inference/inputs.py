@@ -45,6 +45,8 @@ def find_inputs(
     """
     if not inputs:
         raise UserError("no INPUT; give a case folder, a folder of case folders, an image, or channel=path pairs")
+    if not all(text.strip() for text in inputs):
+        raise UserError("an INPUT is empty; give a path (is a variable unset?)")
     if all("=" in text and not Path(text).exists() for text in inputs):
         found = [_from_pairs(inputs, channels, name)]
     else:
@@ -71,6 +73,8 @@ def _from_pairs(inputs: Sequence[str], channels: Sequence[str], name: str | None
             raise UserError(f"{text}: the model has no channel {word!r}; it has {', '.join(channels)}")
         if channel in paths:
             raise UserError(f"channel {channel} is given twice: {paths[channel]} and {path}")
+        if not path.strip():
+            raise UserError(f"{text}: the path is missing; give a file or a series folder (is a variable unset?)")
         paths[channel] = Path(path)
         if paths[channel].is_dir():
             if not holds_dicom(paths[channel]):

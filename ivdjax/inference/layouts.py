@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -155,11 +156,12 @@ def what_lies_in(folder: Path) -> str:
 
 
 def likely_commands(folder: Path, channels: Sequence[str]) -> str:
-    """The two commands that a folder in which no case was found was most likely meant for."""
+    """The two commands that a folder in which no case was found was most likely meant for, but for other options."""
     images = (path for path in sorted(folder.rglob("*")) if split_suffix(path)[1] and path.is_file())
     path = next((path for path in images if not is_label_name(path)), folder / "IMAGE.nii.gz")
     deeper = len(path.relative_to(folder).parts) > 2  # FOLDER/DATA_ROOT/CASE/IMAGE: the dataset lies one level down
-    first = str(path.parent.parent) if deeper else f"--case NAME {channels[0]}={path}"
+    quoted = shlex.quote(str(path.parent.parent if deeper else path))
+    first = quoted if deeper else f"--case NAME {channels[0]}={quoted}"
     return (
         f"  ivdjax infer --output OUT {first}\n"
         f"  ivdjax infer --output OUT worklist.csv      (columns {', '.join(_COLUMNS)}; one row for each file)"

@@ -97,12 +97,16 @@ def _rows(parts: Sequence[Path], options: OutputOptions) -> dict[str, tuple[Path
 def _link_case(part: Path, output: Path, folder: PurePosixPath) -> None:
     """The folder of a case, whole or not at all."""
     with whole_folder(output / folder) as made:
-        shutil.copytree(part / folder, made, copy_function=_link, dirs_exist_ok=True)
+        for source in sorted((part / folder).rglob("*")):
+            target = made / source.relative_to(part / folder)
+            if source.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                _link(source, target)
 
 
-def _link(source: str, target: str) -> str:
+def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another disk, or one without links
         shutil.copyfile(source, target)
-    return target

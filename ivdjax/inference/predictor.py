@@ -201,7 +201,8 @@ class DiscModel:
         """The channels under the model's own names, where they have usual ones."""
         own: dict[str, Image] = {}
         for word, image in given.items():
-            channel = named_channel(str(word), self.channels) or str(word)
+            alone = len(self.channels) == len(given) == 1  # such a model takes any contrast, whatever it is called
+            channel = named_channel(str(word), self.channels) or (self.channels[0] if alone else str(word))
             if channel in own:
                 raise UserError(f"channel {channel} is given twice, once as {word!r}; give one image for each channel")
             if channel != word:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,9 +93,21 @@ def refuse_foreign(output: Path, files: CaseFiles, names: CaseNames, parts: bool
         return
     own = set(names.files.values()) if parts else set()
     if not folder.is_dir() or any(path.name not in own for path in folder.iterdir()):
+        if other := _other_form(output, names):
+            raise UserError(f"{folder} holds a result of case {files.name} with {other}, or choose another --output")
         raise UserError(
             f"{folder} exists and holds no result of case {files.name}: it is not replaced; choose another --output"
         )
+
+
+def _other_form(output: Path, names: CaseNames) -> str:
+    """Which names an earlier result of a case has, and what to do about it; empty where there is none."""
+    forms = ((bids_names, "BIDS names: add --bids"), (plain_names, "plain names: leave out --bids"))
+    for form, words in forms:
+        with suppress(UserError):
+            if (output / form(names.case).path("json")).is_file():
+                return words
+    return ""
 
 
 def write_result(

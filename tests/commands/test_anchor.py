@@ -47,6 +47,7 @@ def test_a_table_of_anchors_from_any_spreadsheet(tmp_path, text):
         ("case,level,x,y,z\n", "holds no anchor"),
         ("case,level,x,y,z\na,L4/6,1,2,3\n", "line 2, case a: .*did you mean L4/5"),
         ("case,level,x,y,z\na,2,1,2,\n", "line 2, case a: .*is not three numbers"),
+        ("case,level,x,y,z\na,2,a,0,0\n", "line 2, case a: 'a,0,0' is not three numbers"),
         ("case,level,x,y,z\n,2,1,2,3\n", "line 2: the case is missing"),
         ("case,level,x,y,z\na,2,1,2,3\na,1,1,2,3\n", "line 3: case a has an anchor already"),
     ],

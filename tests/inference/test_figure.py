@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
@@ -33,6 +35,9 @@ def test_a_picture_of_a_result_from_its_folder_alone(tmp_path, capsys):
     assert (tmp_path / "pictures" / "scan_figure.png").is_file()
     assert main(["figure", out, "--output", pictures, "--where", "status=failed"]) == 2
     assert "no case of" in capsys.readouterr().err
+    shutil.copytree(folder, tmp_path / "other" / "scan")
+    assert main(["figure", folder, str(tmp_path / "other" / "scan"), "--output", pictures]) == 2
+    assert "are results of one case name" in capsys.readouterr().err
     (tmp_path / "scan.nii.gz").unlink()
     assert main(["figure", folder, "--output", pictures]) == 1
     assert "scan.nii.gz" in capsys.readouterr().err

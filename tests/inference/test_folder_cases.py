@@ -124,3 +124,11 @@ def test_a_folder_without_any_case_is_refused(tmp_path):
     touch(tmp_path / "P1" / "scan.zip")
     with pytest.raises(UserError, match=r"no case was found in .*, which holds 1 folder \(P1\)"):
         folder_cases(tmp_path, ("t2",))
+
+
+def test_a_case_folder_that_became_the_output_of_a_run_stays_a_case(tmp_path):
+    touch(tmp_path / "P1" / "P1_t2.nii.gz")
+    touch(tmp_path / "P1" / "summary.csv", b"case,status,verdict\n")
+    touch(tmp_path / "P1" / "P1" / "P1_discs.json", b"{}")
+    touch(tmp_path / "P2" / "P2_t2.nii.gz")
+    assert told(tmp_path, tmp_path / "out") == {"P1": "case", "P2": "case"}

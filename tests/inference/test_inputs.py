@@ -285,3 +285,12 @@ def test_a_listed_case_whose_name_is_no_folders_is_its_own_problem(tmp_path, nam
     bad, fine = find_inputs([str(table)], ("t2",))
     assert bad.files is None and "which must not begin with a dot or have a slash in it" in bad.problem
     assert fine.name == "fine" and fine.files is not None
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    touch(tmp_path / "P1_t2.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="t2=: the path is missing"):
+        find_inputs(["t2="], ("t2",), "a")
+    with pytest.raises(UserError, match="an INPUT is empty"):
+        find_inputs([""], ("t2",))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 
 import pytest
 
 from ivdjax.cli.program import main
 from ivdjax.imaging.folders import alone
+from ivdjax.inference import merging
 from ivdjax.inference.cohort import write_summary
 from ivdjax.inference.results import OutputOptions
 from ivdjax.reports.tables import CaseSummary
@@ -67,3 +69,15 @@ def test_what_cannot_be_merged_is_refused(tmp_path, capsys):
     assert list((tmp_path / "all").iterdir()) == []
     with pytest.raises(SystemExit, match="2"):
         main(["merge", "--output", str(tmp_path / "all")])
+
+
+def test_a_full_disk_is_said_in_one_sentence(tmp_path, capsys, monkeypatch):
+    first = part(tmp_path / "one", "a")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(merging.os, "link", full)
+    monkeypatch.setattr(merging.shutil, "copyfile", full)
+    assert main(["merge", str(first), "--output", str(tmp_path / "all")]) == 1
+    assert "error: the disk is full; free some space, then give the same command again" in capsys.readouterr().err

@@ -70,8 +70,10 @@ def test_what_a_model_says_of_itself_and_what_it_refuses(model, image):
     volume = volume_of(image, AFFINE, "t1")
     with pytest.raises(UserError, match="no channel t1; it has t2"):
         model(volume)
+    # As on the command line, a model of one channel takes any contrast, whatever it is called.
+    assert "wat was taken for channel t2" in " ".join(model({"wat": (image, AFFINE)}).warnings)
     with pytest.raises(UserError, match="no channel wat"):
-        model({"wat": (image, AFFINE)})
+        model({"t2": (image, AFFINE), "wat": (image, AFFINE)})
     with pytest.raises(CaseError, match="none of the model's channels"):
         model({})
     with pytest.raises(UserError, match="no level"):

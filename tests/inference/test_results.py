@@ -10,7 +10,7 @@ from ivdjax.config import parse_config
 from ivdjax.data.datasets import CaseFiles
 from ivdjax.discs.evidence import Anchor
 from ivdjax.imaging.files.dicom import DicomSeries
-from ivdjax.inference.names import plain_names
+from ivdjax.inference.names import bids_names, plain_names
 from ivdjax.inference.results import (
     OutputOptions,
     is_corrected_anew,
@@ -115,6 +115,11 @@ def test_only_empty_folders_and_earlier_results_may_be_replaced(tmp_path, files)
         refuse_foreign(tmp_path, files, NAMES)
     (tmp_path / "a" / "a_discs.json").write_text("{}")
     refuse_foreign(tmp_path, files, NAMES)
+    bids = bids_names("sub-01")
+    (tmp_path / bids.path("json")).parent.mkdir(parents=True)
+    (tmp_path / bids.path("json")).write_text("{}")
+    with pytest.raises(UserError, match="holds a result of case sub-01 with BIDS names: add --bids"):
+        refuse_foreign(tmp_path, replace(files, name="sub-01"), plain_names("sub-01"))
     (tmp_path / "a" / "a_wat.nii").write_bytes(b"image")
     with pytest.raises(UserError, match="holds the images of case a"):
         refuse_foreign(tmp_path, replace(files, channels={"wat": tmp_path / "a" / "a_wat.nii"}), NAMES)

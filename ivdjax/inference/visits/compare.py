@@ -14,7 +14,7 @@ from typing import Any
 
 from ivdjax import __version__
 from ivdjax.commands.command import Command
-from ivdjax.commands.commands import DONE, local_output, make_output, refuse_in_the_way
+from ivdjax.commands.commands import DONE, given_folder, local_output, make_output, refuse_in_the_way
 from ivdjax.discs.change import changes_between, detectable_changes
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.cohort_table import CHANGES, compared_cases, write_disc_table
@@ -213,7 +213,9 @@ def _visits_of(options: Any) -> dict[str, Sequence[Path]]:
             raise UserError("--results takes the visits from a folder; leave out RESULT and --subject")
         if not (options.subject_pattern or options.subject_table):
             raise UserError("--results needs --subject-pattern or --subject-table: whose visit is each case?")
-        return dict(find_visits(Path(options.results), options.subject_pattern, options.subject_table))
+        return dict(
+            find_visits(given_folder(options.results, "--results"), options.subject_pattern, options.subject_table)
+        )
     if options.subject_pattern or options.subject_table:
         raise UserError("--subject-pattern and --subject-table go with --results OUT")
     paths = [path for text in options.visits for path in _sessions(Path(text))]
