@@ -12,7 +12,14 @@ from ivdjax.imaging.files.seg_nrrd import SUFFIX
 from ivdjax.imaging.geometry import resample
 from ivdjax.inference.case_result import CaseResult
 from ivdjax.inference.corrections import LARGEST_LEVEL
-from ivdjax.volume import CaseError, LabelMap
+from ivdjax.volume import CaseError, Grid, LabelMap
+
+
+def _same_voxels(part: Grid, whole: Grid) -> bool:
+    """Whether a grid is made of the voxels of another one, as a part of it is that a program has cropped."""
+    to_whole = np.linalg.inv(whole.affine) @ part.affine
+    shift = to_whole[:3, 3]
+    return bool(np.allclose(to_whole[:3, :3], np.eye(3), atol=0.01) and np.allclose(shift, np.rint(shift), atol=0.1))
 
 
 def edited_outlines(file: str, content: bytes, own: CaseResult) -> LabelMap:
@@ -42,6 +49,9 @@ def edited_outlines(file: str, content: bytes, own: CaseResult) -> LabelMap:
             raise CaseError(str(error).replace(str(path), file)) from None
     array, grid = labels.array, own.labels.grid
     if not labels.grid.matches(grid):
+        if not _same_voxels(labels.grid, grid):
+            raise CaseError(f"{file} has other voxels than the image of case {case}: is it another case's? If not, "
+                            "save it with the image as reference, at its resolution")  # fmt: skip
         placed = resample(array, labels.grid, grid, order=0)
         lost = np.count_nonzero(array) * labels.grid.voxel_mm3 - np.count_nonzero(placed) * grid.voxel_mm3
         if lost > 0.2 * np.count_nonzero(array) * labels.grid.voxel_mm3:

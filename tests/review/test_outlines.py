@@ -20,6 +20,12 @@ def own() -> CaseResult:
     return CaseResult(Case("a", "a", volume), labels, tuple(discs), "ok", (), ())
 
 
+def translation(*voxels: float) -> np.ndarray:
+    moved = np.eye(4)
+    moved[:3, 3] = voxels
+    return moved
+
+
 def stored(tmp_path, labels: LabelMap, name: str = "edited.nii.gz") -> bytes:
     write_labels(tmp_path / name, labels)
     return (tmp_path / name).read_bytes()
@@ -56,8 +62,10 @@ def test_a_cropped_map_is_laid_on_the_image(own, tmp_path):
     [
         (lambda labels: labels.with_array(labels.array * 0), "holds no disc"),
         (lambda labels: labels.with_array(labels.array * np.uint8(9)), "value 27"),
-        (lambda labels: LabelMap(labels.array, labels.affine + np.array([[0, 0, 0, 500.0]] + [[0] * 4] * 3)),
+        (lambda labels: LabelMap(labels.array, labels.affine @ translation(0, 300, 0)),
          "lies elsewhere"),
+        (lambda labels: LabelMap(labels.array, labels.affine @ translation(0.4, 0, 0)),
+         "has other voxels than the image of case a"),
     ],
 )  # fmt: skip
 def test_what_is_no_outline_of_this_case_is_refused(own, tmp_path, change, message):
