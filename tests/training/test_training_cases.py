@@ -180,3 +180,15 @@ def test_the_phantoms_of_the_small_configuration_are_read_without_a_warning(root
     cases = find_cases(Path(data.root), data)
     assert len(cases) == config.data.phantom_cases
     assert [read_case(case, data.channels).warnings for case in cases] == [()] * len(cases)
+
+
+def test_a_held_out_name_that_is_no_case_is_found_before_anything_is_prepared(tmp_path):
+    for name in ("a", "b"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for role in ("t2", "Labels"):
+            (folder / f"{name}_{role}.nii.gz").write_bytes(b"no image: reading it would fail")
+    config = Config("x", data=DataConfig(root=str(tmp_path / "data"), channels=("t2",), validation=("ZZ",)))
+    with pytest.raises(UserError, match="data.validation names 'ZZ', which is not a case"):
+        prepared_cases(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
