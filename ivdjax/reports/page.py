@@ -133,7 +133,8 @@ def report_page(report: Report) -> str:
 
 def _verdict_words(report: Report) -> str:
     if report.accepted_by:
-        return f"Accepted by {', '.join(report.accepted_by)}."
+        own = " The program's own estimate:" if report.probability_wrong is not None else ""
+        return f"Accepted by {', '.join(report.accepted_by)}.{own}"
     return _WORDS.get(report.verdict, "")
 
 

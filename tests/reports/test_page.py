@@ -46,6 +46,12 @@ def test_page_says_what_a_reader_needs():
     assert "synthetic" not in html
 
 
+def test_an_accepted_case_says_by_whom_and_does_not_praise_itself():
+    html = report_page(replace(REPORT, verdict="ok", reasons=(), accepted_by=("A<b>",), probability_wrong=0.5))
+    assert "<p>Accepted by A&lt;b&gt;. The program&#x27;s own estimate: Chance that a level is wrong" in html
+    assert "Nothing found" not in html
+
+
 def test_verdict_and_reasons_come_first():
     html = report_page(spine_report())
     places = [html.index(text) for text in ("REVIEW", "6 of 7 discs", "<h2>Overview", 'class="strip"', 'id="canvas"',
