@@ -139,6 +139,9 @@ def test_a_folder_that_cannot_be_read_is_described_with_the_commands_that_were_l
     touch(tmp_path / "above", "DATA/P1/P1_Labels.nii.gz", "DATA/P1/P1_fat.nii.gz")
     with pytest.raises(UserError, match=f"infer --output OUT {tmp_path}/above/DATA\n"):
         find_inputs([str(tmp_path / "above")], DIXON)
+    touch(tmp_path / "two words", "x/a 1.nii.gz", "x/b.nii.gz")  # what is to be pasted into a shell is quoted
+    with pytest.raises(UserError, match=f"--case NAME fat='{tmp_path}/two words/x/a 1.nii.gz'\n"):
+        find_inputs([str(tmp_path / "two words")], DIXON)
 
 
 def test_pairs_take_usual_names(tmp_path):
