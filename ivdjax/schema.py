@@ -284,11 +284,16 @@ def _every_stage(key: str) -> Iterator[str]:
     yield from (f"{stage}{key.removeprefix('stage')}" for stage in _STAGES) if key.startswith("stage.") else (key,)
 
 
+def is_path_part(name: str) -> bool:
+    """Whether a name is one visible part of a path: not empty, without a dot in front, without slashes."""
+    return bool(name.strip()) and not name.startswith(".") and not set("/\\\0") & set(name)
+
+
 def _rules(values: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
     """What no single number shows: whether it holds, and the message if it does not."""
     name = values["name"]
     yield (
-        bool(name.strip()) and not name.startswith(".") and not set("/\\\0") & set(name),
+        is_path_part(name),
         f"name is that of a folder, without slashes and without a dot in front, not {shown(name)}",
     )
     channels = values["data.channels"]

@@ -47,11 +47,6 @@ def run(options: Namespace) -> int:
     panels = tuple(name.strip() for name in options.panels.split(",") if name.strip())
     output = local_output(options.output)
     results = results_of([Path(case) for case in options.cases], options.where)
-    for place, result in enumerate(results):
-        twin = next((other for other in results[:place] if other.name.casefold() == result.name.casefold()), None)
-        if twin is not None:
-            raise UserError(f"{twin.parent} and {result.parent} are results of one case name, whose pictures would "
-                            "replace each other; draw them into different --output folders")  # fmt: skip
     make_output(output)
     for result in results:
         request = FigureRequest(

@@ -17,6 +17,7 @@ import numpy as np
 
 from ivdjax.config import Config, plain_config
 from ivdjax.data.datasets import CaseFiles, find_cases, read_case
+from ivdjax.data.folds import hold_out
 from ivdjax.data.preparation import Prepared, prepare
 from ivdjax.imaging.files.source import Source, source_files
 from ivdjax.imaging.folders import whole_file
@@ -110,12 +111,14 @@ def training_cases(config: Config, folder: Path, progress: Progress | None = Non
     """The configuration's cases, prepared from the images in `data.root`, or where that is empty out of `folder`.
 
     Raises:
-        UserError: neither images nor stored cases; as `find_cases` and `cached_cases`.
+        UserError: neither images nor stored cases; as `find_cases`, `hold_out` and `cached_cases`.
         CaseError: as `prepare_cases`.
     """
     if config.data.root:
         root = Path(config.data.root)
-        return prepare_cases(find_cases(root, config.data), config, folder, progress)
+        found = find_cases(root, config.data)
+        hold_out(found, config.data.validation)  # a name that is no case's is told before hours of preparing
+        return prepare_cases(found, config, folder, progress)
     stored = cached_cases(folder, config)
     if not stored:
         raise UserError(f"data.root is empty and there are no prepared cases in {folder}; give data.root=DATA_ROOT")

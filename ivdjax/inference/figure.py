@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ivdjax.data.datasets import folded
 from ivdjax.imaging.files import read_labels
 from ivdjax.imaging.folders import write_whole
 from ivdjax.inference.case_result import structures_left_out
@@ -83,7 +84,8 @@ def results_of(places: Sequence[Path], where: Sequence[str] = ()) -> list[Path]:
         where: conditions on the rows of their summaries (`ivdjax.inference.selection`).
 
     Raises:
-        UserError: a folder holds no result or no summary, or no case fulfils the conditions.
+        UserError: a folder holds no result or no summary, no case fulfils the conditions, or two results have one case
+            name.
     """
     found: list[Path] = []
     for place in places:
@@ -98,6 +100,12 @@ def results_of(places: Sequence[Path], where: Sequence[str] = ()) -> list[Path]:
             found += documents
     if not found:
         raise UserError(f"no case that {' and '.join(where)} chooses has a result")
+    seen: dict[str, Path] = {}
+    for document in found:
+        twin = seen.setdefault(folded(document.name), document)
+        if twin is not document:
+            raise UserError(f"{twin.parent} and {document.parent} are results of one case name, whose pictures would "
+                            "replace each other; draw them into different --output folders")  # fmt: skip
     return found
 
 

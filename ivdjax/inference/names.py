@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from ivdjax.commands.commands import is_utf8
 from ivdjax.data.datasets import folded
+from ivdjax.schema import is_path_part
 from ivdjax.volume import UserError
 
 Kind = Literal[
@@ -224,8 +225,7 @@ def csv_as_tsv(text: str) -> str:
 
 def is_folder_name(name: str) -> bool:
     """Whether results can be stored in a folder of that name: one part of a path, not hidden, valid UTF-8."""
-    hidden = not name.strip() or name.startswith(".")
-    return not hidden and not set("/\\\0") & set(name) and is_utf8(name)
+    return is_path_part(name) and is_utf8(name)
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

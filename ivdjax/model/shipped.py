@@ -11,6 +11,7 @@ from typing import Any
 
 import ivdjax
 from ivdjax.imaging.folders import whole_folder
+from ivdjax.schema import is_path_part
 from ivdjax.volume import UserError
 
 PREFERRED = "lumbar"
@@ -110,7 +111,7 @@ def add_model(folder: Path, name: str, overwrite: bool = False) -> Path:
         UserError: the name cannot be that of a folder, or is taken.
         OSError: the copy cannot be written.
     """
-    if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
+    if not is_path_part(name):
         raise UserError(f"--name {name!r} cannot be the name of a folder; use letters, digits, '_' and '-'")
     if (shipped_folder() / name / _DESCRIPTION).is_file():
         raise UserError(f"a model named {name} comes with the program; give --name and another name")

@@ -77,6 +77,10 @@ class ResultFolder:
                 f"the images cannot be used: {error}; if they have moved, start the review with --images FOLDER"
             ) from error
 
+    def has_own(self, case: str) -> bool:
+        """Whether the program's own result lies beside a corrected one."""
+        return (self.path / self.names(case).path("own_json")).is_file()
+
     def stored(self, case: str, images: Case, own: bool = False) -> CaseResult:
         """A case's result as it lies on the disk.
 
@@ -89,7 +93,7 @@ class ResultFolder:
             CaseError: there is none, or it is damaged.
         """
         names = self.names(case)
-        own = own and (self.path / names.path("own_json")).is_file()
+        own = own and self.has_own(case)
         labels = read_labels(self.path / names.path("own_labels" if own else "labels"), case)
         document = read_document(self.path / names.path("own_json" if own else "json"))
         try:

@@ -45,7 +45,9 @@ class OpenCase:
         images = folder.images_of(self._kept)
         self._corrections = stored_corrections(folder.path, name, folder.options(name))
         own = _whole(folder.stored(name, images, own=True), self._kept)
-        self.own: CaseResult = _as_judged(own, self._kept) if self._is_marked() else own
+        # Without a result of its own beside it, it is the program's but for what people said of it beside its discs.
+        marked = bool(self._corrections.in_force) and not folder.has_own(name)
+        self.own: CaseResult = _as_judged(own, self._kept) if marked else own
         self._result = resulting(self._kept, self.own, self._corrections)
         self._written = self._is_on_disk()
         self._lock = threading.Lock()
@@ -170,11 +172,6 @@ class OpenCase:
             raise CaseError(f"the folder of case {self.name} has vanished; put it back")
         write_whole(path, corrections_text(corrections))
         self._corrections = corrections
-
-    def _is_marked(self) -> bool:
-        """Whether the stored result is the program's own but for what people said of it beside its discs."""
-        has_own = (self._folder.path / self._folder.names(self.name).path("own_json")).is_file()
-        return bool(self._corrections.in_force) and not has_own
 
     def _is_on_disk(self) -> bool:
         document = read_document(self._folder.path / self._folder.names(self.name).path("json"))

@@ -130,7 +130,7 @@ class Session:
             try:
                 case = self.opened(name)
                 row = None if case.is_written else case.write()
-            except Exception as error:
+            except Exception as error:  # whatever it is: a thread that has died writes no other case
                 self._say(name, _words(error))
                 continue
             with self._lock:
@@ -172,7 +172,7 @@ class Session:
         except OSError as error:
             self._changed = changed | self._changed
             self._say("", f"the summary was not written: {describe_os_error(error)}")
-        except Exception as error:
+        except Exception as error:  # as above
             self._say("", f"the summary was not written: {_words(error)}")
 
     def _say(self, name: str, words: str) -> None:

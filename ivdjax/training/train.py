@@ -300,10 +300,11 @@ def _claim(config: Config, folder: Path, init: Path | None) -> None:
     begun = any(folder.glob("*/journal.csv"))
     if begun and not path.exists():
         raise ConfigError(f"{folder} holds a run without its {RESOLVED}; choose another --output, or remove the folder")
-    if not begun and (folder / MODEL).is_dir() and any((folder / MODEL).iterdir()):
-        raise ConfigError(f"{folder / MODEL} is there without the training that made it, and would be replaced; choose "
-                          "another --output, or move it away")  # fmt: skip
     if not begun:
+        model = folder / MODEL
+        if model.is_dir() and any(model.iterdir()):
+            raise ConfigError(f"{model} is there without the training that made it, and would be replaced; choose "
+                              "another --output, or move it away")  # fmt: skip
         write_whole(path, json.dumps(wanted, indent=2) + "\n")
         return
     try:

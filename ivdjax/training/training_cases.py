@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from ivdjax.config import Config
 from ivdjax.data.cache import SUFFIX, training_cases
-from ivdjax.data.datasets import find_cases
 from ivdjax.data.folds import fold_of, hold_out
 from ivdjax.data.phantom.dataset import PhantomSet, holds_phantoms, write_phantoms
 from ivdjax.data.phantom.options import PhantomOptions
@@ -68,13 +67,8 @@ def prepared_cases(config: Config, folder: Path) -> list[Prepared]:
     made = not config.data.root and not _holds_both(config)
     if made:
         config = with_phantoms(config, folder)
-    as_they_are = config
     if config.data.made_from and not made:
         as_they_are = replace(config, data=replace(config.data, channels=(config.data.made_from,)))
-    root = Path(config.data.root)
-    if config.data.validation and config.data.root and root.is_dir():  # a wrong name is told before hours of preparing
-        hold_out(find_cases(root, as_they_are.data), config.data.validation)
-    if config.data.made_from and not made:
         return [as_dixon(case, config.data.channels) for case in _prepared(as_they_are, _cache(config, folder))]
     return _prepared(config, _cache(config, folder), quiet=made and bool(config.data.phantom_cases))
 
@@ -91,7 +85,7 @@ def phantoms_beside(config: Config, folder: Path) -> list[Prepared]:
         return []
     made = with_phantoms(config, folder) if config.data.root else config
     # Only the seven lumbar discs of a phantom are outlined, whatever holds for the other cases.
-    data = replace(made.data, subject_pattern="", subject_table="", all_discs_outlined=False)
+    data = replace(made.data, subject_pattern="", subject_table="", all_discs_outlined=False, validation=())
     found = _prepared(replace(made, data=data), _cache(config, folder) / BESIDE_FOLDER, quiet=True)
     return [replace(case, name=BESIDE + case.name, subject=BESIDE + case.subject) for case in found]
 
